@@ -1,0 +1,32 @@
+namespace Nibble.IO;
+
+/// <summary>Every ceiling for untrusted input, in one record. A file that passes a ceiling is refused before memory is taken.</summary>
+public sealed record Limits
+{
+    /// <summary>The ceilings used where the caller names none.</summary>
+    public static Limits Default { get; } = new();
+
+    /// <summary>Longest safetensors header in bytes (the reference's own limit).</summary>
+    public long SafetensorsHeaderBytes { get; init; } = 100_000_000;
+
+    /// <summary>Longest JSON document (config, index, tokenizer) in bytes.</summary>
+    public long JsonBytes { get; init; } = 200_000_000;
+
+    /// <summary>Deepest nesting of a JSON document.</summary>
+    public int JsonDepth { get; init; } = 64;
+
+    /// <summary>Most tensors in one checkpoint.</summary>
+    public int Tensors { get; init; } = 1_000_000;
+
+    /// <summary>Most entries of a vocabulary, merges and added tokens counted apart.</summary>
+    public int VocabularyEntries { get; init; } = 4_000_000;
+
+    /// <summary>Most bytes of one text file that is tokenized as a whole.</summary>
+    public long TextBytes { get; init; } = 4L << 30;
+
+    /// <summary>Largest width (hidden size, MLP size, vocabulary) that a config may state.</summary>
+    public int ModelWidth { get; init; } = 1 << 24;
+
+    /// <summary>Most layers that a config may state.</summary>
+    public int ModelLayers { get; init; } = 4096;
+}
