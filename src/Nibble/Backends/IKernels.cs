@@ -1,0 +1,82 @@
+using Nibble.Tensors;
+
+namespace Nibble.Backends;
+
+/// <summary>Which GELU a model uses.</summary>
+public enum GeluKind
+{
+    /// <summary>x·Φ(x), with the error function.</summary>
+    Exact,
+
+    /// <summary>The tanh form of GPT-2 (<c>gelu_new</c>, <c>gelu_pytorch_tanh</c>).</summary>
+    Tanh,
+}
+
+/// <summary>
+/// The forward kernels of a backend. Shapes are checked by the ops (<c>Nibble.Ops</c>) that call them; all activations are F32,
+/// row-major; destinations are given by the caller. Nothing is allocated per call.
+/// </summary>
+public interface IKernels
+{
+    /// <summary>y = x·Wᵀ + bias: x <c>[rows, in]</c>, W <c>[out, in]</c>, bias <c>[out]</c> or null, y <c>[rows, out]</c>.</summary>
+    void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y);
+
+    /// <summary>y[r] = row ids[r] of the table: ids I32 <c>[rows]</c>, y <c>[rows, in]</c>.</summary>
+    void Gather(IPackedWeight table, Tensor ids, Tensor y);
+
+    /// <summary>LayerNorm over the last dimension (arXiv 1607.06450, eq. 4); weight and bias <c>[columns]</c>. y may be x.</summary>
+    void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y);
+
+    /// <summary>RMSNorm over the last dimension (arXiv 1910.07467, eq. 4); weight <c>[columns]</c> or null. y may be x.</summary>
+    void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor y);
+
+    /// <summary>
+    /// Rotary embedding in place, "two halves" form: element j turns with j + dim/2. x <c>[rows, heads, dim]</c>, positions I32
+    /// <c>[rows]</c>, cos and sin <c>[positions, dim/2]</c>.
+    /// </summary>
+    void Rope(Tensor x, Tensor positions, Tensor cos, Tensor sin);
+
+    /// <summary>
+    /// Copies new keys or values <c>[batch·length, kvHeads, dim]</c> into a cache <c>[batch, kvHeads, capacity, dim]</c> at slots
+    /// <paramref name="start"/> …
+    /// </summary>
+    void AppendToCache(Tensor x, Tensor cache, int start);
+
+    /// <summary>Causal attention of the newest tokens over the cache.</summary>
+    void Attention(in AttentionArguments arguments);
+
+    /// <summary>GELU elementwise; y may be x.</summary>
+    void Gelu(Tensor x, GeluKind kind, Tensor y);
+
+    /// <summary>y = silu(gate)·up; y may be gate.</summary>
+    void SwiGlu(Tensor gate, Tensor up, Tensor y);
+
+    /// <summary>y = relu(gate)²·up (BitNet's MLP); y may be gate.</summary>
+    void SquaredReluGate(Tensor gate, Tensor up, Tensor y);
+
+    /// <summary>y += x elementwise.</summary>
+    void Add(Tensor x, Tensor y);
+
+    /// <summary>Softmax over the last dimension, in place, stable.</summary>
+    void Softmax(Tensor x);
+
+    /// <summary>
+    /// log p(target) per row without materializing all logits at once: hidden <c>[rows, in]</c>, targets I32 <c>[rows]</c>
+    /// (negative: not scored, result 0), logProbabilities F32 <c>[rows]</c>, best (I32 <c>[rows]</c> or null) the most likely token.
+    /// </summary>
+    void LogLikelihood(Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace);
+}
+
+/// <summary>Arguments of <see cref="IKernels.Attention"/>.</summary>
+/// <param name="Query">F32 <c>[batch·length, heads, dim]</c>.</param>
+/// <param name="Keys">Cache <c>[batch, kvHeads, capacity, dim]</c>, already holding the new keys.</param>
+/// <param name="Values">Cache of the values, same shape.</param>
+/// <param name="Output">F32 <c>[batch·length, heads, dim]</c>.</param>
+/// <param name="Batch">Rows of the batch.</param>
+/// <param name="Length">New tokens per row: they stand in slots Start … Start + Length − 1.</param>
+/// <param name="Start">Slots filled before this call.</param>
+/// <param name="FirstKey">I32 <c>[batch]</c>: the first slot of each row that holds a real token (left padding before it), or null for 0.</param>
+/// <param name="Scale">Factor on q·k, usually 1/√dim.</param>
+/// <param name="Window">Sliding window: a query in slot i sees slots &gt; i − Window; 0 means no window.</param>
+public readonly record struct AttentionArguments(
+    Tensor Query, Tensor Keys, Tensor Values, Tensor Output, int Batch, int Length, int Start, Tensor? FirstKey, float Scale, int Window);

@@ -1,0 +1,78 @@
+using Nibble.Tensors;
+
+namespace Nibble.Backends;
+
+/// <summary>
+/// Memory for intermediates, taken and given back like a stack: inside a <see cref="Begin"/> scope tensors are rented, and all of
+/// them are free again when the scope ends. Chunks are kept, so that a second pass of the same shapes allocates nothing.
+/// Not thread-safe: one workspace per running model.
+/// </summary>
+public sealed class Workspace : IDisposable
+{
+    private const nint Alignment = 64;
+    private readonly IBackend _backend;
+    private readonly List<Tensor> _chunks = [];
+    private readonly nint _chunkBytes;
+    private int _chunk;
+    private nint _used;
+
+    /// <summary>Creates an empty workspace that grows by chunks of at least <paramref name="chunkBytes"/>.</summary>
+    public Workspace(IBackend backend, nint chunkBytes = 1 << 20)
+    {
+        _backend = backend;
+        _chunkBytes = chunkBytes;
+    }
+
+    /// <summary>Bytes of all chunks.</summary>
+    public nint ByteLength => _chunks.Aggregate((nint)0, (sum, chunk) => sum + chunk.ByteLength);
+
+    /// <summary>Starts a scope: tensors rented from now on are free again when it is disposed.</summary>
+    public Scope Begin() => new(this, _chunk, _used);
+
+    /// <summary>A tensor whose content is undefined and which is valid until the innermost scope ends.</summary>
+    public Tensor Rent(Shape shape, DType dtype = DType.F32)
+    {
+        nint bytes = (checked(shape.Count * dtype.Size()) + Alignment - 1) & ~(Alignment - 1);
+        while (_chunk < _chunks.Count && _used + bytes > _chunks[_chunk].ByteLength)
+        {
+            _chunk++;
+            _used = 0;
+        }
+
+        if (_chunk == _chunks.Count)
+        {
+            _chunks.Add(_backend.Allocate(new Shape(nint.Max(bytes, _chunkBytes)), DType.U8));
+        }
+
+        Tensor chunk = _chunks[_chunk];
+        Tensor rented = new(shape, dtype, chunk.Storage, chunk.ByteOffset + _used, ownsStorage: false);
+        _used += bytes;
+        return rented;
+    }
+
+    /// <summary>Frees all chunks.</summary>
+    public void Dispose()
+    {
+        foreach (Tensor chunk in _chunks)
+        {
+            chunk.Dispose();
+        }
+
+        _chunks.Clear();
+        _chunk = 0;
+        _used = 0;
+    }
+
+    /// <summary>The lifetime of rented tensors.</summary>
+    public readonly struct Scope : IDisposable
+    {
+        private readonly Workspace _workspace;
+        private readonly int _chunk;
+        private readonly nint _used;
+
+        internal Scope(Workspace workspace, int chunk, nint used) => (_workspace, _chunk, _used) = (workspace, chunk, used);
+
+        /// <summary>Gives back everything rented since the scope began.</summary>
+        public void Dispose() => (_workspace._chunk, _workspace._used) = (_chunk, _used);
+    }
+}

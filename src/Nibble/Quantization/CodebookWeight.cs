@@ -1,0 +1,82 @@
+using Nibble.Tensors;
+
+namespace Nibble.Quantization;
+
+/// <summary>
+/// Up to 16 levels times a block's absmax: NF4, FP4, any table. Blocks run over the flattened matrix and may cross rows, as in
+/// bitsandbytes: element e belongs to block e / <see cref="BlockSize"/>.
+/// </summary>
+public sealed class CodebookWeight : QuantizedWeight
+{
+    /// <summary>Creates a weight: w[e] = levels[codes[e]] · absmax[e / blockSize].</summary>
+    public CodebookWeight(Tensor codes, float[] levels, int blockSize, float[] absmax, NestedScales? nested = null)
+        : base(codes)
+    {
+        nint blocks = (codes.Shape.Count + blockSize - 1) / blockSize;
+        if (levels.Length is 0 or > 16 || absmax.Length != blocks)
+        {
+            throw new ArgumentException($"codebook weight: {levels.Length} levels (1 to 16), {absmax.Length} absmax values ({blocks} blocks)");
+        }
+
+        Levels = levels;
+        BlockSize = blockSize;
+        Absmax = absmax;
+        Nested = nested;
+    }
+
+    /// <summary>The table; code c means <c>Levels[c]</c>.</summary>
+    public float[] Levels { get; }
+
+    /// <summary>Elements of a block.</summary>
+    public int BlockSize { get; }
+
+    /// <summary>The scale of each block, as the reader of the stored form computes it (with double quantization: after both steps).</summary>
+    public float[] Absmax { get; }
+
+    /// <summary>How <see cref="Absmax"/> is stored when it is quantized again; null if it is stored as F32.</summary>
+    public NestedScales? Nested { get; }
+
+    /// <inheritdoc/>
+    public override int Bits => 4;
+
+    /// <inheritdoc/>
+    public override long StoredBits => (4L * Codes.Shape.Count) + (32L * Levels.Length) + (Nested?.StoredBits ?? 32L * Absmax.Length);
+
+    /// <inheritdoc/>
+    public override void DequantizeRow(nint row, Span<float> destination)
+    {
+        ReadOnlySpan<byte> codes = CodeRow(row);
+        nint first = row * In;
+        for (int i = 0; i < codes.Length; i++)
+        {
+            destination[i] = Levels[codes[i]] * Absmax[(first + i) / BlockSize];
+        }
+    }
+}
+
+/// <summary>
+/// Double quantization (QLoRA, arXiv 2305.14314, section 3): the blocks' absmax values, less their mean, in 8 bits by a table.
+/// absmax[b] = Map[Codes[b]] · BlockScales[b / BlockSize] + Offset.
+/// </summary>
+/// <param name="Codes">One byte per block of the weight.</param>
+/// <param name="BlockScales">One F32 per <paramref name="BlockSize"/> codes.</param>
+/// <param name="Map">The 256 levels.</param>
+/// <param name="Offset">Added to every value.</param>
+/// <param name="BlockSize">Codes that share a scale (256 in bitsandbytes).</param>
+public sealed record NestedScales(byte[] Codes, float[] BlockScales, float[] Map, float Offset, int BlockSize)
+{
+    /// <summary>Bits of the stored form.</summary>
+    public long StoredBits => (8L * Codes.Length) + (32L * BlockScales.Length) + (32L * Map.Length) + 32;
+
+    /// <summary>The absmax values that a reader computes from the stored form.</summary>
+    public float[] Dequantize()
+    {
+        float[] values = new float[Codes.Length];
+        for (int i = 0; i < values.Length; i++)
+        {
+            values[i] = (Map[Codes[i]] * BlockScales[i / BlockSize]) + Offset;
+        }
+
+        return values;
+    }
+}
