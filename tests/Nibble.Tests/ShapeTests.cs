@@ -17,4 +17,12 @@ public class ShapeTests
     [Fact]
     public void AProductThatOverflowsIsRefused() =>
         Assert.Throws<OverflowException>(() => new Shape(nint.MaxValue, 2));
+
+    [Fact]
+    public void TheDefaultShapeIsAScalar()
+    {
+        Shape scalar = new();
+        Assert.Equal(1, scalar.Count);
+        Assert.Equal(new Shape(ReadOnlySpan<nint>.Empty), scalar);
+    }
 }

@@ -9,7 +9,7 @@ public readonly struct Shape : IEquatable<Shape>
     /// <summary>The largest rank that a shape can have.</summary>
     public const int MaxRank = 4;
 
-    private readonly nint _d0, _d1, _d2, _d3;
+    private readonly nint _d0, _d1, _d2, _d3, _count;
 
     /// <summary>Creates a shape; every extent must be ≥ 0 and the product must fit in a native integer.</summary>
     public Shape(params ReadOnlySpan<nint> extents)
@@ -27,18 +27,18 @@ public readonly struct Shape : IEquatable<Shape>
         }
 
         Rank = extents.Length;
-        Count = count;
-        _d0 = Rank > 0 ? extents[0] : 1;
-        _d1 = Rank > 1 ? extents[1] : 1;
-        _d2 = Rank > 2 ? extents[2] : 1;
-        _d3 = Rank > 3 ? extents[3] : 1;
+        _count = count;
+        _d0 = Rank > 0 ? extents[0] : 0;
+        _d1 = Rank > 1 ? extents[1] : 0;
+        _d2 = Rank > 2 ? extents[2] : 0;
+        _d3 = Rank > 3 ? extents[3] : 0;
     }
 
     /// <summary>Number of dimensions.</summary>
     public int Rank { get; }
 
-    /// <summary>Number of elements.</summary>
-    public nint Count { get; }
+    /// <summary>Number of elements; 1 for a scalar, which <c>default</c> is too.</summary>
+    public nint Count => Rank == 0 ? 1 : _count;
 
     /// <summary>Extent of dimension <paramref name="dimension"/>; negative values count from the end.</summary>
     public nint this[int dimension] => (dimension < 0 ? dimension + Rank : dimension) switch

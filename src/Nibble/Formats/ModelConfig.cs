@@ -1,0 +1,70 @@
+using System.Text.Json;
+using Nibble.IO;
+
+namespace Nibble.Formats;
+
+/// <summary>A model's <c>config.json</c>.</summary>
+public sealed class ModelConfig
+{
+    private ModelConfig(JsonConfig root, JsonConfig? quantization)
+    {
+        Root = root;
+        JsonConfig? text = root.Section("text_config");
+        Text = text != null && (text.Has("hidden_size|n_embd") || !root.Has("hidden_size|n_embd")) ? text : root;
+        ModelType = Text.GetString("model_type", null) ?? root.GetString("model_type");
+        Architectures = root.GetStrings("architectures");
+        Quantization = root.Section("quantization_config") ?? Text.Section("quantization_config") ?? quantization;
+        QuantMethod = Quantization == null ? null : QuantMethods.Recognize(Quantization);
+        DTypeName = Text.GetString("dtype|torch_dtype", null) ?? root.GetString("dtype|torch_dtype", null);
+    }
+
+    /// <summary>The file.</summary>
+    public string Path => Root.Source;
+
+    /// <summary>The whole document.</summary>
+    public JsonConfig Root { get; }
+
+    /// <summary>The part that describes the language model: the document, or its <c>text_config</c> in multimodal models.</summary>
+    public JsonConfig Text { get; }
+
+    /// <summary>The name that selects the architecture, for example <c>llama</c>.</summary>
+    public string ModelType { get; }
+
+    /// <summary>The classes that transformers would build, for example <c>LlamaForCausalLM</c>.</summary>
+    public IReadOnlyList<string> Architectures { get; }
+
+    /// <summary>The <c>quantization_config</c> section (or the older <c>quantize_config.json</c>), or null for a dense model.</summary>
+    public JsonConfig? Quantization { get; }
+
+    /// <summary>The same as raw JSON.</summary>
+    public JsonElement? QuantizationJson => Quantization?.Element;
+
+    /// <summary>The quantization layout's name, for example <c>gptq</c>; null for a dense model.</summary>
+    public string? QuantMethod { get; }
+
+    /// <summary>The element type that the config states, for example <c>bfloat16</c>.</summary>
+    public string? DTypeName { get; }
+
+    /// <summary>Reads the config of a model: give its folder, its config.json, or a weights file beside the config.</summary>
+    public static ModelConfig Open(string path, Limits? limits = null)
+    {
+        string folder = Directory.Exists(path) ? path : System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(path))!;
+        string file = !Directory.Exists(path) && path.EndsWith(".json", StringComparison.OrdinalIgnoreCase)
+            ? path
+            : System.IO.Path.Combine(folder, "config.json");
+        if (!File.Exists(file))
+        {
+            Throw.NotFound($"{path} has no config.json", "the config says which architecture the weights belong to", "give the folder of a Hugging Face model");
+        }
+
+        JsonConfig? quantization = new[] { "quantize_config.json", "quant_config.json" }
+            .Select(name => System.IO.Path.Combine(folder, name))
+            .Where(File.Exists)
+            .Select(name => JsonConfig.Open(name, limits))
+            .FirstOrDefault();
+        return new ModelConfig(JsonConfig.Open(file, limits), quantization);
+    }
+
+    /// <summary>Reads a config from memory.</summary>
+    public static ModelConfig Parse(ReadOnlySpan<byte> json, string source, Limits? limits = null) => new(JsonConfig.Parse(json, source, limits), null);
+}

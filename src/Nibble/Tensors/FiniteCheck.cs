@@ -1,0 +1,78 @@
+using System.Runtime.Intrinsics;
+using Nibble.IO;
+
+namespace Nibble.Tensors;
+
+/// <summary>Finds NaN and infinity in weights: they would spread over everything that is computed from them.</summary>
+public static unsafe class FiniteCheck
+{
+    /// <summary>The first element that is NaN or infinite, or −1; integers are always finite.</summary>
+    public static nint FirstNonFinite(Tensor tensor) => tensor.DType switch
+    {
+        DType.F32 => FindF32((uint*)tensor.HostPointer, tensor.Shape.Count),
+        DType.F16 => Find16((ushort*)tensor.HostPointer, tensor.Shape.Count, 0x7C00),
+        DType.BF16 => Find16((ushort*)tensor.HostPointer, tensor.Shape.Count, 0x7F80),
+        _ => -1,
+    };
+
+    /// <summary>Refuses a tensor with NaN or infinity, naming the tensor, the place and the value.</summary>
+    public static void Require(Tensor tensor, string name, string source)
+    {
+        nint index = FirstNonFinite(tensor);
+        if (index >= 0)
+        {
+            Throw.BadInput(
+                $"{source}: tensor '{name}' has a value that is not finite",
+                $"element {index:N0} of {tensor.DType} {tensor.Shape} is {Value(tensor, index)}",
+                "the checkpoint is damaged, or its training diverged: use another one");
+        }
+    }
+
+    private static float Value(Tensor tensor, nint index) => tensor.DType switch
+    {
+        DType.F32 => ((float*)tensor.HostPointer)[index],
+        DType.F16 => (float)((Half*)tensor.HostPointer)[index],
+        _ => TensorConvert.BF16ToF32(((ushort*)tensor.HostPointer)[index]),
+    };
+
+    private static nint FindF32(uint* bits, nint count)
+    {
+        const uint exponent = 0x7F80_0000;
+        Vector256<uint> mask = Vector256.Create(exponent);
+        nint i = 0;
+        while (i <= count - Vector256<uint>.Count && !Vector256.EqualsAny(Vector256.Load(bits + i) & mask, mask))
+        {
+            i += Vector256<uint>.Count;
+        }
+
+        for (; i < count; i++)
+        {
+            if ((bits[i] & exponent) == exponent)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
+    private static nint Find16(ushort* bits, nint count, ushort exponent)
+    {
+        Vector256<ushort> mask = Vector256.Create(exponent);
+        nint i = 0;
+        while (i <= count - Vector256<ushort>.Count && !Vector256.EqualsAny(Vector256.Load(bits + i) & mask, mask))
+        {
+            i += Vector256<ushort>.Count;
+        }
+
+        for (; i < count; i++)
+        {
+            if ((bits[i] & exponent) == exponent)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+}
