@@ -1,1 +1,3 @@
-return 0;
+using Nibble.Cli;
+
+return CommandLineHost.Run(args);

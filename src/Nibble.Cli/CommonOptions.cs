@@ -1,0 +1,59 @@
+using System.CommandLine;
+
+namespace Nibble.Cli;
+
+/// <summary>
+/// Options that several verbs share, with one spelling and one meaning. Factories, because each command owns its options; the
+/// static ones are handled by the host before a verb runs.
+/// </summary>
+internal static class CommonOptions
+{
+    public static Option<bool> Verbose { get; } = new("--verbose") { Description = "Show stack traces and details." };
+
+    public static Option<string?> Config { get; } = new("--config") { Description = "YAML file of option values; flags win over it." };
+
+    public static Option<string[]> Set { get; } = new("--set") { Description = "key=value: as --key value; may be repeated." };
+
+    public static Argument<string> Model() =>
+        new("model") { Description = "A Hugging Face folder or a .safetensors file." };
+
+    public static Option<bool> Json() =>
+        new("--json") { Description = "Print the result as one JSON document on stdout, and nothing else there." };
+
+    public static Option<string?> Output(string description) => new("--output", "-o") { Description = description };
+
+    public static Option<bool> Force() => new("--force") { Description = "Replace an existing output." };
+
+    public static Option<bool> DryRun() => new("--dry-run") { Description = "Show the plan, bytes and time, and do nothing." };
+
+    public static Option<int> Seed() =>
+        new("--seed") { Description = "Seed of everything random.", DefaultValueFactory = _ => 1234 };
+
+    public static Option<int?> Threads() =>
+        new("--threads") { Description = "Threads of the CPU backend (default: all processors, or NIBBLE_THREADS)." };
+
+    public static Option<string> Device()
+    {
+        Option<string> option = new("--device") { Description = "auto, cpu.", DefaultValueFactory = _ => "auto" };
+        option.AcceptOnlyFromAmong("auto", "cpu");
+        return option;
+    }
+
+    public static Option<string?> Dtype()
+    {
+        Option<string?> option = new("--dtype") { Description = "Dtype of dense weights: f32, bf16, f16 (default: as stored)." };
+        option.AcceptOnlyFromAmong("f32", "bf16", "f16");
+        return option;
+    }
+
+    public static Option<string> Activations(string defaultValue)
+    {
+        Option<string> option = new("--activations")
+        {
+            Description = "Numbers in which products read activations: f32, int8 or auto (int8 where it is faster).",
+            DefaultValueFactory = _ => defaultValue,
+        };
+        option.AcceptOnlyFromAmong("f32", "int8", "auto");
+        return option;
+    }
+}

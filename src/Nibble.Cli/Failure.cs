@@ -1,0 +1,28 @@
+using Nibble.IO;
+
+namespace Nibble.Cli;
+
+/// <summary>Turns exceptions into messages for people and exit codes for scripts.</summary>
+internal static class Failure
+{
+    public static int Report(Exception error, bool verbose, Interruption interruption)
+    {
+        (ErrorKind kind, string message) = error switch
+        {
+            NibbleException known => (known.Kind, known.Message),
+            OperationCanceledException when interruption.Requested => (ErrorKind.Interrupted, "interrupted"),
+            OutOfMemoryException => (ErrorKind.Resource, "out of memory\n" + error.Message + "\nuse a smaller model, batch or context"),
+            UnauthorizedAccessException => (ErrorKind.Resource, "no permission\n" + error.Message + "\ncheck the owner and mode of that path"),
+            FileNotFoundException or DirectoryNotFoundException => (ErrorKind.NotFound, error.Message),
+            IOException => (ErrorKind.Resource, "a file could not be read or written\n" + error.Message),
+            _ => (ErrorKind.Failed, $"unexpected {error.GetType().Name}: {error.Message}\nthis is a defect of Nibble: run again with --verbose and report it"),
+        };
+        Console.Error.WriteLine("error: " + message);
+        if (verbose)
+        {
+            Console.Error.WriteLine(error);
+        }
+
+        return (int)kind;
+    }
+}

@@ -1,0 +1,31 @@
+namespace Nibble.Cli;
+
+/// <summary>Ctrl-C: the first asks the work to finish its step, save and leave; the second stops at once.</summary>
+internal sealed class Interruption : IDisposable
+{
+    private readonly CancellationTokenSource _source = new();
+
+    public Interruption() => Console.CancelKeyPress += OnCancel;
+
+    public CancellationToken Token => _source.Token;
+
+    public bool Requested => _source.IsCancellationRequested;
+
+    public void Dispose()
+    {
+        Console.CancelKeyPress -= OnCancel;
+        _source.Dispose();
+    }
+
+    private void OnCancel(object? sender, ConsoleCancelEventArgs e)
+    {
+        if (Requested)
+        {
+            return;
+        }
+
+        e.Cancel = true;
+        Console.Error.WriteLine("stopping after this step (Ctrl-C again stops at once)");
+        _source.Cancel();
+    }
+}

@@ -1,0 +1,11 @@
+namespace Nibble.Cli;
+
+/// <summary>Every verb, in the order of the help page.</summary>
+internal static class Verbs
+{
+    public static IReadOnlyList<IVerb> All { get; } =
+    [
+        new DevicesVerb(),
+        new DoctorVerb(),
+    ];
+}
