@@ -1,0 +1,85 @@
+using Nibble.Backends.Cpu.Packings;
+using Nibble.IO;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cpu;
+
+/// <summary>Choices for <see cref="CpuBackend"/>; null means the environment variable, and without one the best for this machine.</summary>
+/// <param name="Threads">Threads, the caller's included (NIBBLE_THREADS; default one per processor).</param>
+/// <param name="Kernels">Kernel variant (NIBBLE_KERNELS; default the fastest that the processor supports).</param>
+public sealed record CpuOptions(int? Threads = null, string? Kernels = null);
+
+/// <summary>The processor as a backend. Kernels run when they are called; nothing is ever pending.</summary>
+public sealed class CpuBackend : IBackend
+{
+    private readonly CpuVariant _variant;
+    private readonly CpuThreads _threads;
+
+    /// <summary>Chooses threads and kernels.</summary>
+    /// <exception cref="NibbleException">A variant or a number of threads that can't be used was asked for.</exception>
+    public CpuBackend(CpuOptions? options = null)
+        : this(
+            CpuVariant.Select(options?.Kernels ?? Environment.GetEnvironmentVariable(CpuVariant.EnvironmentVariable)),
+            CpuThreads.Choose(options?.Threads))
+    {
+    }
+
+    /// <summary>For tests: any variant, even one that this processor only computes in software.</summary>
+    internal CpuBackend(CpuVariant variant, int threads)
+    {
+        _variant = variant;
+        _threads = CpuThreads.Shared(threads);
+        Kernels = variant.CreateKernels(_threads);
+    }
+
+    /// <inheritdoc/>
+    public string Name => "cpu";
+
+    /// <inheritdoc/>
+    public string KernelVariant => _variant.Name;
+
+    /// <inheritdoc/>
+    public int Threads => _threads.Count;
+
+    /// <inheritdoc/>
+    public IKernels Kernels { get; }
+
+    /// <inheritdoc/>
+    public Tensor Allocate(Shape shape, DType dtype) => Tensor.OnHost(shape, dtype);
+
+    /// <inheritdoc/>
+    public void CopyFromHost(ReadOnlySpan<byte> source, Tensor destination) => source.CopyTo(Bytes(destination, source.Length));
+
+    /// <inheritdoc/>
+    public void CopyToHost(Tensor source, Span<byte> destination) => Bytes(source, destination.Length).CopyTo(destination);
+
+    /// <inheritdoc/>
+    public void Synchronize()
+    {
+    }
+
+    /// <inheritdoc/>
+    public IPackedWeight Prepare(Tensor weight) => _variant.PackDense(weight);
+
+    /// <inheritdoc/>
+    public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations) => CpuPackings.Create(weight, activations, _variant);
+
+    /// <inheritdoc/>
+    public IPackedWeight PrepareInt8(AffineWeight weight, float threshold) => CpuPackings.CreateInt8(weight, threshold, _variant);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+    }
+
+    private static unsafe Span<byte> Bytes(Tensor tensor, int count)
+    {
+        if (count != tensor.ByteLength)
+        {
+            Throw.Argument("copy", $"{count} bytes on the host for {tensor.DType} {tensor.Shape}, which has {tensor.ByteLength}");
+        }
+
+        return new Span<byte>(tensor.HostPointer, count);
+    }
+}

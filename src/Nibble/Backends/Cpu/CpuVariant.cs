@@ -1,0 +1,79 @@
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+using Nibble.Backends.Cpu.Kernels;
+using Nibble.IO;
+
+namespace Nibble.Backends.Cpu;
+
+/// <summary>Which instructions a variant of the kernels may use.</summary>
+internal enum CpuIsa
+{
+    /// <summary>One float at a time: runs everywhere, and is easy to read.</summary>
+    Scalar,
+
+    /// <summary>128-bit vectors: SSE, or NEON on ARM.</summary>
+    Vector128,
+
+    /// <summary>256-bit vectors with fused multiply-add.</summary>
+    Avx2,
+
+    /// <summary>512-bit vectors.</summary>
+    Avx512,
+}
+
+/// <summary>One entry of the ordered list of kernel variants. The first that the processor supports is used; NIBBLE_KERNELS forces one.</summary>
+internal abstract class CpuVariant
+{
+    public const string EnvironmentVariable = "NIBBLE_KERNELS";
+
+    /// <summary>All variants, fastest first.</summary>
+    public static IReadOnlyList<CpuVariant> All { get; } =
+    [
+        new CpuVariant<Lanes512, Vector512<float>>("avx512", CpuIsa.Avx512, Vector512.IsHardwareAccelerated && Avx512BW.IsSupported),
+        new CpuVariant<Lanes256, Vector256<float>>("avx2", CpuIsa.Avx2, Avx2.IsSupported && Fma.IsSupported),
+        new CpuVariant<Lanes128, Vector128<float>>("vector128", CpuIsa.Vector128, Vector128.IsHardwareAccelerated),
+        new CpuVariant<Lanes1, float>("scalar", CpuIsa.Scalar, isSupported: true),
+    ];
+
+    public abstract string Name { get; }
+
+    public abstract CpuIsa Isa { get; }
+
+    /// <summary>False where the processor lacks the instructions (the variant then still computes, in software: tests use that).</summary>
+    public abstract bool IsSupported { get; }
+
+    /// <summary>Output features of one panel: two vectors.</summary>
+    public abstract int PanelWidth { get; }
+
+    public abstract IKernels CreateKernels(CpuThreads threads);
+
+    /// <summary>Packs a dense F32, F16 or BF16 matrix on the host.</summary>
+    public abstract CpuPacking PackDense(Tensors.Tensor weight);
+
+    /// <summary>
+    /// The blocked product of F32 activations with any packing, through <see cref="CpuPacking.DecodePanel"/>; for many rows: each
+    /// weight is decoded once per block of rows.
+    /// </summary>
+    public abstract void Gemm(CpuPacking weights, in CpuMatMul call);
+
+    /// <summary>The variant named, or the fastest supported one for null.</summary>
+    public static CpuVariant Select(string? name)
+    {
+        if (string.IsNullOrEmpty(name))
+        {
+            return All.First(v => v.IsSupported);
+        }
+
+        CpuVariant? variant = All.FirstOrDefault(v => v.Name == name);
+        if (variant is not { IsSupported: true })
+        {
+            string supported = string.Join(", ", All.Where(v => v.IsSupported).Select(v => v.Name));
+            Throw.Usage(
+                $"kernels \"{name}\" can't be used",
+                variant is null ? "there is no such variant of the CPU kernels" : "this processor lacks the instructions",
+                $"set {EnvironmentVariable} to one of: {supported} (or leave it empty)");
+        }
+
+        return variant;
+    }
+}

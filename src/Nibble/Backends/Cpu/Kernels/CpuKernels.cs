@@ -1,0 +1,126 @@
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cpu.Kernels;
+
+/// <summary>The kernels of the CPU backend for one kind of vector: pointers out of tensors, parts onto threads.</summary>
+internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) =>
+        ((CpuPacking)w).MatMul(new CpuMatMul(
+            threads, (nint)Floats(x), x.Shape.Rows, (nint)Floats(bias), (nint)Floats(y), w.Out, First: 0, w.Out));
+
+    public void Gather(IPackedWeight table, Tensor ids, Tensor y)
+    {
+        GatherJob job = new() { Table = (CpuPacking)table, Ids = (int*)ids.HostPointer, Y = Floats(y) };
+        threads.Run(checked((int)ids.Shape.Count), job);
+    }
+
+    public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y) =>
+        RunNorm(new NormJob<S, V>
+        {
+            X = Floats(x), Weight = Floats(weight), Bias = Floats(bias), Y = Floats(y),
+            Rows = x.Shape.Rows, Columns = x.Shape.Columns, Epsilon = epsilon, Centered = true,
+        });
+
+    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor y) =>
+        RunNorm(new NormJob<S, V>
+        {
+            X = Floats(x), Weight = Floats(weight), Y = Floats(y),
+            Rows = x.Shape.Rows, Columns = x.Shape.Columns, Epsilon = epsilon,
+        });
+
+    public void Rope(Tensor x, Tensor positions, Tensor cos, Tensor sin)
+    {
+        RopeJob<S, V> job = new()
+        {
+            X = Floats(x), Positions = (int*)positions.HostPointer, Cos = Floats(cos), Sin = Floats(sin),
+            Rows = x.Shape[0], Heads = x.Shape[1], Half = x.Shape[2] / 2,
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void AppendToCache(Tensor x, Tensor cache, int start)
+    {
+        AppendJob job = new()
+        {
+            X = Floats(x), Cache = Floats(cache), Start = start, Length = x.Shape[0] / nint.Max(cache.Shape[0], 1),
+            Heads = cache.Shape[1], Capacity = cache.Shape[2], Dim = cache.Shape[3],
+        };
+        threads.Run(checked((int)x.Shape[0]), job);
+    }
+
+    public void Attention(in AttentionArguments arguments)
+    {
+        AttentionJob<S, V> job = new(arguments);
+        threads.Run(job.Parts, job);
+    }
+
+    public void Gelu(Tensor x, GeluKind kind, Tensor y)
+    {
+        if (kind == GeluKind.Exact)
+        {
+            RunElementwise<GeluExactFunction>(x, x, y);
+        }
+        else
+        {
+            RunElementwise<GeluTanhFunction>(x, x, y);
+        }
+    }
+
+    public void SwiGlu(Tensor gate, Tensor up, Tensor y) => RunElementwise<SwiGluFunction>(gate, up, y);
+
+    public void SquaredReluGate(Tensor gate, Tensor up, Tensor y) => RunElementwise<SquaredReluGateFunction>(gate, up, y);
+
+    public void Add(Tensor x, Tensor y) => RunElementwise<AddFunction>(x, y, y);
+
+    public void Softmax(Tensor x)
+    {
+        SoftmaxJob<S, V> job = new() { X = Floats(x), Rows = x.Shape.Rows, Columns = x.Shape.Columns };
+        threads.Run(job.Parts, job);
+    }
+
+    public void LogLikelihood(
+        Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace) =>
+        LogLikelihood<S, V>.Run(
+            threads, Floats(hidden), hidden.Shape.Rows, (CpuPacking)head, Floats(bias), (int*)targets.HostPointer,
+            Floats(logProbabilities), best is null ? null : (int*)best.HostPointer, workspace);
+
+    private static float* Floats(Tensor? tensor) => tensor is null ? null : (float*)tensor.HostPointer;
+
+    private void RunNorm(in NormJob<S, V> job) => threads.Run(job.Parts, job);
+
+    private void RunElementwise<F>(Tensor a, Tensor b, Tensor y)
+        where F : struct, IElementwise
+    {
+        ElementwiseJob<S, V, F> job = new() { A = Floats(a), B = Floats(b), Y = Floats(y), Count = y.Shape.Count };
+        threads.Run(job.Parts, job);
+    }
+
+    private struct GatherJob : ICpuJob
+    {
+        public CpuPacking Table;
+        public int* Ids;
+        public float* Y;
+
+        public readonly void Execute(int part) => Table.DecodeRow(Ids[part], 0, Table.In, Y + (part * Table.In));
+    }
+
+    private struct AppendJob : ICpuJob
+    {
+        public float* X, Cache;
+        public nint Start, Length, Heads, Capacity, Dim;
+
+        public readonly void Execute(int part)
+        {
+            (nint batch, nint token) = (part / Length, part % Length);
+            for (nint head = 0; head < Heads; head++)
+            {
+                float* source = X + (((part * Heads) + head) * Dim);
+                float* slot = Cache + ((((((batch * Heads) + head) * Capacity) + Start + token)) * Dim);
+                new Span<float>(source, (int)Dim).CopyTo(new Span<float>(slot, (int)Dim));
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Vector = System.Runtime.Intrinsics.Vector256;
+using Floats = System.Runtime.Intrinsics.Vector256<float>;
+using Words = System.Runtime.Intrinsics.Vector256<uint>;
+
+namespace Nibble.Backends.Cpu.Kernels;
+
+/// <summary>256-bit vectors through the portable API: where the processor lacks them they still compute, in software.</summary>
+internal readonly unsafe struct Lanes256 : ILanes<Floats>
+{
+    private const MethodImplOptions Inline = MethodImplOptions.AggressiveInlining;
+
+    public static int Count => 8;
+
+    public static Floats Zero => Floats.Zero;
+
+    [MethodImpl(Inline)]
+    public static Floats Set(float value) => Vector.Create(value);
+
+    [MethodImpl(Inline)]
+    public static Floats Load(float* source) => Vector.Load(source);
+
+    [MethodImpl(Inline)]
+    public static void Store(Floats value, float* destination) => value.Store(destination);
+
+    [MethodImpl(Inline)]
+    public static Floats Add(Floats a, Floats b) => a + b;
+
+    [MethodImpl(Inline)]
+    public static Floats Subtract(Floats a, Floats b) => a - b;
+
+    [MethodImpl(Inline)]
+    public static Floats Multiply(Floats a, Floats b) => a * b;
+
+    [MethodImpl(Inline)]
+    public static Floats Divide(Floats a, Floats b) => a / b;
+
+    [MethodImpl(Inline)]
+    public static Floats MultiplyAdd(Floats a, Floats b, Floats c) => Vector.FusedMultiplyAdd(a, b, c);
+
+    [MethodImpl(Inline)]
+    public static Floats Max(Floats a, Floats b) => Vector.MaxNative(a, b);
+
+    [MethodImpl(Inline)]
+    public static Floats Min(Floats a, Floats b) => Vector.MinNative(a, b);
+
+    [MethodImpl(Inline)]
+    public static Floats Abs(Floats a) => Vector.Abs(a);
+
+    [MethodImpl(Inline)]
+    public static Floats Round(Floats a) => Vector.Round(a);
+
+    [MethodImpl(Inline)]
+    public static Floats PowerOfTwo(Floats exponent) =>
+        Vector.ShiftLeft(Vector.ConvertToInt32Native(exponent) + Vector.Create(127), 23).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats IfLess(Floats a, Floats b, Floats yes, Floats no) =>
+        Vector.ConditionalSelect(Vector.LessThan(a, b), yes, no);
+
+    [MethodImpl(Inline)]
+    public static float Sum(Floats a) => Lanes128.Sum(a.GetLower() + a.GetUpper());
+
+    [MethodImpl(Inline)]
+    public static float Largest(Floats a) => Lanes128.Largest(Vector128.Max(a.GetLower(), a.GetUpper()));
+
+    [MethodImpl(Inline)]
+    public static Floats BFloat16First(ushort* source) => Vector.ShiftLeft(Vector.Load((uint*)source), 16).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats BFloat16Second(ushort* source) => (Vector.Load((uint*)source) & Vector.Create(0xffff0000u)).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats HalfFirst(ushort* source) => Widen(Vector.Load((uint*)source) & Vector.Create(0xffffu));
+
+    [MethodImpl(Inline)]
+    public static Floats HalfSecond(ushort* source) => Widen(Vector.ShiftRightLogical(Vector.Load((uint*)source), 16));
+
+    // .NET has no F16C: move exponent and fraction into place and correct the exponent's bias by a product, which also turns the
+    // half's subnormal numbers into normal ones; infinities and NaN get the full exponent back.
+    [MethodImpl(Inline)]
+    private static Floats Widen(Words half)
+    {
+        Words sign = Vector.ShiftLeft(half & Vector.Create(0x8000u), 16);
+        Words magnitude = Vector.ShiftLeft(half & Vector.Create(0x7fffu), 13);
+        Words special = Vector.GreaterThan(magnitude.AsInt32(), Vector.Create(0x0f7fffff)).AsUInt32() & Vector.Create(0x7f800000u);
+        Floats scaled = magnitude.AsSingle() * Vector.Create(5.192296858534828e33f);
+        return (scaled.AsUInt32() | special | sign).AsSingle();
+    }
+}

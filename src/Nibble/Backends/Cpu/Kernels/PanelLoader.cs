@@ -1,0 +1,69 @@
+using System.Runtime.CompilerServices;
+
+namespace Nibble.Backends.Cpu.Kernels;
+
+/// <summary>
+/// The order of elements in a panel of 2·Count output features. F32 stands in natural order. Of 16-bit dtypes, each pair of
+/// neighbours holds features j and j + Count: then a shift and a mask of one 32-bit load give two whole vectors, without a shuffle.
+/// </summary>
+internal static class PanelLayout
+{
+    /// <summary>Where feature <paramref name="lane"/> of a panel stands, for 16-bit elements and vectors of <paramref name="count"/> floats.</summary>
+    public static int PairIndex(int lane, int count) => lane < count ? 2 * lane : (2 * (lane - count)) + 1;
+}
+
+/// <summary>How weights of one dtype are read from a panel.</summary>
+internal unsafe interface IPanelLoader
+{
+    /// <summary>Features 0 … Count − 1 at one step of k.</summary>
+    static abstract V First<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged;
+
+    /// <summary>Features Count … 2·Count − 1 at one step of k.</summary>
+    static abstract V Second<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged;
+}
+
+/// <summary>F32 weights.</summary>
+internal readonly unsafe struct FloatLoader : IPanelLoader
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V First<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.Load((float*)source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Second<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.Load((float*)source + S.Count);
+}
+
+/// <summary>BF16 weights.</summary>
+internal readonly unsafe struct BFloat16Loader : IPanelLoader
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V First<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.BFloat16First((ushort*)source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Second<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.BFloat16Second((ushort*)source);
+}
+
+/// <summary>F16 weights.</summary>
+internal readonly unsafe struct HalfLoader : IPanelLoader
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V First<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.HalfFirst((ushort*)source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Second<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.HalfSecond((ushort*)source);
+}
