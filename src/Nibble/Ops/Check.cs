@@ -1,0 +1,69 @@
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.Ops;
+
+/// <summary>Checks that ops share: they name the op, what was expected and what came.</summary>
+internal static class Check
+{
+    public static void Float(string op, string name, Tensor tensor)
+    {
+        if (tensor.DType != DType.F32)
+        {
+            Throw.Argument(op, $"{name} must be F32, not {tensor.DType} {tensor.Shape}");
+        }
+    }
+
+    public static void Same(string op, string name, Tensor tensor, string otherName, Tensor other)
+    {
+        if (tensor.DType != other.DType || tensor.Shape != other.Shape)
+        {
+            Throw.Argument(op, $"{name} {tensor.DType} {tensor.Shape} and {otherName} {other.DType} {other.Shape} must have the same shape and dtype");
+        }
+    }
+
+    /// <summary>The tensor must be a matrix when seen as rows × columns.</summary>
+    public static void Matrix(string op, string name, Tensor tensor, nint rows, nint columns)
+    {
+        Float(op, name, tensor);
+        if (tensor.Shape.Rows != rows || tensor.Shape.Columns != columns)
+        {
+            Throw.Argument(op, $"{name} must have {rows} rows of {columns}, not shape {tensor.Shape}");
+        }
+    }
+
+    /// <summary>The tensor must be a vector of F32, or null.</summary>
+    public static void Vector(string op, string name, Tensor? tensor, nint count)
+    {
+        if (tensor is not null && (tensor.DType != DType.F32 || tensor.Shape.Count != count))
+        {
+            Throw.Argument(op, $"{name} must be F32 [{count}], not {tensor.DType} {tensor.Shape}");
+        }
+    }
+
+    /// <summary>The tensor must be a vector of I32, or null.</summary>
+    public static void Indices(string op, string name, Tensor? tensor, nint count)
+    {
+        if (tensor is not null && (tensor.DType != DType.I32 || tensor.Shape.Count != count))
+        {
+            Throw.Argument(op, $"{name} must be I32 [{count}], not {tensor.DType} {tensor.Shape}");
+        }
+    }
+
+    /// <summary>Indices that the host can see must lie in a range; those of a device are checked by who made them.</summary>
+    public static void Range(string op, string name, Tensor indices, nint first, nint end)
+    {
+        if (!indices.IsOnHost)
+        {
+            return;
+        }
+
+        foreach (int index in indices.HostSpan<int>())
+        {
+            if (index < first || index >= end)
+            {
+                Throw.Argument(op, $"{name} has {index}, which is not in {first} to {end - 1}");
+            }
+        }
+    }
+}
