@@ -9,7 +9,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
 {
     public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) =>
         ((CpuPacking)w).MatMul(new CpuMatMul(
-            threads, (nint)Floats(x), x.Shape.Rows, (nint)Floats(bias), (nint)Floats(y), w.Out, First: 0, w.Out));
+            threads, (nint)Floats(x), y.Shape.Rows, (nint)Floats(bias), (nint)Floats(y), w.Out, First: 0, w.Out));
 
     public void Gather(IPackedWeight table, Tensor ids, Tensor y)
     {

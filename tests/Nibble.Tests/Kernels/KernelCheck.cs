@@ -1,0 +1,109 @@
+using Nibble.Backends.Cpu;
+using Nibble.Tensors;
+
+namespace Nibble.Tests.Kernels;
+
+/// <summary>
+/// One comparison of a kernel with its reference, free of the test framework: the tests run it, and so does the bench's
+/// verify-kernels on machines with other instruction sets.
+/// </summary>
+internal sealed record KernelCheck(string Name, Action<CpuBackend> Run)
+{
+    public override string ToString() => Name;
+}
+
+/// <summary>Test data and comparisons for <see cref="KernelCheck"/>.</summary>
+internal static class KernelData
+{
+    /// <summary>A float tensor of reproducible numbers around 0 that starts <paramref name="skip"/> elements into its memory.</summary>
+    public static Tensor Random(Shape shape, int seed, float scale = 1, int skip = 0)
+    {
+        Tensor tensor = Empty(shape, DType.F32, skip);
+        Random random = new(seed);
+        foreach (ref float value in tensor.HostSpan<float>())
+        {
+            value = scale * (float)((2 * random.NextDouble()) - 1);
+        }
+
+        return tensor;
+    }
+
+    /// <summary>A tensor that is not aligned to a vector if <paramref name="skip"/> is not 0.</summary>
+    public static Tensor Empty(Shape shape, DType dtype = DType.F32, int skip = 0) =>
+        new(shape, dtype, new NativeStorage((shape.Count + skip) * dtype.Size()), skip * dtype.Size());
+
+    /// <summary>A vector of I32.</summary>
+    public static Tensor Indices(params int[] values) => Tensor.From<int>(new Shape(values.Length), DType.I32, values);
+
+    /// <summary>The same values rounded to <paramref name="dtype"/>, in it.</summary>
+    public static Tensor Convert(Tensor source, DType dtype)
+    {
+        Tensor result = Tensor.OnHost(source.Shape, dtype);
+        Span<float> values = source.HostSpan<float>();
+        for (int i = 0; i < values.Length; i++)
+        {
+            switch (dtype)
+            {
+                case DType.F32:
+                    result.HostSpan<float>()[i] = values[i];
+                    break;
+                case DType.F16:
+                    result.HostSpan<Half>()[i] = (Half)values[i];
+                    break;
+                default:
+                    // Cutting is a rounding too, and keeps NaN and infinities.
+                    result.HostSpan<ushort>()[i] = (ushort)(BitConverter.SingleToUInt32Bits(values[i]) >> 16);
+                    break;
+            }
+        }
+
+        return result;
+    }
+
+    /// <summary>The values of a dense tensor as F32.</summary>
+    public static Tensor Widen(Tensor source)
+    {
+        Tensor result = Tensor.OnHost(source.Shape, DType.F32);
+        Span<float> values = result.HostSpan<float>();
+        for (int i = 0; i < values.Length; i++)
+        {
+            values[i] = source.DType switch
+            {
+                DType.F32 => source.HostSpan<float>()[i],
+                DType.F16 => (float)source.HostSpan<Half>()[i],
+                _ => BitConverter.UInt32BitsToSingle((uint)source.HostSpan<ushort>()[i] << 16),
+            };
+        }
+
+        return result;
+    }
+
+    /// <summary>Throws unless both tensors agree within <paramref name="tolerance"/>·(1 + |expected|); NaN and infinities must be the same.</summary>
+    public static void Close(Tensor actual, Tensor expected, float tolerance, string what)
+    {
+        Span<float> a = actual.HostSpan<float>(), e = expected.HostSpan<float>();
+        for (int i = 0; i < e.Length; i++)
+        {
+            bool same = float.IsFinite(e[i])
+                ? MathF.Abs(a[i] - e[i]) <= tolerance * (1 + MathF.Abs(e[i]))
+                : a[i].Equals(e[i]);
+            if (!same)
+            {
+                throw new InvalidOperationException($"{what}: element {i} of {expected.Shape} is {a[i]:R}, expected {e[i]:R} within {tolerance:R}");
+            }
+        }
+    }
+
+    /// <summary>Throws unless both tensors are equal bit for bit.</summary>
+    public static void Equal(Tensor actual, Tensor expected, string what)
+    {
+        Span<int> a = System.Runtime.InteropServices.MemoryMarshal.Cast<float, int>(actual.HostSpan<float>());
+        Span<int> e = System.Runtime.InteropServices.MemoryMarshal.Cast<float, int>(expected.HostSpan<float>());
+        int length = a.CommonPrefixLength(e);
+        if (length != e.Length)
+        {
+            throw new InvalidOperationException(
+                $"{what}: element {length} of {expected.Shape} is {actual.HostSpan<float>()[length]:R}, expected the bits of {expected.HostSpan<float>()[length]:R}");
+        }
+    }
+}
