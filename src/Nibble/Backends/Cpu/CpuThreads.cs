@@ -31,6 +31,9 @@ internal sealed unsafe class CpuThreads
     private const int SpinsBeforeParking = 3000;
     private const int MostThreads = 256;
 
+    // A part number beyond every run's: no worker can take it.
+    private const long Closed = int.MaxValue;
+
     private static readonly ConcurrentDictionary<int, CpuThreads> Pools = new();
 
     private readonly Worker[] _workers;
@@ -104,12 +107,15 @@ internal sealed unsafe class CpuThreads
 
     private void Fork(delegate*<void*, int, void> execute, void* job, int parts)
     {
+        // Close the ticket before the fields change: a worker still looking at the last run would otherwise compare its used-up
+        // ticket with the new number of parts, win the swap, and do a part of this run twice.
+        long run = (Volatile.Read(ref _ticket.Value) >> 32) + 1;
+        Interlocked.Exchange(ref _ticket.Value, (run << 32) | Closed);
         _execute = execute;
         _job = job;
-        _parts = parts;
+        Volatile.Write(ref _parts, parts);
         _error = null;
         Volatile.Write(ref _finished.Value, 0);
-        long run = (Volatile.Read(ref _ticket.Value) >> 32) + 1;
         Interlocked.Exchange(ref _ticket.Value, run << 32);
         for (int i = 0; i < _workers.Length && i < parts - 1; i++)
         {
