@@ -110,7 +110,7 @@ internal sealed unsafe class CpuThreads
         // Close the ticket before the fields change: a worker still looking at the last run would otherwise compare its used-up
         // ticket with the new number of parts, win the swap, and do a part of this run twice.
         long run = (Volatile.Read(ref _ticket.Value) >> 32) + 1;
-        Interlocked.Exchange(ref _ticket.Value, (run << 32) | Closed);
+        Interlocked.Exchange(ref _ticket.Value, ((run - 1) << 32) | Closed);
         _execute = execute;
         _job = job;
         Volatile.Write(ref _parts, parts);
