@@ -253,7 +253,7 @@ internal sealed class SafetensorsHeader
                 RefuseJson($"{what}: expected whole numbers, found {reader.TokenType}");
             }
 
-            if (!reader.TryGetInt64(out long number) || number < 0)
+            if (!reader.TryGetInt64(out long number) || reader.ValueSpan[0] == '-')
             {
                 string text = System.Text.Encoding.UTF8.GetString(reader.ValueSpan);
                 bool digits = text.All(char.IsAsciiDigit);
