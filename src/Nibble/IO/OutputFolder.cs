@@ -32,13 +32,17 @@ public sealed class OutputFolder : IDisposable
     public static OutputFolder Create(string path, bool force = false)
     {
         string target = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(path));
+        string? parent = System.IO.Path.GetDirectoryName(target);
+        if (Directory.Exists(parent))
+        {
+            AtomicFile.Attempt(path, 0, () => Recover(target));
+        }
+
         Check(path, target, force);
-        string parent = System.IO.Path.GetDirectoryName(target)!;
         string temporary = Temporary.NameFor(target);
         return AtomicFile.Attempt(path, 0, () =>
         {
-            Directory.CreateDirectory(parent);
-            Recover(target);
+            Directory.CreateDirectory(parent!);
             Directory.CreateDirectory(temporary);
             return new OutputFolder(target, temporary, Hold(temporary));
         });
