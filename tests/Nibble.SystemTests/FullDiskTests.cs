@@ -1,0 +1,99 @@
+using System.Diagnostics;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.SystemTests;
+
+/// <summary>A disk of 1 MB, which only root can make (a tmpfs); elsewhere these tests are skipped.</summary>
+public sealed class FullDiskTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("nibble-disk-").FullName;
+    private readonly bool _mounted;
+
+    public FullDiskTests() => _mounted = OperatingSystem.IsLinux() && Run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", _folder);
+
+    [SkippableFact]
+    public void AFileThatDoesNotFitIsRefusedWithPathAndBytesAndLeavesNothing()
+    {
+        NeedDisk();
+        string target = Path.Combine(_folder, "a");
+        NibbleException error = Assert.Throws<NibbleException>(() => AtomicFile.WriteAllBytes(target, new byte[3_000_000]));
+        AssertRefused(error, target, "3,000,000 bytes needed");
+    }
+
+    [SkippableFact]
+    public void ADiskThatFillsUpWhileWritingIsAnErrorToo()
+    {
+        NeedDisk();
+        string target = Path.Combine(_folder, "a");
+        AtomicFile.WriteAllText(target, "old");
+        NibbleException error = Assert.Throws<NibbleException>(() =>
+        {
+            using AtomicFile file = AtomicFile.Create(target);
+            for (int i = 0; i < 30; i++)
+            {
+                file.Write(new byte[100_000]);
+            }
+
+            file.Commit();
+        });
+        Assert.Equal(ErrorKind.Resource, error.Kind);
+        Assert.Contains(target, error.What, StringComparison.Ordinal);
+        Assert.Equal("old", File.ReadAllText(target));
+        Assert.Single(Directory.GetFiles(_folder));
+    }
+
+    [SkippableFact]
+    public void AModelThatDoesNotFitIsRefusedBeforeTheWork()
+    {
+        NeedDisk();
+        string target = Path.Combine(_folder, "model.safetensors");
+        NibbleException error = Assert.Throws<NibbleException>(() => SafetensorsWriter.Create(target, [new("w", DType.F32, new Shape(1024, 1024))]));
+        AssertRefused(error, target, "bytes needed");
+    }
+
+    [SkippableFact]
+    public void AFolderThatMayNotBeWrittenIsAnErrorWithItsPath()
+    {
+        NeedDisk();
+        Skip.IfNot(Run("mount", "-o", "remount,ro", _folder), "the test disk could not be made read-only");
+        string target = Path.Combine(_folder, "a");
+        AssertRefused(Assert.Throws<NibbleException>(() => AtomicFile.WriteAllText(target, "x")), target, "1 bytes needed");
+        Assert.Equal(ErrorKind.Resource, Assert.Throws<NibbleException>(() => OutputFolder.Create(Path.Combine(_folder, "out"))).Kind);
+    }
+
+    public void Dispose()
+    {
+        if (_mounted)
+        {
+            Run("umount", _folder);
+        }
+
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    private void AssertRefused(NibbleException error, string target, string bytes)
+    {
+        Assert.Equal(ErrorKind.Resource, error.Kind);
+        Assert.Contains(target, error.What, StringComparison.Ordinal);
+        Assert.Contains(bytes, error.What, StringComparison.Ordinal);
+        Assert.Empty(Directory.GetFileSystemEntries(_folder));
+    }
+
+    private void NeedDisk() => Skip.IfNot(_mounted, "a small tmpfs could not be mounted (needs Linux and root)");
+
+    private static bool Run(string program, params string[] arguments)
+    {
+        try
+        {
+            using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
+            process.WaitForExit();
+            return process.ExitCode == 0;
+        }
+        catch (System.ComponentModel.Win32Exception)
+        {
+            return false;
+        }
+    }
+}
