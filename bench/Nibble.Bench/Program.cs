@@ -1,1 +1,3 @@
-return 0;
+using Nibble.Bench;
+
+return BenchCommand.Run(args);

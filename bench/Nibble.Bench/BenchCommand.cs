@@ -1,0 +1,130 @@
+using System.Text.Json;
+using Nibble.Backends.Cpu;
+using Nibble.Bench.Benches;
+using Nibble.IO;
+
+namespace Nibble.Bench;
+
+/// <summary>Runs benches by name: <c>dotnet run -c Release --project bench/Nibble.Bench -- NAME… [options]</c>.</summary>
+internal static class BenchCommand
+{
+    private static readonly Bench[] All =
+    [
+        new("roofline", "raw read rate and multiply-add peak of this processor", Roofline.Run),
+        new("forkjoin", "cost of one empty run of the thread pool, beside Parallel.For", ForkJoin.Run),
+        new("sgemm", "matrix product against the multiply-add peak measured in the same rounds; --peer openblas=PATH", Sgemm.Run),
+        new("gemv", "one row times a matrix in F32 and BF16 against raw reading", Gemv.Run),
+        new("attention", "prefill and decode attention", AttentionBench.Run),
+        new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
+        new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
+    ];
+
+    public static int Run(string[] args)
+    {
+        try
+        {
+            BenchOptions options = BenchOptions.Parse(args);
+            List<Bench> chosen = [.. options.Names.Select(Find)];
+            if (chosen.Count == 0)
+            {
+                Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH");
+                return 2;
+            }
+
+            BenchReport report = new(options);
+            foreach (Bench bench in chosen)
+            {
+                report.Begin(bench.Name);
+                bench.Body(options, report);
+            }
+
+            if (options.Json)
+            {
+                Console.Out.WriteLine(JsonSerializer.Serialize(report.ToDocument(), BenchReport.JsonOptions));
+            }
+
+            return report.Failed ? 1 : 0;
+        }
+        catch (NibbleException error)
+        {
+            Console.Error.WriteLine(error.Message);
+            return (int)error.Kind;
+        }
+    }
+
+    private static Bench Find(string name)
+    {
+        Bench? bench = Array.Find(All, b => b.Name == name);
+        if (bench is null)
+        {
+            Throw.Usage($"no bench \"{name}\"", null, "choose from: " + string.Join(", ", All.Select(b => b.Name)));
+        }
+
+        return bench;
+    }
+
+    private sealed record Bench(string Name, string What, Action<BenchOptions, BenchReport> Body);
+}
+
+/// <summary>What the command line asks for.</summary>
+internal sealed record BenchOptions(List<string> Names, int? Threads, string? Kernels, int Rounds, bool Json, string? OpenBlas)
+{
+    public CpuBackend CreateBackend() => new(new CpuOptions(Threads, Kernels));
+
+    public static BenchOptions Parse(string[] args)
+    {
+        BenchOptions options = new([], null, null, 9, false, null);
+        for (int i = 0; i < args.Length; i++)
+        {
+            options = args[i] switch
+            {
+                "--json" => options with { Json = true },
+                "--threads" => options with { Threads = Number(args, ++i) },
+                "--rounds" => options with { Rounds = Number(args, ++i) },
+                "--kernels" => options with { Kernels = Text(args, ++i) },
+                "--peer" => options with { OpenBlas = Peer(Text(args, ++i)) },
+                _ when !args[i].StartsWith('-') => options with { Names = [.. options.Names, args[i]] },
+                _ => Unknown(args[i]),
+            };
+        }
+
+        return options;
+    }
+
+    private static BenchOptions Unknown(string option)
+    {
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer");
+        return null;
+    }
+
+    private static string Text(string[] args, int i)
+    {
+        if (i >= args.Length)
+        {
+            Throw.Usage($"{args[i - 1]} needs a value");
+        }
+
+        return args[i];
+    }
+
+    private static int Number(string[] args, int i)
+    {
+        if (!int.TryParse(Text(args, i), out int value) || value < 1)
+        {
+            Throw.Usage($"{args[i - 1]} needs a number ≥ 1, not \"{args[i]}\"");
+        }
+
+        return value;
+    }
+
+    private static string Peer(string text)
+    {
+        if (!text.StartsWith("openblas=", StringComparison.Ordinal))
+        {
+            Throw.Usage($"no peer \"{text}\"", null, "give openblas=PATH, the path of a libopenblas.so");
+        }
+
+        return text["openblas=".Length..];
+    }
+}

@@ -1,0 +1,97 @@
+using System.Diagnostics;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Nibble.Backends.Cpu;
+
+namespace Nibble.Bench;
+
+/// <summary>One figure: the median of several rounds, with their extremes.</summary>
+internal sealed record Figure(string Bench, string Name, double Median, double Low, double High, string Unit, double? Share, string? ShareOf);
+
+/// <summary>Collects figures; prints them to stderr as they come.</summary>
+internal sealed class BenchReport(BenchOptions options)
+{
+    private readonly List<Figure> _figures = [];
+    private string _bench = "";
+
+    public static JsonSerializerOptions JsonOptions { get; } = new()
+    {
+        WriteIndented = true,
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    };
+
+    public bool Failed { get; private set; }
+
+    public void Begin(string bench) => _bench = bench;
+
+    /// <summary>Adds a figure from its rounds; <paramref name="shares"/> are taken round by round, so that slow spells cancel.</summary>
+    public void Add(string name, double[] rounds, string unit, double[]? shares = null, string? shareOf = null)
+    {
+        double[] sorted = [.. rounds.Order()];
+        double? share = shares is null ? null : Median(shares);
+        Figure figure = new(_bench, name, Median(rounds), sorted[0], sorted[^1], unit, share, shareOf);
+        _figures.Add(figure);
+        string suffix = share is null ? "" : $"   {share:P0} of {shareOf}";
+        Console.Error.WriteLine($"{_bench,-12}{name,-44}{figure.Median,10:G4} {unit,-8} ({figure.Low:G4} to {figure.High:G4}){suffix}");
+    }
+
+    /// <summary>Says whether a check passed.</summary>
+    public void Check(string name, string? failure)
+    {
+        Failed |= failure is not null;
+        _figures.Add(new Figure(_bench, name, failure is null ? 1 : 0, 0, 1, "passed", null, null));
+        Console.Error.WriteLine($"{(failure is null ? "pass" : "FAIL")}  {name}{(failure is null ? "" : ": " + failure)}");
+    }
+
+    public object ToDocument()
+    {
+        using CpuBackend backend = options.CreateBackend();
+        return new { Schema = 1, Kernels = backend.KernelVariant, backend.Threads, Processors = Environment.ProcessorCount, Figures = _figures };
+    }
+
+    public static double Median(double[] values)
+    {
+        double[] sorted = [.. values.Order()];
+        int middle = sorted.Length / 2;
+        return sorted.Length % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+    }
+}
+
+/// <summary>Timing.</summary>
+internal static class Clock
+{
+    /// <summary>Seconds of one call, averaged over as many calls as fill some <paramref name="seconds"/>.</summary>
+    public static double Time(Action body, double seconds = 0.05)
+    {
+        long start = Stopwatch.GetTimestamp();
+        int calls = 0;
+        do
+        {
+            body();
+            calls++;
+        }
+        while (Stopwatch.GetElapsedTime(start).TotalSeconds < seconds);
+        return Stopwatch.GetElapsedTime(start).TotalSeconds / calls;
+    }
+
+    /// <summary>Times several bodies in turn, round by round, after one round of warm-up; result[body][round] in seconds per call.</summary>
+    public static double[][] Rounds(int rounds, params Action[] bodies)
+    {
+        double[][] times = [.. bodies.Select(_ => new double[rounds])];
+        foreach (Action body in bodies)
+        {
+            Time(body);
+        }
+
+        for (int round = 0; round < rounds; round++)
+        {
+            for (int i = 0; i < bodies.Length; i++)
+            {
+                times[i][round] = Time(bodies[i]);
+            }
+        }
+
+        return times;
+    }
+}

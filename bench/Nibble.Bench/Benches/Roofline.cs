@@ -1,0 +1,23 @@
+using Nibble.Backends.Cpu;
+using Nibble.Tensors;
+
+namespace Nibble.Bench.Benches;
+
+/// <summary>Raw read rate and multiply-add peak.</summary>
+internal static class Roofline
+{
+    public static void Run(BenchOptions options, BenchReport report)
+    {
+        CpuVariant variant = CpuVariant.Select(options.Kernels);
+        using Tensor data = Tensor.OnHost(new Shape((nint)512 << 20), DType.U8);
+        foreach (int count in new[] { 1, CpuThreads.Choose(options.Threads) }.Distinct())
+        {
+            CpuThreads threads = CpuThreads.Shared(count);
+            double[][] times = Clock.Rounds(
+                options.Rounds, () => MachineLimits.RunPeak(variant, threads), () => MachineLimits.RunRead(data, threads));
+            double operations = MachineLimits.PeakOperations(variant, count);
+            report.Add($"multiply-add peak, {variant.Name}, {count} threads", [.. times[0].Select(t => operations / t * 1e-9)], "GFLOP/s");
+            report.Add($"raw read, {count} threads", [.. times[1].Select(t => data.ByteLength / t * 1e-9)], "GB/s");
+        }
+    }
+}
