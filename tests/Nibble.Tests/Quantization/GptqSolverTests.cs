@@ -1,0 +1,147 @@
+using MathNet.Numerics.LinearAlgebra;
+using Nibble.Backends.Cpu;
+using Nibble.Quantization.Gptq;
+
+namespace Nibble.Tests.Quantization;
+
+/// <summary>The solver against the authors' algorithm written out with MathNet in double precision.</summary>
+public class GptqSolverTests
+{
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(64)]
+    [InlineData(65)]
+    [InlineData(200)]
+    public void TheFactorSquaredIsTheInverse(int n)
+    {
+        double[] h = Hessian(n, seed: n);
+        Matrix<double> inverse = Dense(h, n).Inverse();
+        Assert.True(InverseFactor.TryCompute(h, n, CpuThreads.Shared(2)));
+        Matrix<double> u = Dense(h, n);
+        double error = ((u.Transpose() * u) - inverse).L2Norm() / inverse.L2Norm();
+        Assert.True(error < 1e-10, $"relative error {error}");
+        Assert.True(IsUpper(u));
+    }
+
+    [Fact]
+    public void AMatrixThatIsNotPositiveDefiniteIsReported()
+    {
+        double[] h = Hessian(80, seed: 3);
+        h[(40 * 80) + 40] = -1;
+        Assert.False(InverseFactor.TryCompute(h, 80, CpuThreads.Shared(2)));
+    }
+
+    [Theory]
+    [InlineData(5, 48, 16, 15)]
+    [InlineData(20, 100, 32, 7)]
+    [InlineData(3, 64, 64, 3)]
+    public void CodesEqualTheAuthorsAlgorithm(int rows, int columns, int group, int levels)
+    {
+        double[] h = Hessian(columns, seed: 11);
+        float[] weights = Random(rows * columns, seed: 5);
+        (byte[] expected, double expectedLoss) = Reference(weights, rows, columns, Dense(h, columns).Inverse(), group, levels);
+
+        Assert.True(InverseFactor.TryCompute(h, columns, CpuThreads.Shared(2)));
+        GptqSolver solver = new(Array.ConvertAll(h, x => (float)x), columns, group, values => MinMax(values, levels));
+        byte[] codes = new byte[weights.Length];
+        Grid[] grids = new Grid[rows * ((columns + group - 1) / group)];
+        double loss = solver.Solve((float[])weights.Clone(), rows, codes, grids, CpuThreads.Shared(2));
+
+        // A value may lie within float rounding of the middle between two codes; after it, the rows go different ways.
+        int differing = codes.Where((code, i) => code != expected[i]).Count();
+        Assert.True(differing <= codes.Length / 100, $"{differing} of {codes.Length} codes differ");
+        Assert.InRange(loss, expectedLoss * 0.99, expectedLoss * 1.01);
+    }
+
+    [Fact]
+    public void TheNumberOfThreadsDoesNotChangeTheCodes()
+    {
+        double[] h = Hessian(96, seed: 2);
+        Assert.True(InverseFactor.TryCompute(h, 96, CpuThreads.Shared(1)));
+        float[] factor = Array.ConvertAll(h, x => (float)x);
+        byte[][] codes = [.. new[] { 1, 2, 3 }.Select(threads =>
+        {
+            byte[] result = new byte[33 * 96];
+            new GptqSolver(factor, 96, 32, values => MinMax(values, 7))
+                .Solve(Random(33 * 96, seed: 9), 33, result, new Grid[33 * 3], CpuThreads.Shared(threads));
+            return result;
+        })];
+        Assert.Equal(codes[0], codes[1]);
+        Assert.Equal(codes[0], codes[2]);
+    }
+
+    private static Grid MinMax(ReadOnlySpan<float> values, int levels)
+    {
+        float low = 0, high = 0;
+        foreach (float value in values)
+        {
+            low = MathF.Min(low, value);
+            high = MathF.Max(high, value);
+        }
+
+        float scale = MathF.Max((high - low) / levels, 1e-8f);
+        return new Grid(scale, MathF.Round(-low / scale), levels);
+    }
+
+    /// <summary>Algorithm 1 of the paper, column by column, with U from the Cholesky factor of the inverse.</summary>
+    private static (byte[] Codes, double Loss) Reference(float[] weights, int rows, int columns, Matrix<double> inverse, int group, int levels)
+    {
+        Matrix<double> u = inverse.Cholesky().Factor.Transpose();
+        byte[] codes = new byte[weights.Length];
+        double loss = 0;
+        for (int row = 0; row < rows; row++)
+        {
+            double[] w = [.. weights.AsSpan(row * columns, columns).ToArray().Select(x => (double)x)];
+            Grid grid = default;
+            for (int i = 0; i < columns; i++)
+            {
+                if (i % group == 0)
+                {
+                    grid = MinMax(w.Skip(i).Take(group).Select(x => (float)x).ToArray(), levels);
+                }
+
+                int code = grid.Code((float)w[i]);
+                codes[(row * columns) + i] = (byte)code;
+                double error = (w[i] - grid.Value(code)) / u[i, i];
+                loss += error * error;
+                for (int j = i; j < columns; j++)
+                {
+                    w[j] -= error * u[i, j];
+                }
+            }
+        }
+
+        return (codes, loss);
+    }
+
+    private static bool IsUpper(Matrix<double> u) =>
+        u.EnumerateIndexed().All(entry => entry.Item1 <= entry.Item2 || entry.Item3 == 0);
+
+    private static Matrix<double> Dense(double[] values, int n) =>
+        Matrix<double>.Build.Dense(n, n, (i, j) => values[(i * n) + j]);
+
+    private static double[] Hessian(int n, int seed)
+    {
+        Random random = new(seed);
+        double[] x = [.. Enumerable.Range(0, n * (n + 20)).Select(_ => random.NextDouble() - 0.5)];
+        Matrix<double> samples = Matrix<double>.Build.Dense(n, n + 20, x);
+        Matrix<double> h = (samples * samples.Transpose()) + (Matrix<double>.Build.DenseIdentity(n) * 0.01);
+        double[] result = new double[n * n];
+        for (int i = 0; i < n; i++)
+        {
+            for (int j = 0; j < n; j++)
+            {
+                result[(i * n) + j] = h[i, j];
+            }
+        }
+
+        return result;
+    }
+
+    private static float[] Random(int count, int seed)
+    {
+        Random random = new(seed);
+        return [.. Enumerable.Range(0, count).Select(_ => (float)((random.NextDouble() + random.NextDouble() + random.NextDouble()) - 1.5))];
+    }
+}
