@@ -1,110 +1,129 @@
 using Nibble.Backends;
+using Nibble.IO;
+using Nibble.Nn;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
 
-/// <summary>The tokens of one forward pass.</summary>
-/// <param name="Ids">I32 <c>[batch·length]</c>: the new tokens, row after row, on the model's backend.</param>
-/// <param name="Positions">I32 <c>[batch·length]</c>: the position of each token (with left padding: cumulative mask − 1, at least 0).</param>
-/// <param name="Batch">Rows.</param>
-/// <param name="Length">New tokens per row.</param>
-/// <param name="FirstKey">I32 <c>[batch]</c>: left padding of each row in slots, or null for none.</param>
-public readonly record struct ModelInput(Tensor Ids, Tensor Positions, int Batch, int Length, Tensor? FirstKey = null);
-
-/// <summary>What every causal model says about itself.</summary>
-/// <param name="ModelType">The <c>model_type</c> of its config.</param>
-/// <param name="Vocabulary">Entries of the embedding.</param>
-/// <param name="Context">Longest sequence that it was made for.</param>
-/// <param name="Hidden">Width of the hidden states.</param>
-/// <param name="Layers">Blocks.</param>
-/// <param name="Heads">Query heads.</param>
-/// <param name="KvHeads">Key and value heads.</param>
-/// <param name="HeadDim">Width of a head.</param>
-/// <param name="Labels">Labels of the classification head; 0 without one.</param>
-public sealed record ModelFacts(
-    string ModelType, int Vocabulary, int Context, int Hidden, int Layers, int Heads, int KvHeads, int HeadDim, int Labels = 0);
+/// <summary>The parts of a model; it owns all of them.</summary>
+/// <param name="Facts">Sizes.</param>
+/// <param name="Backend">Where the weights live.</param>
+/// <param name="Embedding">Token embedding <c>[vocabulary, hidden]</c>.</param>
+/// <param name="Blocks">The blocks.</param>
+/// <param name="FinalNorm">Norm after the last block.</param>
+/// <param name="Head">Output head, or classification head; may share the embedding's weight.</param>
+/// <param name="Owned">Norms, biases, tables.</param>
+/// <param name="ParameterCount">Parameters, tied ones once.</param>
+public sealed record ModelParts(
+    ModelFacts Facts, IBackend Backend, IPackedWeight Embedding, IReadOnlyList<Block> Blocks, INorm FinalNorm, ILinear Head,
+    IReadOnlyList<IDisposable> Owned, long ParameterCount);
 
 /// <summary>
 /// A causal language model on a backend. One call runs the new tokens of a batch through all blocks; keys and values go to the
 /// cache, which is always given (a pass without history starts from an empty one).
 /// </summary>
-public abstract class CausalModel : IDisposable
+public abstract class CausalModel(ModelParts parts) : IDisposable
 {
-    /// <summary>Creates a model on <paramref name="backend"/>.</summary>
-    protected CausalModel(ModelFacts facts, IBackend backend) => (Facts, Backend) = (facts, backend);
-
     /// <summary>Sizes and names.</summary>
-    public ModelFacts Facts { get; }
+    public ModelFacts Facts => parts.Facts;
 
     /// <summary>Where the weights live.</summary>
-    public IBackend Backend { get; }
+    public IBackend Backend => parts.Backend;
 
-    /// <summary>The packed weight of every linear layer by its path, for reports.</summary>
-    public abstract IEnumerable<(string Path, IPackedWeight Weight)> Weights { get; }
+    /// <summary>The blocks, for work that goes block by block.</summary>
+    public IReadOnlyList<Block> Blocks => parts.Blocks;
+
+    /// <summary>The output head.</summary>
+    public ILinear Head => parts.Head;
+
+    /// <summary>The packed weight of every linear layer by its path, and of the embedding, for reports (a tied head only once).</summary>
+    public IEnumerable<(string Path, IPackedWeight Weight)> Weights =>
+        parts.Blocks.SelectMany(block => block.Linears).Select(linear => (linear.Path, linear.Weight))
+            .Prepend((EmbeddingPath, parts.Embedding))
+            .Concat(IsTied ? [] : [(parts.Head.Path, parts.Head.Weight)]);
 
     /// <summary>Bytes that weights take in the backend's memory: packings, embeddings, norms, biases.</summary>
-    public abstract long WeightBytes { get; }
+    public long WeightBytes =>
+        Weights.Sum(item => (long)item.Weight.ByteLength) + parts.Owned.Sum(item => item switch
+        {
+            Tensor tensor => tensor.ByteLength,
+            IPackedWeight table => table.ByteLength,
+            _ => 0L,
+        });
 
     /// <summary>Parameters of the model (tied matrices once).</summary>
-    public abstract long ParameterCount { get; }
+    public long ParameterCount => parts.ParameterCount;
+
+    /// <summary>Path of the token embedding.</summary>
+    protected abstract string EmbeddingPath { get; }
+
+    /// <summary>The token embedding.</summary>
+    protected IPackedWeight Embedding => parts.Embedding;
+
+    private bool IsTied => ReferenceEquals(parts.Head.Weight, parts.Embedding);
 
     /// <summary>Hidden states after the final norm: F32 <c>[batch·length, hidden]</c>, rented from <paramref name="workspace"/>.</summary>
-    public abstract Tensor Forward(in ModelInput input, KvCache cache, Workspace workspace);
+    public Tensor Forward(in ModelInput input, KvCache cache, Workspace workspace)
+    {
+        RequireRoom(input, cache);
+        Pass pass = new(Backend, workspace, input, cache);
+        Tensor hidden = workspace.Rent(new Shape(input.Rows, Facts.Hidden));
+        Embed(hidden, pass);
+        foreach (Block block in parts.Blocks)
+        {
+            using Workspace.Scope scope = workspace.Begin();
+            block.Forward(hidden, pass);
+        }
+
+        parts.FinalNorm.Forward(hidden, hidden, pass);
+        cache.Length += input.Length;
+        return hidden;
+    }
+
+    /// <summary>What goes into the first block: F32 <c>[batch·length, hidden]</c>.</summary>
+    public abstract void Embed(Tensor hidden, in Pass pass);
 
     /// <summary>Logits of some rows of hidden states: logits F32 <c>[rows, vocabulary]</c> (or <c>[rows, labels]</c> for a classifier).</summary>
-    public abstract void Logits(Tensor hidden, Tensor logits);
+    public void Logits(Tensor hidden, Tensor logits) => Backend.Kernels.MatMul(hidden, parts.Head.Weight, parts.Head.Bias, logits);
 
     /// <summary>
     /// log p(target) of each row without materializing all logits: targets I32 <c>[rows]</c> (negative: not scored),
     /// logProbabilities F32 <c>[rows]</c>, best I32 <c>[rows]</c> or null.
     /// </summary>
-    public abstract void LogLikelihood(Tensor hidden, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace);
-
-    /// <inheritdoc/>
-    public abstract void Dispose();
-}
-
-/// <summary>Keys and values of all layers: per layer F32 <c>[batch, kvHeads, capacity, headDim]</c>.</summary>
-public sealed class KvCache : IDisposable
-{
-    private readonly Tensor[] _keys;
-    private readonly Tensor[] _values;
-
-    /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots.</summary>
-    public KvCache(CausalModel model, int batch, int capacity)
+    public void LogLikelihood(Tensor hidden, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace)
     {
-        ModelFacts facts = model.Facts;
-        Shape shape = new(batch, facts.KvHeads, capacity, facts.HeadDim);
-        _keys = [.. Enumerable.Range(0, facts.Layers).Select(_ => model.Backend.Allocate(shape, DType.F32))];
-        _values = [.. Enumerable.Range(0, facts.Layers).Select(_ => model.Backend.Allocate(shape, DType.F32))];
-        Batch = batch;
-        Capacity = capacity;
+        if (Facts.Labels > 0)
+        {
+            Throw.Usage($"this {Facts.ModelType} is a classifier with {Facts.Labels} labels", "it has no head over the vocabulary", "use a language model");
+        }
+
+        Backend.Kernels.LogLikelihood(hidden, parts.Head.Weight, parts.Head.Bias, targets, logProbabilities, best, workspace);
     }
-
-    /// <summary>Rows.</summary>
-    public int Batch { get; }
-
-    /// <summary>Slots of each row.</summary>
-    public int Capacity { get; }
-
-    /// <summary>Slots in use; a forward pass advances it by its length. Setting it lower forgets the newest tokens.</summary>
-    public int Length { get; set; }
-
-    /// <summary>Bytes of all layers.</summary>
-    public long ByteLength => _keys.Sum(tensor => (long)tensor.ByteLength) + _values.Sum(tensor => (long)tensor.ByteLength);
-
-    /// <summary>The keys of a layer.</summary>
-    public Tensor Keys(int layer) => _keys[layer];
-
-    /// <summary>The values of a layer.</summary>
-    public Tensor Values(int layer) => _values[layer];
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (Tensor tensor in _keys.Concat(_values))
+        foreach (IDisposable item in parts.Blocks.Concat(parts.Owned))
         {
-            tensor.Dispose();
+            item.Dispose();
+        }
+
+        if (!IsTied)
+        {
+            parts.Head.Dispose();
+        }
+
+        parts.Embedding.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    private static void RequireRoom(in ModelInput input, KvCache cache)
+    {
+        if (cache.Batch != input.Batch || cache.Length + input.Length > cache.Capacity)
+        {
+            Throw.Argument(
+                "forward",
+                $"{input.Batch} × {input.Length} tokens after {cache.Length} slots do not fit a cache of {cache.Batch} × {cache.Capacity}");
         }
     }
 }

@@ -1,0 +1,164 @@
+using Nibble.Backends;
+using Nibble.Formats;
+using Nibble.Nn;
+using Nibble.Tensors;
+
+namespace Nibble.Models;
+
+/// <summary>
+/// GPT-2 (Radford et al. 2019): learned positions, LayerNorm before attention and MLP, fused c_attn, GELU. Its checkpoints store
+/// the four matrices of a block as Conv1D, <c>[in, out]</c>.
+/// </summary>
+public sealed class Gpt2Architecture : IArchitecture
+{
+    internal const string Prefix = "transformer.";
+
+    /// <inheritdoc/>
+    public IReadOnlyList<string> ModelTypes { get; } = ["gpt2"];
+
+    /// <inheritdoc/>
+    public ModelFacts Facts(ModelConfig config) => Gpt2Config.Read(config).Facts;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<LinearSpec> Linears(ModelConfig config) => Linears(Gpt2Config.Read(config));
+
+    /// <inheritdoc/>
+    public IReadOnlyList<TensorSpec> Vectors(ModelConfig config)
+    {
+        Gpt2Config gpt = Gpt2Config.Read(config);
+        Shape hidden = new(gpt.Hidden);
+        List<TensorSpec> vectors = [new(Prefix + "wpe.weight", new Shape(gpt.Positions, gpt.Hidden))];
+        string[] norms = [.. Enumerable.Range(0, gpt.Layers).SelectMany(i => new[] { $"h.{i}.ln_1", $"h.{i}.ln_2" }), "ln_f"];
+        vectors.AddRange(norms.SelectMany(norm => new[] { ".weight", ".bias" }.Select(end => new TensorSpec(Prefix + norm + end, hidden))));
+        vectors.AddRange(Linears(gpt).Where(spec => spec.HasBias).Select(spec => new TensorSpec(spec.BiasName, new Shape(spec.Out))));
+        if (gpt.Tied && gpt.HeadBias)
+        {
+            vectors.Add(new TensorSpec("lm_head.bias", new Shape(gpt.Vocabulary)));
+        }
+
+        return vectors;
+    }
+
+    /// <inheritdoc/>
+    public string? Sanitize(string tensorName)
+    {
+        // Causal masks, which old checkpoints carry as buffers.
+        if (tensorName.EndsWith(".attn.bias", StringComparison.Ordinal) || tensorName.EndsWith(".attn.masked_bias", StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        bool inside = tensorName.StartsWith("h.", StringComparison.Ordinal) || tensorName.StartsWith("wte.", StringComparison.Ordinal)
+            || tensorName.StartsWith("wpe.", StringComparison.Ordinal) || tensorName.StartsWith("ln_f.", StringComparison.Ordinal);
+        return inside ? Prefix + tensorName : tensorName;
+    }
+
+    /// <inheritdoc/>
+    public CausalModel Build(ModelConfig config, IWeightSource weights, IBackend backend)
+    {
+        Gpt2Config gpt = Gpt2Config.Read(config);
+        using ModelBuilder builder = new(weights, backend, Linears(gpt));
+        Block[] blocks = [.. Enumerable.Range(0, gpt.Layers).Select(layer => new Gpt2Block(gpt, layer, builder))];
+        LayerNorm finalNorm = builder.LayerNorm(Prefix + "ln_f", gpt.Epsilon);
+        IPackedWeight embedding = builder.Linear(Prefix + "wte").Weight;
+        ILinear head = gpt switch
+        {
+            { Labels: > 0 } => builder.Linear("score"),
+            { Tied: true } => new PackedLinear("lm_head", embedding, gpt.HeadBias ? builder.Vector("lm_head.bias") : null),
+            _ => builder.Linear("lm_head"),
+        };
+        IPackedWeight positions = builder.Table(Prefix + "wpe.weight");
+        return new Gpt2Model(positions, builder.Parts(gpt.Facts, embedding, blocks, finalNorm, head, ModelBuilder.CountParameters(this, config)));
+    }
+
+    private static List<LinearSpec> Linears(Gpt2Config gpt)
+    {
+        List<LinearSpec> specs = [new(Prefix + "wte", gpt.Vocabulary, gpt.Hidden, LinearRole.Embedding)];
+        for (int i = 0; i < gpt.Layers; i++)
+        {
+            LinearSpec Matrix(string name, int outFeatures, int inFeatures) =>
+                new($"{Prefix}h.{i}.{name}", outFeatures, inFeatures, LinearRole.Block, StoredTransposed: true, HasBias: true);
+            specs.Add(Matrix("attn.c_attn", 3 * gpt.Hidden, gpt.Hidden));
+            specs.Add(Matrix("attn.c_proj", gpt.Hidden, gpt.Hidden));
+            specs.Add(Matrix("mlp.c_fc", gpt.Inner, gpt.Hidden));
+            specs.Add(Matrix("mlp.c_proj", gpt.Hidden, gpt.Inner));
+        }
+
+        if (gpt.Labels > 0)
+        {
+            specs.Add(new("score", gpt.Labels, gpt.Hidden, LinearRole.Classifier));
+        }
+        else if (!gpt.Tied)
+        {
+            specs.Add(new("lm_head", gpt.Vocabulary, gpt.Hidden, LinearRole.Head, HasBias: gpt.HeadBias));
+        }
+
+        return specs;
+    }
+}
+
+internal sealed class Gpt2Model(IPackedWeight positions, ModelParts parts) : CausalModel(parts)
+{
+    protected override string EmbeddingPath => Gpt2Architecture.Prefix + "wte";
+
+    public override void Embed(Tensor hidden, in Pass pass)
+    {
+        using Workspace.Scope scope = pass.Workspace.Begin();
+        Tensor places = pass.Workspace.Rent(hidden.Shape);
+        pass.Kernels.Gather(Embedding, pass.Input.Ids, hidden);
+        pass.Kernels.Gather(positions, pass.Input.Positions, places);
+        pass.Kernels.Add(places, hidden);
+    }
+}
+
+internal sealed class Gpt2Block : Block
+{
+    private readonly GeluKind _gelu;
+    private readonly LayerNorm _ln1, _ln2;
+    private readonly Attention _attention;
+
+    public Gpt2Block(Gpt2Config gpt, int layer, ModelBuilder builder)
+        : base([.. new[] { "attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj" }.Select(name => builder.Linear($"{Gpt2Architecture.Prefix}h.{layer}.{name}"))])
+    {
+        string path = $"{Gpt2Architecture.Prefix}h.{layer}.";
+        int dim = gpt.Hidden / gpt.Heads;
+        _gelu = gpt.Gelu;
+        _ln1 = builder.LayerNorm(path + "ln_1", gpt.Epsilon);
+        _ln2 = builder.LayerNorm(path + "ln_2", gpt.Epsilon);
+        float scale = gpt.ScaleByHeadDim ? 1 / MathF.Sqrt(dim) : 1;
+        _attention = new Attention(layer, gpt.Heads, gpt.Heads, dim) { Scale = gpt.ScaleByLayer ? scale / (layer + 1) : scale };
+    }
+
+    private ILinear CAttn => Linears[0];
+
+    private ILinear CProj => Linears[1];
+
+    private ILinear MlpCFc => Linears[2];
+
+    private ILinear MlpCProj => Linears[3];
+
+    public override void Forward(Tensor hidden, in Pass pass)
+    {
+        Tensor x = pass.Workspace.Rent(hidden.Shape);
+        Tensor y = pass.Workspace.Rent(hidden.Shape);
+        _ln1.Forward(hidden, x, pass);
+        Attend(x, y, pass);
+        CProj.Forward(y, x, pass);
+        pass.Kernels.Add(x, hidden);
+        _ln2.Forward(hidden, x, pass);
+        Tensor inner = MlpCFc.Rent(x, pass);
+        pass.Kernels.Gelu(inner, _gelu, inner);
+        MlpCProj.Forward(inner, x, pass);
+        pass.Kernels.Add(x, hidden);
+    }
+
+    private void Attend(Tensor x, Tensor output, in Pass pass)
+    {
+        using Workspace.Scope scope = pass.Workspace.Begin();
+        Tensor fused = CAttn.Rent(x, pass);
+        Tensor query = Columns.Take(fused, 0, x.Shape[1], pass);
+        Tensor key = Columns.Take(fused, x.Shape[1], x.Shape[1], pass);
+        Tensor value = Columns.Take(fused, 2 * x.Shape[1], x.Shape[1], pass);
+        _attention.Forward(query, key, value, output, pass);
+    }
+}

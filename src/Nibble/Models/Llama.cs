@@ -1,0 +1,220 @@
+using Nibble.Backends;
+using Nibble.Formats;
+using Nibble.Nn;
+using Nibble.Tensors;
+
+namespace Nibble.Models;
+
+/// <summary>
+/// The LLaMA family (arXiv 2302.13971) and its relatives: rotary positions, RMSNorm, grouped key and value heads (arXiv
+/// 2305.13245), SwiGLU. Also BitNet b1.58 (arXiv 2402.17764), whose blocks only differ in norms and in how products are computed.
+/// </summary>
+public sealed class LlamaArchitecture : IArchitecture
+{
+    /// <inheritdoc/>
+    public IReadOnlyList<string> ModelTypes { get; } = ["llama", "mistral", "qwen2", "qwen3", "bitllama", "bitnet"];
+
+    /// <inheritdoc/>
+    public ModelFacts Facts(ModelConfig config) => LlamaConfig.Read(config).Facts;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<LinearSpec> Linears(ModelConfig config) => Linears(LlamaConfig.Read(config));
+
+    /// <inheritdoc/>
+    public IReadOnlyList<TensorSpec> Vectors(ModelConfig config)
+    {
+        LlamaConfig llama = LlamaConfig.Read(config);
+        List<TensorSpec> vectors = [];
+        for (int i = 0; i < llama.Layers; i++)
+        {
+            vectors.AddRange(BlockNorms(llama).Select(norm => new TensorSpec($"model.layers.{i}.{norm.Name}.weight", new Shape(norm.Width))));
+        }
+
+        vectors.Add(new TensorSpec("model.norm.weight", new Shape(llama.Hidden)));
+        vectors.AddRange(Linears(llama).Where(spec => spec.HasBias).Select(spec => new TensorSpec(spec.BiasName, new Shape(spec.Out))));
+        if (llama.Tied && llama.HeadBias)
+        {
+            vectors.Add(new TensorSpec("lm_head.bias", new Shape(llama.Vocabulary)));
+        }
+
+        return vectors;
+    }
+
+    /// <inheritdoc/>
+    public string? Sanitize(string tensorName)
+    {
+        if (tensorName.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        // A base model saved without its head lacks the prefix.
+        bool inside = tensorName.StartsWith("layers.", StringComparison.Ordinal) || tensorName.StartsWith("embed_tokens.", StringComparison.Ordinal)
+            || tensorName.StartsWith("norm.", StringComparison.Ordinal);
+        return inside ? "model." + tensorName : tensorName;
+    }
+
+    /// <inheritdoc/>
+    public CausalModel Build(ModelConfig config, IWeightSource weights, IBackend backend)
+    {
+        LlamaConfig llama = LlamaConfig.Read(config);
+        using ModelBuilder builder = new(weights, backend, Linears(llama));
+        RopeTable rope = builder.Rope(llama.Rope, llama.HeadDim);
+        Block[] blocks = [.. Enumerable.Range(0, llama.Layers).Select(layer => new LlamaBlock(llama, layer, rope, builder))];
+        RmsNorm finalNorm = builder.RmsNorm("model.norm", llama.Epsilon);
+        IPackedWeight embedding = builder.Linear("model.embed_tokens").Weight;
+        ILinear head = llama switch
+        {
+            { Labels: > 0 } => builder.Linear("score"),
+            { Tied: true } => new PackedLinear("lm_head", embedding, llama.HeadBias ? builder.Vector("lm_head.bias") : null),
+            _ => builder.Linear("lm_head"),
+        };
+        return new LlamaModel(builder.Parts(llama.Facts, embedding, blocks, finalNorm, head, ModelBuilder.CountParameters(this, config)));
+    }
+
+    private static List<LinearSpec> Linears(LlamaConfig llama)
+    {
+        int query = llama.Heads * llama.HeadDim, key = llama.KvHeads * llama.HeadDim;
+        List<LinearSpec> specs = [new("model.embed_tokens", llama.Vocabulary, llama.Hidden, LinearRole.Embedding)];
+        for (int i = 0; i < llama.Layers; i++)
+        {
+            LinearSpec Matrix(string name, int outFeatures, int inFeatures, bool bias) =>
+                new($"model.layers.{i}.{name}", outFeatures, inFeatures, LinearRole.Block, HasBias: bias, Ternary: llama.BitLlama || llama.BitNet);
+            specs.Add(Matrix("self_attn.q_proj", query, llama.Hidden, llama.QkvBias));
+            specs.Add(Matrix("self_attn.k_proj", key, llama.Hidden, llama.QkvBias));
+            specs.Add(Matrix("self_attn.v_proj", key, llama.Hidden, llama.QkvBias));
+            specs.Add(Matrix("self_attn.o_proj", llama.Hidden, query, llama.OutputBias));
+            specs.Add(Matrix("mlp.gate_proj", llama.Inner, llama.Hidden, llama.MlpBias));
+            specs.Add(Matrix("mlp.up_proj", llama.Inner, llama.Hidden, llama.MlpBias));
+            specs.Add(Matrix("mlp.down_proj", llama.Hidden, llama.Inner, llama.MlpBias));
+        }
+
+        if (llama.Labels > 0)
+        {
+            specs.Add(new("score", llama.Labels, llama.Hidden, LinearRole.Classifier));
+        }
+        else if (!llama.Tied)
+        {
+            specs.Add(new("lm_head", llama.Vocabulary, llama.Hidden, LinearRole.Head, HasBias: llama.HeadBias));
+        }
+
+        return specs;
+    }
+
+    /// <summary>Norms with weights inside a block.</summary>
+    private static IEnumerable<(string Name, int Width)> BlockNorms(LlamaConfig llama)
+    {
+        if (llama.BitLlama)
+        {
+            yield break;
+        }
+
+        yield return ("input_layernorm", llama.Hidden);
+        yield return ("post_attention_layernorm", llama.Hidden);
+        if (llama.QkNorm)
+        {
+            yield return ("self_attn.q_norm", llama.HeadDim);
+            yield return ("self_attn.k_norm", llama.HeadDim);
+        }
+
+        if (llama.BitNet)
+        {
+            yield return ("self_attn.attn_sub_norm", llama.Heads * llama.HeadDim);
+            yield return ("mlp.ffn_sub_norm", llama.Inner);
+        }
+    }
+}
+
+internal sealed class LlamaModel(ModelParts parts) : CausalModel(parts)
+{
+    protected override string EmbeddingPath => "model.embed_tokens";
+
+    public override void Embed(Tensor hidden, in Pass pass) => pass.Kernels.Gather(Embedding, pass.Input.Ids, hidden);
+}
+
+internal sealed class LlamaBlock : Block
+{
+    private readonly INorm _inputNorm, _postAttentionNorm;
+    private readonly INorm? _attentionSubNorm, _mlpSubNorm;
+    private readonly Attention _attention;
+    private readonly bool _squaredRelu;
+
+    public LlamaBlock(LlamaConfig llama, int layer, RopeTable rope, ModelBuilder builder)
+        : base([.. Names.Select(name => builder.Linear($"model.layers.{layer}.{name}"))])
+    {
+        string path = $"model.layers.{layer}.";
+        RmsNorm Norm(string name) => builder.RmsNorm(path + name, llama.Epsilon);
+        // BitNet's products divide their input by its RMS themselves; inputs that several products share are divided once.
+        RmsNorm? plain = llama.BitLlama ? new RmsNorm(null, llama.Epsilon) : null;
+        _inputNorm = plain ?? Norm("input_layernorm");
+        _postAttentionNorm = plain ?? Norm("post_attention_layernorm");
+        _attentionSubNorm = llama.BitNet ? Norm("self_attn.attn_sub_norm") : plain;
+        _mlpSubNorm = llama.BitNet ? Norm("mlp.ffn_sub_norm") : plain;
+        _squaredRelu = llama.BitNet;
+        _attention = new Attention(layer, llama.Heads, llama.KvHeads, llama.HeadDim)
+        {
+            Rope = rope,
+            Window = llama.Windows[layer],
+            QueryNorm = llama.QkNorm ? Norm("self_attn.q_norm") : null,
+            KeyNorm = llama.QkNorm ? Norm("self_attn.k_norm") : null,
+        };
+    }
+
+    private static string[] Names { get; } =
+        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+
+    private ILinear QProj => Linears[0];
+
+    private ILinear KProj => Linears[1];
+
+    private ILinear VProj => Linears[2];
+
+    private ILinear OProj => Linears[3];
+
+    private ILinear GateProj => Linears[4];
+
+    private ILinear UpProj => Linears[5];
+
+    private ILinear DownProj => Linears[6];
+
+    public override void Forward(Tensor hidden, in Pass pass)
+    {
+        Tensor x = pass.Workspace.Rent(hidden.Shape);
+        _inputNorm.Forward(hidden, x, pass);
+        Attend(x, pass);
+        pass.Kernels.Add(x, hidden);
+        _postAttentionNorm.Forward(hidden, x, pass);
+        Mlp(x, pass);
+        pass.Kernels.Add(x, hidden);
+    }
+
+    private void Attend(Tensor x, in Pass pass)
+    {
+        using Workspace.Scope scope = pass.Workspace.Begin();
+        Tensor query = QProj.Rent(x, pass);
+        Tensor key = KProj.Rent(x, pass);
+        Tensor value = VProj.Rent(x, pass);
+        Tensor output = pass.Workspace.Rent(query.Shape);
+        _attention.Forward(query, key, value, output, pass);
+        _attentionSubNorm?.Forward(output, output, pass);
+        OProj.Forward(output, x, pass);
+    }
+
+    private void Mlp(Tensor x, in Pass pass)
+    {
+        using Workspace.Scope scope = pass.Workspace.Begin();
+        Tensor gate = GateProj.Rent(x, pass);
+        Tensor up = UpProj.Rent(x, pass);
+        if (_squaredRelu)
+        {
+            pass.Kernels.SquaredReluGate(gate, up, gate);
+        }
+        else
+        {
+            pass.Kernels.SwiGlu(gate, up, gate);
+        }
+
+        _mlpSubNorm?.Forward(gate, gate, pass);
+        DownProj.Forward(gate, x, pass);
+    }
+}

@@ -1,0 +1,54 @@
+using Nibble.Backends;
+using Nibble.Tensors;
+
+namespace Nibble.Nn;
+
+/// <summary>A linear layer y = x·Wᵀ + b, dense, quantized or with an adapter around it.</summary>
+public interface ILinear : IDisposable
+{
+    /// <summary>Module path: the checkpoint's tensor name without <c>.weight</c>.</summary>
+    string Path { get; }
+
+    /// <summary>The packed weight of the innermost layer.</summary>
+    IPackedWeight Weight { get; }
+
+    /// <summary>Its bias, F32 <c>[out]</c>, or null.</summary>
+    Tensor? Bias { get; }
+
+    /// <summary>x <c>[rows, in]</c> to y <c>[rows, out]</c>, both F32.</summary>
+    void Forward(Tensor x, Tensor y, in Pass pass);
+}
+
+/// <summary>A linear layer over a packed weight.</summary>
+/// <param name="path">Module path.</param>
+/// <param name="weight">The packing, which the layer then owns.</param>
+/// <param name="bias">The bias, owned by the model, or null.</param>
+public sealed class PackedLinear(string path, IPackedWeight weight, Tensor? bias) : ILinear
+{
+    /// <inheritdoc/>
+    public string Path => path;
+
+    /// <inheritdoc/>
+    public IPackedWeight Weight => weight;
+
+    /// <inheritdoc/>
+    public Tensor? Bias => bias;
+
+    /// <inheritdoc/>
+    public void Forward(Tensor x, Tensor y, in Pass pass) => pass.Kernels.MatMul(x, weight, bias, y);
+
+    /// <inheritdoc/>
+    public void Dispose() => weight.Dispose();
+}
+
+/// <summary>Shorthand for callers of <see cref="ILinear"/>.</summary>
+internal static class LinearExtensions
+{
+    /// <summary>x <c>[rows, in]</c> to a rented <c>[rows, out]</c>.</summary>
+    public static Tensor Rent(this ILinear linear, Tensor x, in Pass pass)
+    {
+        Tensor y = pass.Workspace.Rent(new Shape(x.Shape.Rows, linear.Weight.Out));
+        linear.Forward(x, y, pass);
+        return y;
+    }
+}

@@ -1,0 +1,29 @@
+using Nibble.Tensors;
+
+namespace Nibble.Nn;
+
+/// <summary>A normalization over the last dimension; y may be x. Its tensors belong to the model.</summary>
+public interface INorm
+{
+    /// <summary>x to y, both F32 <c>[rows, columns]</c>.</summary>
+    void Forward(Tensor x, Tensor y, in Pass pass);
+}
+
+/// <summary>LayerNorm (arXiv 1607.06450).</summary>
+/// <param name="weight">F32 <c>[columns]</c>.</param>
+/// <param name="bias">F32 <c>[columns]</c>.</param>
+/// <param name="epsilon">Added to the variance.</param>
+public sealed class LayerNorm(Tensor weight, Tensor bias, float epsilon) : INorm
+{
+    /// <inheritdoc/>
+    public void Forward(Tensor x, Tensor y, in Pass pass) => pass.Kernels.LayerNorm(x, weight, bias, epsilon, y);
+}
+
+/// <summary>RMSNorm (arXiv 1910.07467).</summary>
+/// <param name="weight">F32 <c>[columns]</c>, or null for ones.</param>
+/// <param name="epsilon">Added to the mean square.</param>
+public sealed class RmsNorm(Tensor? weight, float epsilon) : INorm
+{
+    /// <inheritdoc/>
+    public void Forward(Tensor x, Tensor y, in Pass pass) => pass.Kernels.RmsNorm(x, weight, epsilon, y);
+}

@@ -1,0 +1,61 @@
+using System.Numerics;
+using Nibble.Backends;
+using Nibble.Tensors;
+
+namespace Nibble.Nn;
+
+/// <summary>Cosines and sines of all positions up to now; grows with the longest sequence, because contexts of 131,072 are rarely used.</summary>
+/// <param name="settings">How fast pairs turn.</param>
+/// <param name="dim">Width of a head.</param>
+/// <param name="backend">Where the tables live.</param>
+public sealed class RopeTable(RopeSettings settings, int dim, IBackend backend) : IDisposable
+{
+    private const int FirstPositions = 512;
+    private readonly double[] _frequencies = settings.Frequencies(dim);
+    private Tensor? _cos;
+    private Tensor? _sin;
+
+    /// <summary>Bytes of both tables.</summary>
+    public long ByteLength => (_cos?.ByteLength ?? 0) + (_sin?.ByteLength ?? 0);
+
+    /// <summary>Turns x <c>[rows, heads, dim]</c> in place; all positions of the pass are below <paramref name="positions"/>.</summary>
+    public void Apply(Tensor x, int positions, in Pass pass)
+    {
+        if (_cos is null || _cos.Shape[0] < positions)
+        {
+            Grow(Math.Max(FirstPositions, (int)BitOperations.RoundUpToPowerOf2((uint)positions)));
+        }
+
+        pass.Kernels.Rope(x, pass.Input.Positions, _cos!, _sin!);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _cos?.Dispose();
+        _sin?.Dispose();
+    }
+
+    private void Grow(int positions)
+    {
+        backend.Synchronize();
+        Dispose();
+        _cos = Table(positions, Math.Cos);
+        _sin = Table(positions, Math.Sin);
+    }
+
+    private Tensor Table(int positions, Func<double, double> function)
+    {
+        using Tensor values = Tensor.OnHost(new Shape(positions, _frequencies.Length), DType.F32);
+        Span<float> span = values.HostSpan<float>();
+        for (int position = 0; position < positions; position++)
+        {
+            for (int j = 0; j < _frequencies.Length; j++)
+            {
+                span[(position * _frequencies.Length) + j] = (float)function(position * _frequencies[j]);
+            }
+        }
+
+        return values.Upload(backend);
+    }
+}
