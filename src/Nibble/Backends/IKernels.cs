@@ -57,6 +57,9 @@ public interface IKernels
     /// <summary>y += x elementwise.</summary>
     void Add(Tensor x, Tensor y);
 
+    /// <summary>y = columns first … first + columns(y) − 1 of x: x <c>[rows, columns]</c>, y <c>[rows, fewer columns]</c>.</summary>
+    void CopyColumns(Tensor x, nint first, Tensor y);
+
     /// <summary>Softmax over the last dimension, in place, stable.</summary>
     void Softmax(Tensor x);
 

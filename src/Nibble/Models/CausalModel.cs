@@ -84,7 +84,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     public abstract void Embed(Tensor hidden, in Pass pass);
 
     /// <summary>Logits of some rows of hidden states: logits F32 <c>[rows, vocabulary]</c> (or <c>[rows, labels]</c> for a classifier).</summary>
-    public void Logits(Tensor hidden, Tensor logits) => Backend.Kernels.MatMul(hidden, parts.Head.Weight, parts.Head.Bias, logits);
+    public void Logits(Tensor hidden, Tensor logits) => Ops.MatMul.Forward(Backend, hidden, parts.Head.Weight, parts.Head.Bias, logits);
 
     /// <summary>
     /// log p(target) of each row without materializing all logits: targets I32 <c>[rows]</c> (negative: not scored),
@@ -97,7 +97,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             Throw.Usage($"this {Facts.ModelType} is a classifier with {Facts.Labels} labels", "it has no head over the vocabulary", "use a language model");
         }
 
-        Backend.Kernels.LogLikelihood(hidden, parts.Head.Weight, parts.Head.Bias, targets, logProbabilities, best, workspace);
+        Ops.LogLikelihood.Forward(Backend, hidden, parts.Head.Weight, parts.Head.Bias, targets, logProbabilities, best, workspace);
     }
 
     /// <inheritdoc/>

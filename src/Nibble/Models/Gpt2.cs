@@ -105,9 +105,9 @@ internal sealed class Gpt2Model(IPackedWeight positions, ModelParts parts) : Cau
     {
         using Workspace.Scope scope = pass.Workspace.Begin();
         Tensor places = pass.Workspace.Rent(hidden.Shape);
-        pass.Kernels.Gather(Embedding, pass.Input.Ids, hidden);
-        pass.Kernels.Gather(positions, pass.Input.Positions, places);
-        pass.Kernels.Add(places, hidden);
+        Ops.Gather.Forward(pass.Backend, Embedding, pass.Input.Ids, hidden);
+        Ops.Gather.Forward(pass.Backend, positions, pass.Input.Positions, places);
+        Ops.Add.Forward(pass.Backend, places, hidden);
     }
 }
 
@@ -144,12 +144,12 @@ internal sealed class Gpt2Block : Block
         _ln1.Forward(hidden, x, pass);
         Attend(x, y, pass);
         CProj.Forward(y, x, pass);
-        pass.Kernels.Add(x, hidden);
+        Ops.Add.Forward(pass.Backend, x, hidden);
         _ln2.Forward(hidden, x, pass);
         Tensor inner = MlpCFc.Rent(x, pass);
-        pass.Kernels.Gelu(inner, _gelu, inner);
+        Ops.Gelu.Forward(pass.Backend, inner, _gelu, inner);
         MlpCProj.Forward(inner, x, pass);
-        pass.Kernels.Add(x, hidden);
+        Ops.Add.Forward(pass.Backend, x, hidden);
     }
 
     private void Attend(Tensor x, Tensor output, in Pass pass)

@@ -129,7 +129,7 @@ internal sealed class LlamaModel(ModelParts parts) : CausalModel(parts)
 {
     protected override string EmbeddingPath => "model.embed_tokens";
 
-    public override void Embed(Tensor hidden, in Pass pass) => pass.Kernels.Gather(Embedding, pass.Input.Ids, hidden);
+    public override void Embed(Tensor hidden, in Pass pass) => Ops.Gather.Forward(pass.Backend, Embedding, pass.Input.Ids, hidden);
 }
 
 internal sealed class LlamaBlock : Block
@@ -182,10 +182,10 @@ internal sealed class LlamaBlock : Block
         Tensor x = pass.Workspace.Rent(hidden.Shape);
         _inputNorm.Forward(hidden, x, pass);
         Attend(x, pass);
-        pass.Kernels.Add(x, hidden);
+        Ops.Add.Forward(pass.Backend, x, hidden);
         _postAttentionNorm.Forward(hidden, x, pass);
         Mlp(x, pass);
-        pass.Kernels.Add(x, hidden);
+        Ops.Add.Forward(pass.Backend, x, hidden);
     }
 
     private void Attend(Tensor x, in Pass pass)
@@ -207,11 +207,11 @@ internal sealed class LlamaBlock : Block
         Tensor up = UpProj.Rent(x, pass);
         if (_squaredRelu)
         {
-            pass.Kernels.SquaredReluGate(gate, up, gate);
+            Ops.SquaredReluGate.Forward(pass.Backend, gate, up, gate);
         }
         else
         {
-            pass.Kernels.SwiGlu(gate, up, gate);
+            Ops.SwiGlu.Forward(pass.Backend, gate, up, gate);
         }
 
         _mlpSubNorm?.Forward(gate, gate, pass);

@@ -36,9 +36,9 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
         Rope?.Apply(q, start + pass.Input.Length, pass);
         Rope?.Apply(k, start + pass.Input.Length, pass);
         Tensor keys = pass.Cache.Keys(Layer), values = pass.Cache.Values(Layer);
-        pass.Kernels.AppendToCache(k, keys, start);
-        pass.Kernels.AppendToCache(v, values, start);
-        pass.Kernels.Attention(new AttentionArguments(
+        Ops.Attention.Append(pass.Backend, k, keys, start);
+        Ops.Attention.Append(pass.Backend, v, values, start);
+        Ops.Attention.Forward(pass.Backend, new AttentionArguments(
             q, keys, values, output.Reshape(q.Shape), pass.Input.Batch, pass.Input.Length, start, pass.Input.FirstKey, Scale, Window));
     }
 }

@@ -14,7 +14,7 @@ internal static class Columns
         }
 
         Tensor part = pass.Workspace.Rent(new Shape(x.Shape.Rows, count));
-        pass.Kernels.CopyColumns(x, first, part);
+        Ops.CopyColumns.Forward(pass.Backend, x, first, part);
         return part;
     }
 }

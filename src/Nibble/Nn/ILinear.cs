@@ -35,7 +35,7 @@ public sealed class PackedLinear(string path, IPackedWeight weight, Tensor? bias
     public Tensor? Bias => bias;
 
     /// <inheritdoc/>
-    public void Forward(Tensor x, Tensor y, in Pass pass) => pass.Kernels.MatMul(x, weight, bias, y);
+    public void Forward(Tensor x, Tensor y, in Pass pass) => Ops.MatMul.Forward(pass.Backend, x, weight, bias, y);
 
     /// <inheritdoc/>
     public void Dispose() => weight.Dispose();

@@ -16,7 +16,7 @@ public interface INorm
 public sealed class LayerNorm(Tensor weight, Tensor bias, float epsilon) : INorm
 {
     /// <inheritdoc/>
-    public void Forward(Tensor x, Tensor y, in Pass pass) => pass.Kernels.LayerNorm(x, weight, bias, epsilon, y);
+    public void Forward(Tensor x, Tensor y, in Pass pass) => Ops.LayerNorm.Forward(pass.Backend, x, weight, bias, epsilon, y);
 }
 
 /// <summary>RMSNorm (arXiv 1910.07467).</summary>
@@ -25,5 +25,5 @@ public sealed class LayerNorm(Tensor weight, Tensor bias, float epsilon) : INorm
 public sealed class RmsNorm(Tensor? weight, float epsilon) : INorm
 {
     /// <inheritdoc/>
-    public void Forward(Tensor x, Tensor y, in Pass pass) => pass.Kernels.RmsNorm(x, weight, epsilon, y);
+    public void Forward(Tensor x, Tensor y, in Pass pass) => Ops.RmsNorm.Forward(pass.Backend, x, weight, epsilon, y);
 }

@@ -8,8 +8,4 @@ namespace Nibble.Nn;
 /// <param name="Workspace">Memory for intermediates.</param>
 /// <param name="Input">The new tokens.</param>
 /// <param name="Cache">Keys and values; <see cref="KvCache.Length"/> slots were filled before this pass.</param>
-public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelInput Input, KvCache Cache)
-{
-    /// <summary>The kernels of the backend.</summary>
-    public IKernels Kernels => Backend.Kernels;
-}
+public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelInput Input, KvCache Cache);

@@ -26,7 +26,7 @@ public sealed class RopeTable(RopeSettings settings, int dim, IBackend backend) 
             Grow(Math.Max(FirstPositions, (int)BitOperations.RoundUpToPowerOf2((uint)positions)));
         }
 
-        pass.Kernels.Rope(x, pass.Input.Positions, _cos!, _sin!);
+        Ops.Rope.Forward(pass.Backend, x, pass.Input.Positions, _cos!, _sin!);
     }
 
     /// <inheritdoc/>

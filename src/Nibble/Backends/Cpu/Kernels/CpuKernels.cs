@@ -75,6 +75,15 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
 
     public void Add(Tensor x, Tensor y) => RunElementwise<AddFunction>(x, y, y);
 
+    public void CopyColumns(Tensor x, nint first, Tensor y)
+    {
+        CopyColumnsJob job = new()
+        {
+            X = Floats(x) + first, Y = Floats(y), Rows = x.Shape.Rows, Columns = y.Shape.Columns, Stride = x.Shape.Columns,
+        };
+        threads.Run(job.Parts, job);
+    }
+
     public void Softmax(Tensor x)
     {
         SoftmaxJob<S, V> job = new() { X = Floats(x), Rows = x.Shape.Rows, Columns = x.Shape.Columns };
