@@ -99,7 +99,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
         }
 
         using CpuScratch.Lease packed = CpuScratch.Rent(Gemm<S, V>.TileRows * In * sizeof(float));
-        Gemm<S, V>.PackTile(call.Input, call.Rows, In, (float*)packed.Pointer);
+        PackedRows.PackTile(call.Input, In, call.Rows, In, (float*)packed.Pointer);
         DirectJob job = new()
         {
             Packing = this,
@@ -155,7 +155,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
                 };
                 tile.Start = k > 0 ? tile.C : bias == null ? null : bias + feature;
                 tile.StartStride = k > 0 ? Call.YStride : 0;
-                Gemm<S, V>.RunTile<L>(rows, panels, Call.Rows, Call.Count - feature, ref tile);
+                Gemm<S, V>.RunTile<L>(rows, panels, Call.Rows, Call.Count - feature, tile);
             }
         }
     }

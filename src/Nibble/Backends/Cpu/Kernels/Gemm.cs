@@ -1,10 +1,11 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Nibble.Backends.Cpu.Kernels;
 
 /// <summary>
 /// The blocked matrix product y = x·Wᵀ + bias (the scheme of GotoBLAS and BLIS): rows of x are packed into interleaved tiles once
-/// per call, weights come as panels, and a part of the work is a block of rows times a few panels over all of k.
+/// per call, weights come as panels, and a part of the work is a block of rows times some panels over all of k.
 /// Every element of y is summed in the same order, whatever the number of rows, the tile or the thread.
 /// </summary>
 internal static unsafe class Gemm<S, V>
@@ -17,16 +18,17 @@ internal static unsafe class Gemm<S, V>
     /// <summary>Steps of k between two visits of y: a panel block of 256 × 16 floats is half of a 32 KB first-level cache.</summary>
     public const int DepthBlock = 256;
 
-    // 192 rows × 256 floats of x are 192 KB: they stay in the second-level cache while the panels of a part pass by.
-    private const int RowBlock = 192;
-    private const int PanelsPerPart = 8;
+    // 144 rows × 256 floats of x are 144 KB: with the part's y they stay in the second-level cache while the panels pass by.
+    private const int MostBlockRows = 144;
+    private const int MostPanelsPerPart = 16;
+    private const int PartsWanted = 16;
     private const nint MostPackedBytes = 16 << 20;
 
     /// <summary>Output features of a panel.</summary>
     public static int PanelWidth => 2 * S.Count;
 
     /// <summary>Panels of one tile: as many as the registers hold.</summary>
-    private static int TilePanels => S.Count == 16 ? 2 : 1;
+    public static int TilePanels => S.Count == 16 ? 2 : 1;
 
     /// <summary>Rows of the kernel that serves <paramref name="rows"/> (1 to 6) rows.</summary>
     public static int KernelRows(nint rows) => rows switch { 1 => 1, 2 => 2, 3 or 4 => 4, _ => TileRows };
@@ -35,48 +37,27 @@ internal static unsafe class Gemm<S, V>
     public static void Multiply(CpuPacking weights, in CpuMatMul call)
     {
         nint depth = weights.In;
-        nint most = nint.Max(RowBlock, MostPackedBytes / (sizeof(float) * nint.Max(depth, 1)) / RowBlock * RowBlock);
+        nint most = nint.Max(1, MostPackedBytes / (sizeof(float) * nint.Max(depth, 1)) / MostBlockRows) * MostBlockRows;
         for (nint row = 0; row < call.Rows; row += most)
         {
             nint rows = nint.Min(most, call.Rows - row);
-            using CpuScratch.Lease packed = CpuScratch.Rent((rows + TileRows) * depth * sizeof(float));
-            PackJob pack = new() { X = call.Input + (row * depth), Rows = rows, Depth = depth, Packed = (float*)packed.Pointer };
+            using CpuScratch.Lease packed = CpuScratch.Rent(PackedRows.PaddedRows(rows) * depth * sizeof(float));
+            PackedRows x = new() { Data = (float*)packed.Pointer, Rows = rows, Depth = depth };
+            PackJob pack = new() { X = call.Input + (row * depth), Packed = x };
             call.Threads.Run(pack.Parts, pack);
-            MultiplyJob job = new()
+            GemmJob<S, V> job = new()
             {
                 Weights = weights,
                 Panels = weights.FloatPanels,
-                Packed = (float*)packed.Pointer,
-                Rows = rows,
+                X = x,
                 Y = call.Output + (row * call.YStride),
                 YStride = call.YStride,
                 Bias = call.FirstBias,
                 First = call.First,
                 Count = call.Count,
-                RowBlocks = (int)((rows + RowBlock - 1) / RowBlock),
             };
+            Split(ref job);
             call.Threads.Run(job.Parts, job);
-        }
-    }
-
-    /// <summary>Interleaves up to 6 rows of x: <c>packed[k·R + i]</c>, R = <see cref="KernelRows"/>; missing rows are zero.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void PackTile(float* x, nint rows, nint depth, float* packed)
-    {
-        int tile = KernelRows(rows);
-        if (rows == TileRows)
-        {
-            PackSix(x, depth, packed);
-            return;
-        }
-
-        for (int i = 0; i < tile; i++)
-        {
-            float* source = x + (i * depth);
-            for (nint k = 0; k < depth; k++)
-            {
-                packed[(k * tile) + i] = i < rows ? source[k] : 0;
-            }
         }
     }
 
@@ -108,149 +89,192 @@ internal static unsafe class Gemm<S, V>
     /// <summary>
     /// Runs a tile whose rows or features may stick out of y: it then goes through a buffer, from which the valid part is copied.
     /// </summary>
-    public static void RunTile<L>(int kernelRows, int panels, nint rows, nint features, ref Tile tile)
+    public static void RunTile<L>(int kernelRows, int panels, nint rows, nint features, in Tile tile)
+        where L : struct, IPanelLoader
+    {
+        if (kernelRows == rows && features >= panels * PanelWidth)
+        {
+            RunTile<L>(kernelRows, panels, tile);
+        }
+        else
+        {
+            RunEdge<L>(kernelRows, panels, rows, features, tile);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void RunEdge<L>(int kernelRows, int panels, nint rows, nint features, in Tile tile)
         where L : struct, IPanelLoader
     {
         int width = panels * PanelWidth;
-        if (kernelRows == rows && features >= width)
-        {
-            RunTile<L>(kernelRows, panels, tile);
-            return;
-        }
-
         float* buffer = stackalloc float[TileRows * 4 * PanelWidth];
-        float* y = tile.C, start = tile.Start;
-        (nint stride, nint startStride) = (tile.CStride, tile.StartStride);
-        tile.C = buffer;
-        tile.CStride = width;
-        tile.Start = null;
-        RunTile<L>(kernelRows, panels, tile);
+        Tile whole = tile;
+        whole.C = buffer;
+        whole.CStride = width;
+        whole.Start = null;
+        RunTile<L>(kernelRows, panels, whole);
         nint valid = nint.Min(features, width);
         for (nint i = 0; i < rows; i++)
         {
+            float* start = tile.Start == null ? null : tile.Start + (i * tile.StartStride);
             for (nint j = 0; j < valid; j++)
             {
-                y[(i * stride) + j] = buffer[(i * width) + j] + (start == null ? 0 : start[(i * startStride) + j]);
+                tile.C[(i * tile.CStride) + j] = buffer[(i * width) + j] + (start == null ? 0 : start[j]);
             }
         }
     }
 
-    private static void PackSix(float* x, nint depth, float* packed)
+    // Large parts reuse what they load; small products still need enough parts for many threads. Only the shape decides.
+    private static void Split(ref GemmJob<S, V> job)
     {
-        float* r0 = x, r1 = r0 + depth, r2 = r1 + depth, r3 = r2 + depth, r4 = r3 + depth, r5 = r4 + depth;
-        for (nint k = 0; k < depth; k++, packed += TileRows)
+        nint blocks = nint.Max(1, (job.X.Rows + MostBlockRows - 1) / MostBlockRows);
+        job.RowBlocks = (int)blocks;
+        job.BlockRows = (((job.X.Rows + blocks - 1) / blocks) + TileRows - 1) / TileRows * TileRows;
+        job.PanelsPerPart = MostPanelsPerPart;
+        while (job.PanelsPerPart > TilePanels && job.Parts < PartsWanted)
         {
-            packed[0] = r0[k];
-            packed[1] = r1[k];
-            packed[2] = r2[k];
-            packed[3] = r3[k];
-            packed[4] = r4[k];
-            packed[5] = r5[k];
+            job.PanelsPerPart /= 2;
         }
     }
 
     private struct PackJob : ICpuJob
     {
-        private const int TilesPerPart = 8;
+        private const int RowsPerPart = 8 * TileRows;
         public float* X;
-        public float* Packed;
-        public nint Rows, Depth;
+        public PackedRows Packed;
 
-        public readonly int Parts => checked((int)((Rows + (TilesPerPart * TileRows) - 1) / (TilesPerPart * TileRows)));
+        public readonly int Parts => Kernels.Parts.Count(Packed.Rows, RowsPerPart);
 
         public readonly void Execute(int part)
         {
-            nint first = (nint)part * TilesPerPart * TileRows;
-            nint end = nint.Min(Rows, first + (TilesPerPart * TileRows));
-            for (nint row = first; row < end; row += TileRows)
+            nint end = nint.Min(Packed.Rows, (part + 1) * (nint)RowsPerPart);
+            for (nint row = (nint)part * RowsPerPart; row < end; row += TileRows)
             {
-                PackTile(X + (row * Depth), nint.Min(TileRows, Rows - row), Depth, Packed + (row * Depth));
+                Packed.Pack(X, row);
+            }
+        }
+    }
+}
+
+/// <summary>
+/// The part of a product that one thread does at a time: a block of rows × some panels, over all of k in blocks. Within a block of
+/// k the rows stay in the second-level cache and a panel block in the first-level one.
+/// </summary>
+internal unsafe struct GemmJob<S, V> : ICpuJob
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    public CpuPacking Weights;
+    public float* Panels, Y, Bias;
+    public PackedRows X;
+    public nint YStride, First, Count, BlockRows;
+    public int RowBlocks, PanelsPerPart;
+
+    public readonly int Parts => checked((int)(RowBlocks * ((Count + PartWidth - 1) / PartWidth)));
+
+    private static int PanelWidth => Gemm<S, V>.PanelWidth;
+
+    private readonly int PartWidth => PanelsPerPart * PanelWidth;
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public readonly void Execute(int part)
+    {
+        // Row blocks run fastest: the panels of a part are then still in the shared cache for the next one.
+        nint row = part % RowBlocks * BlockRows;
+        nint feature = (nint)(part / RowBlocks) * PartWidth;
+        nint end = nint.Min(Count, feature + PartWidth);
+        int tile = Gemm<S, V>.TilePanels;
+        using CpuScratch.Lease scratch = CpuScratch.Rent(
+            Panels == null ? tile * PanelWidth * Gemm<S, V>.DepthBlock * sizeof(float) : 0);
+        for (nint k = 0; k < nint.Max(X.Depth, 1); k += Gemm<S, V>.DepthBlock)
+        {
+            for (nint j = feature; j < end; j += tile * PanelWidth)
+            {
+                RunPanels(k, j, end - j > PanelWidth ? tile : 1, row, (float*)scratch.Pointer);
             }
         }
     }
 
-    private struct MultiplyJob : ICpuJob
+    private readonly void RunPanels(nint k, nint feature, int panels, nint firstRow, float* scratch)
     {
-        public CpuPacking Weights;
-        public float* Panels, Packed, Y, Bias;
-        public nint Rows, YStride, First, Count;
-        public int RowBlocks;
-
-        public readonly int Parts => checked((int)(RowBlocks * ((Count + PartWidth - 1) / PartWidth)));
-
-        private static int PartWidth => PanelsPerPart * PanelWidth;
-
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        public readonly void Execute(int part)
+        nint steps = nint.Min(Gemm<S, V>.DepthBlock, X.Depth - k);
+        Tile tile = new() { Depth = steps, BStep = PanelWidth * sizeof(float), CStride = YStride };
+        nint endRow = nint.Min(X.Rows, firstRow + BlockRows);
+        nint ahead = 0;
+        if (Panels != null)
         {
-            // Row blocks run fastest: the panels of a part are then still in the shared cache for the next one.
-            nint row = (nint)(part % RowBlocks) * RowBlock;
-            nint feature = (nint)(part / RowBlocks) * PartWidth;
-            nint end = nint.Min(Count, feature + PartWidth);
-            using CpuScratch.Lease scratch = CpuScratch.Rent(Panels == null ? TilePanels * PanelWidth * DepthBlock * sizeof(float) : 0);
-            for (nint k = 0; k < nint.Max(Weights.In, 1); k += DepthBlock)
-            {
-                for (nint j = feature; j < end; j += TilePanels * PanelWidth)
-                {
-                    int panels = end - j > PanelWidth ? TilePanels : 1;
-                    RunPanels(k, j, panels, row, (float*)scratch.Pointer);
-                }
-            }
+            tile.B = (byte*)(Panels + ((First + feature) * X.Depth) + (k * PanelWidth));
+            tile.PanelBytes = X.Depth * PanelWidth * sizeof(float);
+            ahead = steps * tile.BStep * Gemm<S, V>.TileRows / nint.Max(1, endRow - firstRow);
+        }
+        else
+        {
+            tile.B = (byte*)scratch;
+            tile.PanelBytes = steps * PanelWidth * sizeof(float);
+            Decode(k, steps, feature, panels, scratch);
         }
 
-        private readonly void RunPanels(nint k, nint feature, int panels, nint firstRow, float* scratch)
+        byte* next = tile.B + (panels * tile.PanelBytes);
+        for (nint row = firstRow; row < endRow; row += Gemm<S, V>.TileRows, next += ahead)
         {
-            nint depth = Weights.In;
-            nint steps = nint.Min(DepthBlock, depth - k);
-            Tile tile = new() { Depth = steps, BStep = PanelWidth * sizeof(float), CStride = YStride };
-            if (Panels != null)
-            {
-                tile.B = (byte*)(Panels + ((First + feature) * depth) + (k * PanelWidth));
-                tile.PanelBytes = depth * PanelWidth * sizeof(float);
-            }
-            else
-            {
-                tile.B = (byte*)scratch;
-                tile.PanelBytes = steps * PanelWidth * sizeof(float);
-                Decode(k, steps, feature, panels, scratch);
-            }
+            nint rows = nint.Min(Gemm<S, V>.TileRows, X.Rows - row);
+            tile.A = X.Tile(row, k, steps);
+            tile.C = Y + (row * YStride) + feature;
+            tile.Start = k > 0 ? tile.C : Bias == null ? null : Bias + feature;
+            tile.StartStride = k > 0 ? YStride : 0;
+            Prefetch(next, ahead, tile.C + (Gemm<S, V>.TileRows * YStride));
+            RunRows(panels, rows, Count - feature, tile);
+        }
+    }
 
-            nint endRow = nint.Min(Rows, firstRow + RowBlock);
-            for (nint row = firstRow; row < endRow; row += TileRows)
-            {
-                nint rows = nint.Min(TileRows, Rows - row);
-                int kernelRows = KernelRows(rows);
-                tile.A = Packed + (row * depth) + (k * kernelRows);
-                tile.C = Y + (row * YStride) + feature;
-                tile.Start = k > 0 ? tile.C : Bias == null ? null : Bias + feature;
-                tile.StartStride = k > 0 ? YStride : 0;
-                RunRows(kernelRows, panels, rows, Count - feature, tile);
-            }
+    // The processor's own prefetchers stop at the end of a page or panel: fetch a share of the next panel, and the next rows of y.
+    private readonly void Prefetch(byte* panel, nint bytes, float* y)
+    {
+        if (!Sse.IsSupported)
+        {
+            return;
         }
 
-        private readonly void Decode(nint k, nint steps, nint feature, int panels, float* scratch)
+        for (int i = 0; i < Gemm<S, V>.TileRows; i++)
         {
-            for (int p = 0; p < panels; p++)
-            {
-                nint first = First + feature + (p * PanelWidth);
-                int rows = (int)nint.Min(PanelWidth, Weights.Out - first);
-                Weights.DecodePanel(first, rows, k, steps, scratch + (p * steps * PanelWidth));
-            }
+            Sse.Prefetch0(y + (i * YStride));
         }
 
-        // Kernels of few rows have other numbers of panels than the large tile.
-        private static void RunRows(int kernelRows, int panels, nint rows, nint features, Tile tile)
+        for (nint i = 0; i < bytes; i += 64)
         {
-            for (int p = 0; p < panels;)
-            {
-                int count = KernelPanels(kernelRows, panels - p);
-                Tile piece = tile;
-                piece.B += p * tile.PanelBytes;
-                piece.C += p * PanelWidth;
-                piece.Start = tile.Start == null ? null : tile.Start + (p * PanelWidth);
-                RunTile<FloatLoader>(kernelRows, count, rows, features - (p * PanelWidth), ref piece);
-                p += count;
-            }
+            Sse.Prefetch1(panel + i);
+        }
+    }
+
+    private readonly void Decode(nint k, nint steps, nint feature, int panels, float* scratch)
+    {
+        for (int p = 0; p < panels; p++)
+        {
+            nint first = First + feature + (p * PanelWidth);
+            int rows = (int)nint.Min(PanelWidth, Weights.Out - first);
+            Weights.DecodePanel(first, rows, k, steps, scratch + (p * steps * PanelWidth));
+        }
+    }
+
+    // Kernels of few rows take other numbers of panels at once than the large tile.
+    private static void RunRows(int panels, nint rows, nint features, in Tile tile)
+    {
+        int kernelRows = Gemm<S, V>.KernelRows(rows);
+        if (kernelRows == Gemm<S, V>.TileRows)
+        {
+            Gemm<S, V>.RunTile<FloatLoader>(kernelRows, panels, rows, features, tile);
+            return;
+        }
+
+        for (int p = 0; p < panels;)
+        {
+            int count = Gemm<S, V>.KernelPanels(kernelRows, panels - p);
+            Tile piece = tile;
+            piece.B += p * tile.PanelBytes;
+            piece.C += p * PanelWidth;
+            piece.Start = tile.Start == null ? null : tile.Start + (p * PanelWidth);
+            Gemm<S, V>.RunTile<FloatLoader>(kernelRows, count, rows, features - (p * PanelWidth), piece);
+            p += count;
         }
     }
 }
