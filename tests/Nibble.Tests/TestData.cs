@@ -17,4 +17,24 @@ internal static class TestData
 
         return null;
     }
+
+    /// <summary>The root of the repository.</summary>
+    public static string Repository { get; } = FindRepository();
+
+    /// <summary>Reference vectors made by other implementations.</summary>
+    public static string Goldens => Path.Combine(Repository, "tests", "Nibble.Tests", "Goldens");
+
+    /// <summary>The embedded models and texts.</summary>
+    public static string Assets => Path.Combine(Repository, "assets");
+
+    private static string FindRepository()
+    {
+        DirectoryInfo? folder = new(AppContext.BaseDirectory);
+        while (folder != null && !File.Exists(Path.Combine(folder.FullName, "Nibble.slnx")))
+        {
+            folder = folder.Parent;
+        }
+
+        return folder?.FullName ?? throw new DirectoryNotFoundException("tests must run from inside the repository");
+    }
 }
