@@ -1,70 +1,85 @@
+using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
 
 /// <summary>
-/// The ternary weight that a BitNet checkpoint's dense matrix stands for. A matrix of {−s, 0, +s} is taken as it is; anything
-/// else holds the master weights of training and is rounded as training does (absmean, arXiv 2402.17764, eq. 1 to 3).
+/// The ternary weight that a dense matrix stands for. A matrix of {−s, 0, +s} is taken as it is; anything else is rounded as
+/// BitNet's training does (absmean, arXiv 2402.17764, eq. 1 to 3).
 /// </summary>
 internal static class TernaryForm
 {
     private const float SmallestScale = 1e-5f;
 
-    public static TernaryWeight Of(Tensor matrix)
+    /// <summary>The ternary form of a floating point matrix.</summary>
+    /// <param name="matrix"><c>[out, in]</c> on the host.</param>
+    /// <param name="perRow">One scale a row instead of one for the matrix.</param>
+    /// <param name="scaleDType">The dtype in which scales will be stored; they are rounded to it first.</param>
+    public static TernaryWeight Of(Tensor matrix, bool perRow = false, DType scaleDType = DType.F32)
     {
-        using Tensor floats = matrix.To(DType.F32);
-        float scale = CommonMagnitude(floats) ?? AbsMean(floats);
+        using Tensor? converted = matrix.DType == DType.F32 ? null : matrix.To(DType.F32);
+        Tensor floats = converted ?? matrix;
+        nint rows = matrix.Shape[0], columns = matrix.Shape[1];
+        RowFacts[] facts = new RowFacts[rows];
+        Spread.Over(rows, columns, (first, last) =>
+        {
+            for (nint row = first; row < last; row++)
+            {
+                facts[row] = FactsOf(floats.Slice(row, 1).HostSpan<float>());
+            }
+        });
+        float[] scales = perRow ? [.. facts.Select(row => ScaleOf([row], columns))] : [ScaleOf(facts, columns)];
+        scales = [.. scales.Select(scale => ScaleRounding.To(scale, scaleDType) is var rounded && rounded == 0 ? SmallestScale : rounded)];
         Tensor codes = Tensor.OnHost(matrix.Shape, DType.U8);
-        for (nint row = 0; row < matrix.Shape[0]; row++)
+        Spread.Over(rows, columns, (first, last) =>
         {
-            ReadOnlySpan<float> values = floats.Slice(row, 1).HostSpan<float>();
-            Span<byte> target = codes.Slice(row, 1).HostSpan<byte>();
-            for (int i = 0; i < values.Length; i++)
+            for (nint row = first; row < last; row++)
             {
-                target[i] = (byte)(1 + Math.Clamp(MathF.Round(values[i] / scale), -1, 1));
+                CodeGrid grid = new(0, scales[perRow ? row : 0], 1, 0, 2);
+                VectorSearch.Divide(floats.Slice(row, 1).HostSpan<float>(), grid, codes.Slice(row, 1).HostSpan<byte>());
             }
-        }
-
-        return new TernaryWeight(codes, [scale]);
+        });
+        return new TernaryWeight(codes, scales, scaleDType);
     }
 
-    /// <summary>s if every value is −s, 0 or s; else null.</summary>
-    private static float? CommonMagnitude(Tensor floats)
-    {
-        float scale = 0;
-        for (nint row = 0; row < floats.Shape[0]; row++)
-        {
-            foreach (float value in floats.Slice(row, 1).HostSpan<float>())
-            {
-                float magnitude = MathF.Abs(value);
-                if (magnitude == 0 || magnitude == scale)
-                {
-                    continue;
-                }
-
-                if (scale != 0)
-                {
-                    return null;
-                }
-
-                scale = magnitude;
-            }
-        }
-
-        return scale == 0 ? SmallestScale : scale;
-    }
-
-    private static float AbsMean(Tensor floats)
+    /// <summary>The common magnitude where there is one (0: the row is zero, NaN: there are several), and the sum of magnitudes.</summary>
+    private static RowFacts FactsOf(ReadOnlySpan<float> values)
     {
         double sum = 0;
-        for (nint row = 0; row < floats.Shape[0]; row++)
+        float common = 0;
+        foreach (float value in values)
         {
-            foreach (float value in floats.Slice(row, 1).HostSpan<float>())
+            float magnitude = MathF.Abs(value);
+            sum += magnitude;
+            if (magnitude != 0 && magnitude != common)
             {
-                sum += MathF.Abs(value);
+                common = common == 0 ? magnitude : float.NaN;
             }
         }
 
-        return MathF.Max((float)(sum / floats.Shape.Count), SmallestScale);
+        return new RowFacts(common, sum);
     }
+
+    private static float ScaleOf(ReadOnlySpan<RowFacts> rows, nint columns)
+    {
+        double sum = 0;
+        float common = 0;
+        foreach (RowFacts row in rows)
+        {
+            sum += row.Sum;
+            if (row.Common != 0 && row.Common != common)
+            {
+                common = common == 0 ? row.Common : float.NaN;
+            }
+        }
+
+        if (float.IsNaN(common))
+        {
+            return MathF.Max((float)(sum / ((double)rows.Length * columns)), SmallestScale);
+        }
+
+        return common == 0 ? SmallestScale : common;
+    }
+
+    private readonly record struct RowFacts(float Common, double Sum);
 }

@@ -1,0 +1,98 @@
+using Nibble.Tensors;
+
+namespace Nibble.Quantization.Methods;
+
+/// <summary>
+/// NF4 and FP4 as bitsandbytes does them: blocks of the flattened matrix, absmax a block, the nearest level of v / absmax, ties to
+/// the lower one. With double quantization the blocks' absmax values are stored in 8 bits (QLoRA, arXiv 2305.14314, section 3).
+/// </summary>
+/// <remarks>Codes equal those of bitsandbytes' CPU path for F32 input, its treatment of the last, incomplete block included.</remarks>
+internal sealed class CodebookMethod : QuantizationMethod
+{
+    private static readonly int[] BlockSizes = [32, 64, 128, 256, 512, 1024, 2048, 4096];
+
+    private readonly float[] _levels;
+    private readonly float[] _bounds;
+    private readonly byte[] _codeOfRank;
+
+    public CodebookMethod(string name, string summary, float[] levels)
+    {
+        Name = name;
+        Summary = summary;
+        _levels = levels;
+        // Ranks are places in the sorted table; FP4 has two zeros, and a stable sort keeps code 0 before code 8 as torch does.
+        _codeOfRank = [.. Enumerable.Range(0, levels.Length).OrderBy(code => levels[code]).Select(code => (byte)code)];
+        _bounds = [.. Enumerable.Range(1, levels.Length - 1).Select(rank => (levels[_codeOfRank[rank - 1]] + levels[_codeOfRank[rank]]) / 2)];
+        Defaults = new() { Method = name, Bits = 4, BlockSize = 64, DoubleQuant = false };
+    }
+
+    public override string Name { get; }
+
+    public override string Summary { get; }
+
+    public override IReadOnlyList<int> SupportedBits { get; } = [4];
+
+    protected override QuantizationSettings Defaults { get; }
+
+    public static CodebookMethod Nf4() => new("nf4", "16 levels of a normal distribution, absmax for each block (QLoRA)", Codebooks.Nf4);
+
+    public static CodebookMethod Fp4() => new("fp4", "4-bit floating point levels, absmax for each block (bitsandbytes)", Codebooks.Fp4);
+
+    protected override void Validate(QuantizationSettings settings)
+    {
+        if (!BlockSizes.Contains(settings.BlockSize!.Value))
+        {
+            Refuse("--block-size", settings.BlockSize, $"possible are {string.Join(", ", BlockSizes)}");
+        }
+    }
+
+    protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)
+    {
+        int blockSize = settings.BlockSize!.Value;
+        nint count = weight.Shape.Count, blocks = (count + blockSize - 1) / blockSize;
+        float[] absmax = new float[blocks];
+        Tensor codes = Tensor.OnHost(weight.Shape, DType.U8);
+        Spread.Over(blocks, blockSize, (first, last) =>
+        {
+            for (nint block = first; block < last; block++)
+            {
+                nint start = block * blockSize;
+                int length = (int)nint.Min(blockSize, count - start);
+                absmax[block] = QuantizeBlock(Run<float>(weight, start, length), length == blockSize, Run<byte>(codes, start, length));
+            }
+        });
+        NestedScales? nested = settings.DoubleQuant == true ? DoubleQuantization.Of(absmax) : null;
+        return new CodebookWeight(codes, _levels, blockSize, nested?.Dequantize() ?? absmax, nested);
+    }
+
+    private static unsafe Span<T> Run<T>(Tensor tensor, nint start, int length)
+        where T : unmanaged => new((T*)tensor.HostPointer + start, length);
+
+    private float QuantizeBlock(ReadOnlySpan<float> values, bool whole, Span<byte> codes)
+    {
+        const float smallest = 1e-38f;
+        float absmax = VectorSearch.AbsMax(values);
+        float divisor = MathF.Max(absmax, smallest);
+        if (whole)
+        {
+            VectorSearch.Rank(values, 1 / divisor, _bounds, codes);
+        }
+        else
+        {
+            // The reference multiplies whole blocks by the reciprocal, but divides the rest: the results differ in rare roundings.
+            for (int i = 0; i < values.Length; i++)
+            {
+                codes[i] = (byte)VectorSearch.RankOf(values[i] / divisor, _bounds);
+            }
+
+            absmax = divisor;
+        }
+
+        foreach (ref byte code in codes)
+        {
+            code = _codeOfRank[code];
+        }
+
+        return absmax;
+    }
+}

@@ -1,0 +1,74 @@
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.Quantization.Methods;
+
+/// <summary>The checks that all methods share; a method adds its defaults, its own checks and the work.</summary>
+internal abstract class QuantizationMethod : IQuantizationMethod
+{
+    public abstract string Name { get; }
+
+    public abstract string Summary { get; }
+
+    public abstract IReadOnlyList<int> SupportedBits { get; }
+
+    public virtual bool NeedsCalibration => false;
+
+    /// <summary>The defaults; a setting that is null here is one that the method does not take.</summary>
+    protected abstract QuantizationSettings Defaults { get; }
+
+    public QuantizationSettings Complete(QuantizationSettings settings)
+    {
+        QuantizationSettings.RefuseForeign(settings, Defaults);
+        QuantizationSettings complete = settings.Or(Adapt(settings));
+        if (!SupportedBits.Contains(complete.Bits!.Value))
+        {
+            Refuse("--bits", complete.Bits, $"possible are {string.Join(", ", SupportedBits)}");
+        }
+
+        if (complete.ScaleDType is { } dtype && !dtype.IsFloat())
+        {
+            Refuse("--scale-dtype", dtype, "possible are f32, f16, bf16");
+        }
+
+        Validate(complete);
+        return complete;
+    }
+
+    public QuantizedWeight Quantize(string name, Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics = null)
+    {
+        if (weight.DType != DType.F32 || weight.Shape.Rank != 2 || !weight.IsOnHost)
+        {
+            Throw.Argument("quantize", $"an F32 matrix on the host is needed, not {weight.DType} {weight.Shape}");
+        }
+
+        FiniteCheck.Require(weight, name, Name);
+        return Quantize(weight, settings, statistics);
+    }
+
+    protected abstract QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics);
+
+    /// <summary>The defaults, given what was chosen.</summary>
+    protected virtual QuantizationSettings Adapt(QuantizationSettings chosen) => Defaults;
+
+    /// <summary>Refuses complete settings that the method cannot do.</summary>
+    protected virtual void Validate(QuantizationSettings settings)
+    {
+    }
+
+    protected void Refuse(string flag, object? value, string possible) =>
+        Throw.Usage($"method {Name} cannot use {flag} {value}".ToString(System.Globalization.CultureInfo.InvariantCulture), possible, $"see docs/methods.md, {Name}");
+
+    /// <summary>Refuses group sizes that make no sense for rows.</summary>
+    protected void ValidateGroupSize(int groupSize)
+    {
+        if (groupSize is not QuantizationSettings.WholeRow and < 2)
+        {
+            Refuse("--group-size", groupSize, "possible are whole numbers from 2 on, and -1 for one group a row");
+        }
+    }
+
+    /// <summary>The group size for a matrix: no group is longer than a row.</summary>
+    protected static int RowGroup(int groupSize, nint columns) =>
+        (int)Math.Max(1, groupSize == QuantizationSettings.WholeRow ? columns : nint.Min(groupSize, columns));
+}
