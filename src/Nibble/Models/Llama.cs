@@ -144,12 +144,11 @@ internal sealed class LlamaBlock : Block
     {
         string path = $"model.layers.{layer}.";
         RmsNorm Norm(string name) => builder.RmsNorm(path + name, llama.Epsilon);
-        // BitNet's products divide their input by its RMS themselves; inputs that several products share are divided once.
-        RmsNorm? plain = llama.BitLlama ? new RmsNorm(null, llama.Epsilon) : null;
-        _inputNorm = plain ?? Norm("input_layernorm");
-        _postAttentionNorm = plain ?? Norm("post_attention_layernorm");
-        _attentionSubNorm = llama.BitNet ? Norm("self_attn.attn_sub_norm") : plain;
-        _mlpSubNorm = llama.BitNet ? Norm("mlp.ffn_sub_norm") : plain;
+        RmsNorm? Plain(int width) => llama.BitLlama ? builder.InputNorm(width) : null;
+        _inputNorm = Plain(llama.Hidden) ?? Norm("input_layernorm");
+        _postAttentionNorm = Plain(llama.Hidden) ?? Norm("post_attention_layernorm");
+        _attentionSubNorm = llama.BitNet ? Norm("self_attn.attn_sub_norm") : Plain(llama.Heads * llama.HeadDim);
+        _mlpSubNorm = llama.BitNet ? Norm("mlp.ffn_sub_norm") : Plain(llama.Inner);
         _squaredRelu = llama.BitNet;
         _attention = new Attention(layer, llama.Heads, llama.KvHeads, llama.HeadDim)
         {

@@ -65,6 +65,20 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
     /// <summary>An RMSNorm with its weight.</summary>
     public RmsNorm RmsNorm(string path, float epsilon) => new(Vector(path + ".weight"), epsilon);
 
+    /// <summary>
+    /// What each linear layer of bitllama2.c does to its input of width n: x / (rms(x) · n). Inputs that several layers share are
+    /// normalized once. The epsilon only keeps zeros zero: hidden states of these models are as small as 1e-5.
+    /// </summary>
+    public RmsNorm InputNorm(int width)
+    {
+        const float epsilon = 1e-30f;
+        using Tensor ones = Tensor.OnHost(new Shape(width), DType.F32);
+        ones.HostSpan<float>().Fill(1f / width);
+        Tensor weight = ones.Upload(backend);
+        _owned.Add(weight);
+        return new RmsNorm(weight, epsilon);
+    }
+
     /// <summary>Rotary tables; the builder owns them.</summary>
     public RopeTable Rope(RopeSettings settings, int dim)
     {

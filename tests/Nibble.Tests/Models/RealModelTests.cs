@@ -1,0 +1,48 @@
+using System.Text.Json;
+
+namespace Nibble.Tests.Models;
+
+/// <summary>Trained models against logits that an independent forward pass computed in double precision.</summary>
+public class RealModelTests
+{
+    private const double Tolerance = 1e-4;
+
+    [SkippableFact]
+    public void Stories260KGivesTheReferenceLogits() => CheckLastLogits("stories260K", Tolerance);
+
+    [SkippableTheory]
+    [InlineData("tlm-tinystories-gpt2")]
+    [InlineData("gpt2-basic-463k")]
+    public void Gpt2GivesTheReferenceTop10(string name)
+    {
+        using RealModel real = new(name);
+        float[] logits = ModelRun.Whole(real.Model, real.Ids)[^1];
+        float range = logits.Max() - logits.Min();
+        JsonElement[] top = [.. real.Golden.GetProperty("top10").EnumerateArray()];
+        int[] order = [.. Enumerable.Range(0, logits.Length).OrderByDescending(id => logits[id]).Take(top.Length)];
+        Assert.Equal(top.Select(pair => pair[0].GetInt32()), order);
+        Assert.All(top, pair => Assert.True(Math.Abs(pair[1].GetDouble() - logits[pair[0].GetInt32()]) < Tolerance * range));
+    }
+
+    [SkippableFact]
+    public void NanoSortGivesTheReferenceLogits()
+    {
+        using RealModel real = new("gpt-nano-sort");
+        using JsonDocument golden = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(real.Folder, "golden_activations.json")));
+        JsonElement[] ids = [.. golden.RootElement.GetProperty("idx").EnumerateArray()];
+        JsonElement[] logits = [.. golden.RootElement.GetProperty("lm_head").EnumerateArray()];
+        for (int i = 0; i < ids.Length; i++)
+        {
+            float[][] actual = ModelRun.Whole(real.Model, [.. ids[i].EnumerateArray().Select(id => (int)id.GetDouble())]);
+            IEnumerable<float[]> expected = logits[i].EnumerateArray().Select(row => row.EnumerateArray().Select(v => (float)v.GetDouble()).ToArray());
+            Assert.InRange(ModelRun.Error(actual, expected), 0, Tolerance);
+        }
+    }
+
+    private static void CheckLastLogits(string name, double tolerance)
+    {
+        using RealModel real = new(name);
+        float[] expected = [.. real.Golden.GetProperty("last_logits").EnumerateArray().Select(value => (float)value.GetDouble())];
+        Assert.InRange(ModelRun.Error([ModelRun.Whole(real.Model, real.Ids)[^1]], [expected]), 0, tolerance);
+    }
+}
