@@ -5,6 +5,8 @@ internal static class Verbs
 {
     public static IReadOnlyList<IVerb> All { get; } =
     [
+        new ShowVerb(),
+        new EstimateVerb(),
         new DevicesVerb(),
         new DoctorVerb(),
     ];

@@ -11,31 +11,46 @@ internal static class ActivationMemory
 {
     private const long MostElements = 100_000_000_000_000_000;
 
-    public static IEnumerable<MemoryLine> Lines(ModelDimensions model, MemoryOptions options)
+    public static IEnumerable<MemoryLine> Lines(ModelSizes model, MemoryOptions options)
     {
         long tokens = (long)options.BatchSize * options.SequenceLength;
         int size = options.DType.Size();
-        Refuse(model, options, tokens);
-        long block = tokens * BytesPerToken(model, size);
-        string perBlock = $"{tokens:N0} tokens × (({Formula(model)}) × {size} + 4·{model.Heads}) bytes";
+        (int hidden, int layers, int heads) = (model.Facts.Hidden, model.Facts.Layers, model.Facts.Heads);
+        int outputs = model.Facts.Labels > 0 ? model.Facts.Labels : model.Facts.Vocabulary;
+        (long elements, string formula) = OneBlock(model);
+        Refuse(options, (Int128)tokens * (elements * layers + outputs));
+
+        long block = tokens * (elements * size + 4L * heads);
+        string arithmetic = $"{tokens:N0} tokens × (({formula}) × {size} + 4·{heads}) bytes";
         if (options.GradientCheckpointing)
         {
-            yield return new MemoryLine("activations: inputs of blocks", tokens * model.Hidden * size * model.Layers, $"{tokens:N0} tokens × {model.Hidden:N0} × {size} bytes × {model.Layers} layers");
-            yield return new MemoryLine("activations: one block", block, perBlock + " (computed again, one block at a time)");
+            yield return new MemoryLine("activations: inputs of blocks", tokens * hidden * size * layers, $"{tokens:N0} tokens × {hidden:N0} × {size} bytes × {layers} layers");
+            yield return new MemoryLine("activations: one block", block, arithmetic + ", computed again one block at a time");
         }
         else
         {
-            yield return new MemoryLine("activations", block * model.Layers, $"{perBlock} × {model.Layers} layers");
+            yield return new MemoryLine("activations", block * layers, $"{arithmetic} × {layers} layers");
         }
 
-        int outputs = model.Labels > 0 ? model.Labels : model.Vocabulary;
         yield return MemoryEstimate.Line("logits and their gradient", tokens * outputs, 8, $"{tokens:N0} tokens × {outputs:N0}, F32 each");
     }
 
-    private static void Refuse(ModelDimensions model, MemoryOptions options, long tokens)
+    /// <summary>
+    /// Elements that one block saves per token: inputs and outputs of both norms (4 hidden); the outputs of its inner matrices
+    /// (q, k, v, gate, up); and the inputs of the two matrices that lead back (attention's result, the MLP's inner vector).
+    /// </summary>
+    private static (long Elements, string Formula) OneBlock(ModelSizes model)
     {
-        int widest = Math.Max(model.Labels, model.Vocabulary);
-        if ((Int128)tokens * (Elements(model) * model.Layers + widest) > MostElements)
+        LinearSpec[] back = model.OneBlock.Where(spec => MemoryEstimate.LastName(spec) is "o_proj" or "down_proj" or "c_proj").ToArray();
+        IEnumerable<long> widths = model.OneBlock.Except(back).Select(spec => (long)spec.Out).Concat(back.Select(spec => (long)spec.In));
+        long[] all = widths.ToArray();
+        IEnumerable<string> terms = all.GroupBy(width => width).Select(group => group.Count() == 1 ? $"{group.Key}" : $"{group.Count()}·{group.Key}");
+        return (4L * model.Facts.Hidden + all.Sum(), $"4·{model.Facts.Hidden} + {string.Join(" + ", terms)}");
+    }
+
+    private static void Refuse(MemoryOptions options, Int128 elements)
+    {
+        if (elements > MostElements)
         {
             Throw.Usage(
                 $"batch size {options.BatchSize:N0} × {options.SequenceLength:N0} tokens is beyond any estimate",
@@ -43,16 +58,4 @@ internal static class ActivationMemory
                 "use a smaller batch or a shorter sequence");
         }
     }
-
-    private static long BytesPerToken(ModelDimensions model, int size) => Elements(model) * size + 4L * model.Heads;
-
-    private static long Elements(ModelDimensions d) => d.Family == ModelFamily.Gpt2
-        ? 8L * d.Hidden + 2L * d.Intermediate
-        : 4L * d.Hidden + 2 * d.QueryWidth + 2 * d.KvWidth + 3L * d.Intermediate;
-
-    // Inputs and outputs of both norms (4 hidden); queries and attention output (2 query widths); keys and values; the MLP's
-    // inner vectors: two for GPT-2 (before and after the activation), three for a gated MLP (gate, up, their product).
-    private static string Formula(ModelDimensions d) => d.Family == ModelFamily.Gpt2
-        ? $"8·{d.Hidden} + 2·{d.Intermediate}"
-        : $"4·{d.Hidden} + 2·{d.QueryWidth} + 2·{d.KvWidth} + 3·{d.Intermediate}";
 }

@@ -27,12 +27,12 @@ public sealed record MemoryEstimate(string Method, long TotalParameters, long Tr
     public IReadOnlyDictionary<string, bool> Fits => Devices.ToDictionary(size => size.ToString(CultureInfo.InvariantCulture), size => TotalBytes <= size * 1_000_000_000L);
 
     /// <summary>Estimates one way of fine-tuning.</summary>
-    public static MemoryEstimate Of(ModelDimensions model, TuningMemory method, MemoryOptions options)
+    public static MemoryEstimate Of(ModelSizes model, TuningMemory method, MemoryOptions options)
     {
-        ParameterCount count = ParameterCount.Of(model);
+        ParameterCount count = model.Parameters;
         long adapters = method == TuningMemory.Full ? 0 : Adapters(model, options);
         // PEFT trains a classification head whole, beside the adapters.
-        long trainable = method == TuningMemory.Full ? count.Total : adapters + (model.Labels > 0 ? count.Head : 0);
+        long trainable = method == TuningMemory.Full ? count.Total : adapters + (model.Facts.Labels > 0 ? count.Head : 0);
         List<MemoryLine> lines =
         [
             .. Weights(count, method, options),
@@ -41,7 +41,7 @@ public sealed record MemoryEstimate(string Method, long TotalParameters, long Tr
         ];
         if (method == TuningMemory.Qlora)
         {
-            LinearSpec largest = model.BlockLinears().MaxBy(spec => spec.Out * spec.In)!;
+            LinearSpec largest = model.OneBlock.MaxBy(spec => spec.Out * spec.In)!;
             lines.Add(Line("dequantization buffer", (long)largest.Out * largest.In, options.DType.Size(), $"largest matrix [{largest.Out}, {largest.In}]"));
         }
 
@@ -49,32 +49,36 @@ public sealed record MemoryEstimate(string Method, long TotalParameters, long Tr
         return new MemoryEstimate(method.ToString().ToLowerInvariant(), count.Total, trainable, lines);
     }
 
-    /// <summary>Parameters of all adapters.</summary>
+    /// <summary>Parameters of all adapters: for each target <c>[rank, in]</c> and <c>[out, rank]</c>.</summary>
     /// <exception cref="NibbleException">A target matches no matrix of the model.</exception>
-    public static long Adapters(ModelDimensions model, MemoryOptions options)
+    public static long Adapters(ModelSizes model, MemoryOptions options)
     {
-        IReadOnlyList<LinearSpec> linears = model.BlockLinears();
         IReadOnlyList<string> targets = Targets(model, options);
-        string[] unmatched = targets.Where(target => !linears.Any(spec => Matches(spec, target))).ToArray();
+        string[] unmatched = targets.Where(target => !model.OneBlock.Any(spec => Matches(spec, target))).ToArray();
         if (unmatched.Length > 0)
         {
-            string known = string.Join(", ", linears.Select(spec => spec.Path.Split('.')[^1]).Distinct());
-            Throw.Usage($"target modules {string.Join(", ", unmatched)} match no matrix of a {model.ModelType} model", $"its blocks have {known}");
+            string known = string.Join(", ", model.OneBlock.Select(LastName).Distinct());
+            Throw.Usage($"target modules {string.Join(", ", unmatched)} match no matrix of a {model.Facts.ModelType} model", $"its blocks have {known}");
         }
 
-        return linears.Where(spec => targets.Any(target => Matches(spec, target))).Sum(spec => ParameterCount.Lora(spec, options.Rank)) * model.Layers;
+        return model.Blocks.Where(spec => targets.Any(target => Matches(spec, target))).Sum(spec => options.Rank * ((long)spec.In + spec.Out));
     }
 
     /// <summary>The modules that get adapters: those asked for, or PEFT's defaults.</summary>
-    public static IReadOnlyList<string> Targets(ModelDimensions model, MemoryOptions options) => options.TargetModules switch
+    public static IReadOnlyList<string> Targets(ModelSizes model, MemoryOptions options)
     {
-        { Count: > 0 } given => given,
-        _ when model.Family == ModelFamily.Gpt2 => ["c_attn"],
-        _ => ["q_proj", "v_proj"],
-    };
+        if (options.TargetModules.Count > 0)
+        {
+            return options.TargetModules;
+        }
+
+        return model.OneBlock.Any(spec => LastName(spec) == "c_attn") ? ["c_attn"] : ["q_proj", "v_proj"];
+    }
 
     internal static MemoryLine Line(string part, long count, int bytesEach, string what) =>
         new(part, count * bytesEach, $"{count:N0} × {bytesEach} bytes ({what})");
+
+    internal static string LastName(LinearSpec spec) => spec.Path[(spec.Path.LastIndexOf('.') + 1)..];
 
     private static bool Matches(LinearSpec spec, string target) => spec.Path == target || spec.Path.EndsWith("." + target, StringComparison.Ordinal);
 
@@ -94,9 +98,9 @@ public sealed record MemoryEstimate(string Method, long TotalParameters, long Tr
         string scales = options.DoubleQuantization ? "8 + 32/256" : "32";
         yield return new MemoryLine(
             "weights of the blocks, NF4",
-            (long)Math.Ceiling(count.BlockLinears * bits / 8),
-            string.Create(CultureInfo.InvariantCulture, $"{count.BlockLinears:N0} × {bits:0.####} bits (4 + ({scales})/{options.QuantizationBlock})"));
-        yield return Line("other weights", count.Total - count.BlockLinears, size, $"embeddings, head, norms, biases in {name}");
+            (long)Math.Ceiling(count.Blocks * bits / 8),
+            string.Create(CultureInfo.InvariantCulture, $"{count.Blocks:N0} × {bits:0.####} bits (4 + ({scales})/{options.QuantizationBlock})"));
+        yield return Line("other weights", count.Total - count.Blocks, size, $"embeddings, head, norms, biases in {name}");
     }
 
     private static IEnumerable<MemoryLine> Training(TuningMemory method, long trainable, long adapters, MemoryOptions options)

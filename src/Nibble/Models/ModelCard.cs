@@ -27,7 +27,7 @@ public sealed record ModelCard
     public string? Architecture { get; init; }
 
     /// <summary>Sizes, for families that Nibble knows.</summary>
-    public ModelDimensions? Dimensions { get; init; }
+    public ModelFacts? Sizes { get; init; }
 
     /// <summary>Parameters by part, counted from the sizes.</summary>
     public ParameterCount? ParameterParts { get; init; }
@@ -63,10 +63,7 @@ public sealed record ModelCard
     public IReadOnlyList<string> Tokenizer { get; init; } = [];
 
     /// <summary>For example <c>multi-head attention, 12 heads of 64</c>.</summary>
-    public string? Attention => Dimensions?.Attention;
-
-    /// <summary>Longest sequence that the model was made for.</summary>
-    public int? Context => Dimensions?.Context;
+    public string? Attention { get; init; }
 
     /// <summary>Texts in the <c>__metadata__</c> of the first weight file.</summary>
     public IReadOnlyDictionary<string, string>? Metadata { get; init; }

@@ -94,21 +94,21 @@ internal sealed class ModelCardReader(string path, Limits limits)
 
     private ModelCard WithConfig(ModelCard card, ModelConfig config)
     {
-        ModelDimensions? dimensions = ModelDimensions.TryRead(config, limits);
-        ParameterCount? count = dimensions == null ? null : ParameterCount.Of(dimensions);
+        ModelSizes? sizes = ModelSizes.TryOf(config);
         List<string> warnings = [.. card.Warnings];
-        if (dimensions == null)
+        if (sizes == null)
         {
-            warnings.Add($"model_type {config.ModelType} is of no family whose sizes are known ({string.Join(", ", ModelDimensions.ModelTypes)})");
+            warnings.Add($"model_type {config.ModelType} is of no family whose sizes are known ({string.Join(", ", Registry.Architectures.SelectMany(family => family.ModelTypes))})");
         }
 
         return card with
         {
             ModelType = config.ModelType,
             Architecture = config.Architectures.FirstOrDefault(),
-            Dimensions = dimensions,
-            ParameterParts = count,
-            Parameters = count?.Total ?? (config.QuantMethod == null && card.Tensors.Count > 0 ? DenseElements(card.Tensors) : null),
+            Sizes = sizes?.Facts,
+            Attention = sizes?.Attention,
+            ParameterParts = sizes?.Parameters,
+            Parameters = sizes?.Parameters.Total ?? (config.QuantMethod == null && card.Tensors.Count > 0 ? DenseElements(card.Tensors) : null),
             QuantMethod = config.QuantMethod,
             Quantization = config.Quantization == null ? null : Settings(config.Quantization, QuantizationKeys),
             Tokenizer = TokenizerFiles(),
