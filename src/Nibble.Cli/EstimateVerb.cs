@@ -1,6 +1,5 @@
 using System.CommandLine;
 using Nibble.Formats;
-using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
 using Spectre.Console;
@@ -62,7 +61,7 @@ internal sealed class EstimateVerb : IVerb
         if (parsed.GetValue(_json))
         {
             object[] list = [.. estimates.Select(item => new { Model = item.Name, Parameters = item.Sizes.Parameters, Methods = item.All })];
-            Output.Json(new { Schema = 1, Options = options, Estimates = list });
+            Output.Json(new { Schema = 1, Settings = Settings(options), Estimates = list });
             return;
         }
 
@@ -88,6 +87,20 @@ internal sealed class EstimateVerb : IVerb
         GradientCheckpointing = parsed.GetValue(_checkpointing),
         QuantizationBlock = parsed.GetValue(_block),
         DoubleQuantization = parsed.GetValue(_double),
+    };
+
+    private static object Settings(MemoryOptions options) => new
+    {
+        options.Rank,
+        options.TargetModules,
+        options.BatchSize,
+        MaxSeqLength = options.SequenceLength,
+        Dtype = options.DType.ToString().ToLowerInvariant(),
+        options.GradientCheckpointing,
+        BlockSize = options.QuantizationBlock,
+        DoubleQuant = options.DoubleQuantization,
+        Optimizer = "adamw",
+        options.OverheadBytes,
     };
 
     private static void RenderTable(IEnumerable<(string Name, MemoryEstimate[] All)> models)

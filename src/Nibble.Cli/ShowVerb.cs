@@ -54,7 +54,7 @@ internal sealed class ShowVerb : IVerb
             Table table = new Table().AddColumns("dtype", "tensors", "elements", "bytes");
             foreach (DTypeShare share in card.Tensors)
             {
-                table.AddRow(share.DType, $"{share.Tensors:N0}", $"{share.Elements:N0}", Sizes.Text(share.Bytes));
+                table.AddRow(share.Dtype, $"{share.Tensors:N0}", $"{share.Elements:N0}", Sizes.Text(share.Bytes));
             }
 
             Output.Human.Write(table);

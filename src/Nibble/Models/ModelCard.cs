@@ -5,11 +5,11 @@ using Nibble.Tensors;
 namespace Nibble.Models;
 
 /// <summary>The tensors of one element type.</summary>
-/// <param name="DType">Element type as the file names it.</param>
+/// <param name="Dtype">Element type as the file names it.</param>
 /// <param name="Tensors">Number of tensors.</param>
 /// <param name="Elements">Number of elements.</param>
 /// <param name="Bytes">Number of bytes.</param>
-public sealed record DTypeShare(string DType, int Tensors, long Elements, long Bytes);
+public sealed record DTypeShare(string Dtype, int Tensors, long Elements, long Bytes);
 
 /// <summary>What a folder or a file holds, on one screen; made from headers and configs alone, no weight is read.</summary>
 public sealed record ModelCard

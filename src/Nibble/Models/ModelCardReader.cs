@@ -37,7 +37,7 @@ internal sealed class ModelCardReader(string path, Limits limits)
 
         if (!hasConfig)
         {
-            return Directory.Exists(path) ? RefuseFolder() : ReadFile(path, "file");
+            return Directory.Exists(path) ? RefuseFolder() : ReadLooseFile();
         }
 
         ModelConfig config = ModelConfig.Open(path, limits);
@@ -53,6 +53,16 @@ internal sealed class ModelCardReader(string path, Limits limits)
     {
         using HfFolder model = HfFolder.Open(path.EndsWith("config.json", StringComparison.Ordinal) ? _folder : path, limits);
         return WithFiles(new ModelCard { Path = path, Kind = "model", Warnings = model.Warnings }, model.Shards);
+    }
+
+    private ModelCard ReadLooseFile()
+    {
+        if (!path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase))
+        {
+            Throw.BadInput($"{path} is of no form that is shown", "shown are model folders, adapter folders and .safetensors files");
+        }
+
+        return ReadFile(path, "file");
     }
 
     private ModelCard ReadFile(string file, string kind)
@@ -95,7 +105,7 @@ internal sealed class ModelCardReader(string path, Limits limits)
     private ModelCard WithConfig(ModelCard card, ModelConfig config)
     {
         ModelSizes? sizes = ModelSizes.TryOf(config);
-        List<string> warnings = [.. card.Warnings];
+        List<string> warnings = [.. card.Warnings, .. OddWeightFiles(card)];
         if (sizes == null)
         {
             warnings.Add($"model_type {config.ModelType} is of no family whose sizes are known ({string.Join(", ", Registry.Architectures.SelectMany(family => family.ModelTypes))})");
@@ -116,8 +126,14 @@ internal sealed class ModelCardReader(string path, Limits limits)
         };
     }
 
+    private IEnumerable<string> OddWeightFiles(ModelCard card)
+    {
+        string[] files = card.Kind == "config" ? Directory.GetFiles(_folder, "*.safetensors") : [];
+        return files.Select(file => $"{Path.GetFileName(file)} is not a name that holds a model's weights ({HfShards.SingleName}, or shards with an index); to see it: nibble show {file}");
+    }
+
     private static long DenseElements(IReadOnlyList<DTypeShare> tensors) =>
-        tensors.Where(share => share.DType is "F64" or "F32" or "F16" or "BF16").Sum(share => share.Elements);
+        tensors.Where(share => share.Dtype is "F64" or "F32" or "F16" or "BF16").Sum(share => share.Elements);
 
     private static Dictionary<string, string> Settings(JsonConfig config, string[] keys) =>
         keys.Where(key => config.Has(key)).ToDictionary(key => key, key => Text(config.Element.GetProperty(key)));

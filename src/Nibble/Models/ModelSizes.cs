@@ -69,6 +69,10 @@ public sealed class ModelSizes
     public static ModelSizes? TryOf(ModelConfig config) =>
         Registry.Architectures.FirstOrDefault(family => family.ModelTypes.Contains(config.ModelType)) is { } family ? new(config, family) : null;
 
-    private static long Sum(IReadOnlyList<LinearSpec> linears, LinearRole role) =>
-        linears.Where(spec => spec.Role == role).Sum(spec => (long)spec.Out * spec.In);
+    // A sum that a damaged config made absurd stays a number, for the refusal that follows.
+    private static long Sum(IReadOnlyList<LinearSpec> linears, LinearRole role)
+    {
+        Int128 sum = linears.Where(spec => spec.Role == role).Aggregate(Int128.Zero, (total, spec) => total + (Int128)spec.Out * spec.In);
+        return (long)Int128.Min(sum, 2 * MostParameters);
+    }
 }
