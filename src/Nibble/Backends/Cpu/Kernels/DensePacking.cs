@@ -147,6 +147,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
                 {
                     Depth = nint.Min(Gemm<S, V>.DepthBlock, depth - k),
                     A = Packed + (k * rows),
+                    AStep = rows,
                     B = weights + (k * step),
                     BStep = step,
                     PanelBytes = Packing.PanelBytes,

@@ -219,6 +219,7 @@ internal unsafe struct GemmJob<S, V> : ICpuJob
         {
             nint rows = nint.Min(Gemm<S, V>.TileRows, X.Rows - row);
             tile.A = X.Tile(row, k, steps);
+            tile.AStep = Gemm<S, V>.KernelRows(rows);
             tile.C = Y + (row * YStride) + feature;
             tile.Start = k > 0 ? tile.C : Bias == null ? null : Bias + feature;
             tile.StartStride = k > 0 ? YStride : 0;

@@ -6,8 +6,11 @@ internal unsafe struct Tile
     /// <summary>Steps of k.</summary>
     public nint Depth;
 
-    /// <summary>x, interleaved: <c>A[k·R + row]</c>.</summary>
+    /// <summary>x: <c>A[k·AStep + row]</c>, or <c>A[row·AStep + k]</c> for the strided kernels.</summary>
     public float* A;
+
+    /// <summary>Floats from one step of k (strided kernels: from one row) to the next.</summary>
+    public nint AStep;
 
     /// <summary>The first panel: two vectors of weights per step of k.</summary>
     public byte* B;

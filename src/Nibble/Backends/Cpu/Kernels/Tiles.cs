@@ -23,7 +23,7 @@ internal static unsafe class Tiles<S, V, L>
         byte* b1 = b0 + t.PanelBytes;
         byte* b2 = b1 + t.PanelBytes;
         byte* b3 = b2 + t.PanelBytes;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
@@ -39,7 +39,7 @@ internal static unsafe class Tiles<S, V, L>
             c021 = S.MultiplyAdd(x0, w21, c021);
             c030 = S.MultiplyAdd(x0, w30, c030);
             c031 = S.MultiplyAdd(x0, w31, c031);
-            a += 1;
+            a += aStep;
             b0 += step;
             b1 += step;
             b2 += step;
@@ -76,14 +76,14 @@ internal static unsafe class Tiles<S, V, L>
         V c000 = S.Zero, c001 = S.Zero;
         float* a = t.A;
         byte* b0 = t.B;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
             V x0 = S.Set(a[0]);
             c000 = S.MultiplyAdd(x0, w00, c000);
             c001 = S.MultiplyAdd(x0, w01, c001);
-            a += 1;
+            a += aStep;
             b0 += step;
         }
 
@@ -107,7 +107,7 @@ internal static unsafe class Tiles<S, V, L>
         float* a = t.A;
         byte* b0 = t.B;
         byte* b1 = b0 + t.PanelBytes;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
@@ -122,7 +122,7 @@ internal static unsafe class Tiles<S, V, L>
             c101 = S.MultiplyAdd(x1, w01, c101);
             c110 = S.MultiplyAdd(x1, w10, c110);
             c111 = S.MultiplyAdd(x1, w11, c111);
-            a += 2;
+            a += aStep;
             b0 += step;
             b1 += step;
         }
@@ -160,7 +160,7 @@ internal static unsafe class Tiles<S, V, L>
         V c100 = S.Zero, c101 = S.Zero;
         float* a = t.A;
         byte* b0 = t.B;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
@@ -170,7 +170,7 @@ internal static unsafe class Tiles<S, V, L>
             V x1 = S.Set(a[1]);
             c100 = S.MultiplyAdd(x1, w00, c100);
             c101 = S.MultiplyAdd(x1, w01, c101);
-            a += 2;
+            a += aStep;
             b0 += step;
         }
 
@@ -201,7 +201,7 @@ internal static unsafe class Tiles<S, V, L>
         V c300 = S.Zero, c301 = S.Zero;
         float* a = t.A;
         byte* b0 = t.B;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
@@ -217,7 +217,7 @@ internal static unsafe class Tiles<S, V, L>
             V x3 = S.Set(a[3]);
             c300 = S.MultiplyAdd(x3, w00, c300);
             c301 = S.MultiplyAdd(x3, w01, c301);
-            a += 4;
+            a += aStep;
             b0 += step;
         }
 
@@ -261,7 +261,7 @@ internal static unsafe class Tiles<S, V, L>
         float* a = t.A;
         byte* b0 = t.B;
         byte* b1 = b0 + t.PanelBytes;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
@@ -286,7 +286,7 @@ internal static unsafe class Tiles<S, V, L>
             c301 = S.MultiplyAdd(x3, w01, c301);
             c310 = S.MultiplyAdd(x3, w10, c310);
             c311 = S.MultiplyAdd(x3, w11, c311);
-            a += 4;
+            a += aStep;
             b0 += step;
             b1 += step;
         }
@@ -348,7 +348,7 @@ internal static unsafe class Tiles<S, V, L>
         V c500 = S.Zero, c501 = S.Zero;
         float* a = t.A;
         byte* b0 = t.B;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
@@ -370,7 +370,7 @@ internal static unsafe class Tiles<S, V, L>
             V x5 = S.Set(a[5]);
             c500 = S.MultiplyAdd(x5, w00, c500);
             c501 = S.MultiplyAdd(x5, w01, c501);
-            a += 6;
+            a += aStep;
             b0 += step;
         }
 
@@ -428,7 +428,7 @@ internal static unsafe class Tiles<S, V, L>
         float* a = t.A;
         byte* b0 = t.B;
         byte* b1 = b0 + t.PanelBytes;
-        nint step = t.BStep;
+        nint step = t.BStep, aStep = t.AStep;
         for (nint k = t.Depth; k > 0; k--)
         {
             V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
@@ -463,7 +463,326 @@ internal static unsafe class Tiles<S, V, L>
             c501 = S.MultiplyAdd(x5, w01, c501);
             c510 = S.MultiplyAdd(x5, w10, c510);
             c511 = S.MultiplyAdd(x5, w11, c511);
-            a += 6;
+            a += aStep;
+            b0 += step;
+            b1 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            c001 = S.Add(c001, S.Load(start + (1 * S.Count)));
+            c010 = S.Add(c010, S.Load(start + (2 * S.Count)));
+            c011 = S.Add(c011, S.Load(start + (3 * S.Count)));
+            start += t.StartStride;
+            c100 = S.Add(c100, S.Load(start));
+            c101 = S.Add(c101, S.Load(start + (1 * S.Count)));
+            c110 = S.Add(c110, S.Load(start + (2 * S.Count)));
+            c111 = S.Add(c111, S.Load(start + (3 * S.Count)));
+            start += t.StartStride;
+            c200 = S.Add(c200, S.Load(start));
+            c201 = S.Add(c201, S.Load(start + (1 * S.Count)));
+            c210 = S.Add(c210, S.Load(start + (2 * S.Count)));
+            c211 = S.Add(c211, S.Load(start + (3 * S.Count)));
+            start += t.StartStride;
+            c300 = S.Add(c300, S.Load(start));
+            c301 = S.Add(c301, S.Load(start + (1 * S.Count)));
+            c310 = S.Add(c310, S.Load(start + (2 * S.Count)));
+            c311 = S.Add(c311, S.Load(start + (3 * S.Count)));
+            start += t.StartStride;
+            c400 = S.Add(c400, S.Load(start));
+            c401 = S.Add(c401, S.Load(start + (1 * S.Count)));
+            c410 = S.Add(c410, S.Load(start + (2 * S.Count)));
+            c411 = S.Add(c411, S.Load(start + (3 * S.Count)));
+            start += t.StartStride;
+            c500 = S.Add(c500, S.Load(start));
+            c501 = S.Add(c501, S.Load(start + (1 * S.Count)));
+            c510 = S.Add(c510, S.Load(start + (2 * S.Count)));
+            c511 = S.Add(c511, S.Load(start + (3 * S.Count)));
+        }
+
+        S.Store(c000, c);
+        S.Store(c001, c + (1 * S.Count));
+        S.Store(c010, c + (2 * S.Count));
+        S.Store(c011, c + (3 * S.Count));
+        c += t.CStride;
+        S.Store(c100, c);
+        S.Store(c101, c + (1 * S.Count));
+        S.Store(c110, c + (2 * S.Count));
+        S.Store(c111, c + (3 * S.Count));
+        c += t.CStride;
+        S.Store(c200, c);
+        S.Store(c201, c + (1 * S.Count));
+        S.Store(c210, c + (2 * S.Count));
+        S.Store(c211, c + (3 * S.Count));
+        c += t.CStride;
+        S.Store(c300, c);
+        S.Store(c301, c + (1 * S.Count));
+        S.Store(c310, c + (2 * S.Count));
+        S.Store(c311, c + (3 * S.Count));
+        c += t.CStride;
+        S.Store(c400, c);
+        S.Store(c401, c + (1 * S.Count));
+        S.Store(c410, c + (2 * S.Count));
+        S.Store(c411, c + (3 * S.Count));
+        c += t.CStride;
+        S.Store(c500, c);
+        S.Store(c501, c + (1 * S.Count));
+        S.Store(c510, c + (2 * S.Count));
+        S.Store(c511, c + (3 * S.Count));
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR1P1(in Tile t)
+    {
+        V c000 = S.Zero, c001 = S.Zero;
+        float* a0 = t.A;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            c001 = S.MultiplyAdd(x0, w01, c001);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            c001 = S.Add(c001, S.Load(start + (1 * S.Count)));
+        }
+
+        S.Store(c000, c);
+        S.Store(c001, c + (1 * S.Count));
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR2P1(in Tile t)
+    {
+        V c000 = S.Zero, c001 = S.Zero;
+        V c100 = S.Zero, c101 = S.Zero;
+        float* a0 = t.A, a1 = a0 + t.AStep;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            c001 = S.MultiplyAdd(x0, w01, c001);
+            V x1 = S.Set(a1[k]);
+            c100 = S.MultiplyAdd(x1, w00, c100);
+            c101 = S.MultiplyAdd(x1, w01, c101);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            c001 = S.Add(c001, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c100 = S.Add(c100, S.Load(start));
+            c101 = S.Add(c101, S.Load(start + (1 * S.Count)));
+        }
+
+        S.Store(c000, c);
+        S.Store(c001, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c100, c);
+        S.Store(c101, c + (1 * S.Count));
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR4P1(in Tile t)
+    {
+        V c000 = S.Zero, c001 = S.Zero;
+        V c100 = S.Zero, c101 = S.Zero;
+        V c200 = S.Zero, c201 = S.Zero;
+        V c300 = S.Zero, c301 = S.Zero;
+        float* a0 = t.A, a1 = a0 + t.AStep, a2 = a1 + t.AStep, a3 = a2 + t.AStep;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            c001 = S.MultiplyAdd(x0, w01, c001);
+            V x1 = S.Set(a1[k]);
+            c100 = S.MultiplyAdd(x1, w00, c100);
+            c101 = S.MultiplyAdd(x1, w01, c101);
+            V x2 = S.Set(a2[k]);
+            c200 = S.MultiplyAdd(x2, w00, c200);
+            c201 = S.MultiplyAdd(x2, w01, c201);
+            V x3 = S.Set(a3[k]);
+            c300 = S.MultiplyAdd(x3, w00, c300);
+            c301 = S.MultiplyAdd(x3, w01, c301);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            c001 = S.Add(c001, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c100 = S.Add(c100, S.Load(start));
+            c101 = S.Add(c101, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c200 = S.Add(c200, S.Load(start));
+            c201 = S.Add(c201, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c300 = S.Add(c300, S.Load(start));
+            c301 = S.Add(c301, S.Load(start + (1 * S.Count)));
+        }
+
+        S.Store(c000, c);
+        S.Store(c001, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c100, c);
+        S.Store(c101, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c200, c);
+        S.Store(c201, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c300, c);
+        S.Store(c301, c + (1 * S.Count));
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR6P1(in Tile t)
+    {
+        V c000 = S.Zero, c001 = S.Zero;
+        V c100 = S.Zero, c101 = S.Zero;
+        V c200 = S.Zero, c201 = S.Zero;
+        V c300 = S.Zero, c301 = S.Zero;
+        V c400 = S.Zero, c401 = S.Zero;
+        V c500 = S.Zero, c501 = S.Zero;
+        float* a0 = t.A, a1 = a0 + t.AStep, a2 = a1 + t.AStep, a3 = a2 + t.AStep, a4 = a3 + t.AStep, a5 = a4 + t.AStep;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            c001 = S.MultiplyAdd(x0, w01, c001);
+            V x1 = S.Set(a1[k]);
+            c100 = S.MultiplyAdd(x1, w00, c100);
+            c101 = S.MultiplyAdd(x1, w01, c101);
+            V x2 = S.Set(a2[k]);
+            c200 = S.MultiplyAdd(x2, w00, c200);
+            c201 = S.MultiplyAdd(x2, w01, c201);
+            V x3 = S.Set(a3[k]);
+            c300 = S.MultiplyAdd(x3, w00, c300);
+            c301 = S.MultiplyAdd(x3, w01, c301);
+            V x4 = S.Set(a4[k]);
+            c400 = S.MultiplyAdd(x4, w00, c400);
+            c401 = S.MultiplyAdd(x4, w01, c401);
+            V x5 = S.Set(a5[k]);
+            c500 = S.MultiplyAdd(x5, w00, c500);
+            c501 = S.MultiplyAdd(x5, w01, c501);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            c001 = S.Add(c001, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c100 = S.Add(c100, S.Load(start));
+            c101 = S.Add(c101, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c200 = S.Add(c200, S.Load(start));
+            c201 = S.Add(c201, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c300 = S.Add(c300, S.Load(start));
+            c301 = S.Add(c301, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c400 = S.Add(c400, S.Load(start));
+            c401 = S.Add(c401, S.Load(start + (1 * S.Count)));
+            start += t.StartStride;
+            c500 = S.Add(c500, S.Load(start));
+            c501 = S.Add(c501, S.Load(start + (1 * S.Count)));
+        }
+
+        S.Store(c000, c);
+        S.Store(c001, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c100, c);
+        S.Store(c101, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c200, c);
+        S.Store(c201, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c300, c);
+        S.Store(c301, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c400, c);
+        S.Store(c401, c + (1 * S.Count));
+        c += t.CStride;
+        S.Store(c500, c);
+        S.Store(c501, c + (1 * S.Count));
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR6P2(in Tile t)
+    {
+        V c000 = S.Zero, c001 = S.Zero, c010 = S.Zero, c011 = S.Zero;
+        V c100 = S.Zero, c101 = S.Zero, c110 = S.Zero, c111 = S.Zero;
+        V c200 = S.Zero, c201 = S.Zero, c210 = S.Zero, c211 = S.Zero;
+        V c300 = S.Zero, c301 = S.Zero, c310 = S.Zero, c311 = S.Zero;
+        V c400 = S.Zero, c401 = S.Zero, c410 = S.Zero, c411 = S.Zero;
+        V c500 = S.Zero, c501 = S.Zero, c510 = S.Zero, c511 = S.Zero;
+        float* a0 = t.A, a1 = a0 + t.AStep, a2 = a1 + t.AStep, a3 = a2 + t.AStep, a4 = a3 + t.AStep, a5 = a4 + t.AStep;
+        byte* b0 = t.B;
+        byte* b1 = b0 + t.PanelBytes;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0), w01 = L.Second<S, V>(b0);
+            V w10 = L.First<S, V>(b1), w11 = L.Second<S, V>(b1);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            c001 = S.MultiplyAdd(x0, w01, c001);
+            c010 = S.MultiplyAdd(x0, w10, c010);
+            c011 = S.MultiplyAdd(x0, w11, c011);
+            V x1 = S.Set(a1[k]);
+            c100 = S.MultiplyAdd(x1, w00, c100);
+            c101 = S.MultiplyAdd(x1, w01, c101);
+            c110 = S.MultiplyAdd(x1, w10, c110);
+            c111 = S.MultiplyAdd(x1, w11, c111);
+            V x2 = S.Set(a2[k]);
+            c200 = S.MultiplyAdd(x2, w00, c200);
+            c201 = S.MultiplyAdd(x2, w01, c201);
+            c210 = S.MultiplyAdd(x2, w10, c210);
+            c211 = S.MultiplyAdd(x2, w11, c211);
+            V x3 = S.Set(a3[k]);
+            c300 = S.MultiplyAdd(x3, w00, c300);
+            c301 = S.MultiplyAdd(x3, w01, c301);
+            c310 = S.MultiplyAdd(x3, w10, c310);
+            c311 = S.MultiplyAdd(x3, w11, c311);
+            V x4 = S.Set(a4[k]);
+            c400 = S.MultiplyAdd(x4, w00, c400);
+            c401 = S.MultiplyAdd(x4, w01, c401);
+            c410 = S.MultiplyAdd(x4, w10, c410);
+            c411 = S.MultiplyAdd(x4, w11, c411);
+            V x5 = S.Set(a5[k]);
+            c500 = S.MultiplyAdd(x5, w00, c500);
+            c501 = S.MultiplyAdd(x5, w01, c501);
+            c510 = S.MultiplyAdd(x5, w10, c510);
+            c511 = S.MultiplyAdd(x5, w11, c511);
             b0 += step;
             b1 += step;
         }

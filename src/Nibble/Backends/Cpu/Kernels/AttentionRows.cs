@@ -1,0 +1,249 @@
+using System.Runtime.CompilerServices;
+
+namespace Nibble.Backends.Cpu.Kernels;
+
+/// <summary>
+/// Attention of a few queries over the keys of one head. Scores stand with keys as rows and queries as lanes, so that the softmax
+/// of a vector of queries needs no sums across lanes, keys and values are read as they lie in the cache, and both products are
+/// tiles of the matrix product. Row r of the queries is head r mod Group of token r / Group.
+/// </summary>
+internal unsafe struct AttentionRows<S, V>
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    private const int KeyBlock = 96;
+    private const int TileRows = 6;
+
+    public float* Query, Output, Keys, Values;
+    public int Tokens, Group;
+    public nint TokenStride, Dim, Last, First, Window;
+    public float Scale;
+
+    // Scratch: scaled queries as panels, scores [key][row], weighted values [row][dim]; per row largest score, sum, correction.
+    private float* _queries, _scores, _sums, _largest, _total, _correction;
+
+    private static int Width => 2 * S.Count;
+
+    private readonly int Rows => Tokens * Group;
+
+    private readonly int PaddedRows => (Rows + Width - 1) / Width * Width;
+
+    /// <summary>Attends and writes the output.</summary>
+    public void Run()
+    {
+        nint rows = PaddedRows;
+        using CpuScratch.Lease scratch = CpuScratch.Rent(((2 * rows * Dim) + (KeyBlock * rows) + (3 * rows)) * sizeof(float));
+        _queries = (float*)scratch.Pointer;
+        _sums = _queries + (rows * Dim);
+        _scores = _sums + (rows * Dim);
+        _largest = _scores + (KeyBlock * rows);
+        _total = _largest + rows;
+        _correction = _total + rows;
+        PackQueries();
+        new Span<float>(_sums, (int)(rows * Dim)).Clear();
+        new Span<float>(_largest, (int)rows).Fill(float.NegativeInfinity);
+        new Span<float>(_total, (int)rows).Clear();
+        nint end = LastKey(Rows - 1) + 1;
+        for (nint key = FirstKey(0); key < end; key += KeyBlock)
+        {
+            RunBlock(key, (int)nint.Min(KeyBlock, end - key));
+        }
+
+        WriteOutput();
+    }
+
+    private readonly nint LastKey(int row) => Last + (row / Group);
+
+    private readonly nint FirstKey(int row) => Window > 0 ? nint.Max(First, LastKey(row) - Window + 1) : First;
+
+    private readonly float* QueryRow(float* tensor, int row) => tensor + (row / Group * TokenStride) + (row % Group * Dim);
+
+    private readonly void PackQueries()
+    {
+        for (int row = 0; row < PaddedRows; row++)
+        {
+            float* source = QueryRow(Query, row);
+            float* target = _queries + (row / Width * Width * Dim) + (row % Width);
+            for (nint k = 0; k < Dim; k++)
+            {
+                target[k * Width] = row < Rows ? source[k] * Scale : 0;
+            }
+        }
+    }
+
+    private readonly void RunBlock(nint key, int count)
+    {
+        for (int i = 0; i < count;)
+        {
+            int keys = count - i >= TileRows ? TileRows : count - i >= 4 ? 4 : count - i >= 2 ? 2 : 1;
+            Scores(Keys + ((key + i) * Dim), keys, _scores + (i * PaddedRows));
+            i += keys;
+        }
+
+        for (int row = 0; row < Rows; row++)
+        {
+            Hide(key, count, row);
+        }
+
+        for (int row = 0; row < PaddedRows; row += S.Count)
+        {
+            Softmax(count, row);
+        }
+
+        for (int row = 0; row < Rows; row++)
+        {
+            if (_correction[row] != 1)
+            {
+                Reduce<S, V>.Scale(_sums + (row * Dim), _correction[row], Dim);
+            }
+        }
+
+        for (int row = 0; row < Rows; row += TileRows)
+        {
+            Weigh(key, count, row, int.Min(TileRows, Rows - row));
+        }
+    }
+
+    // scores[key][row] = key·query for some keys and all rows.
+    private readonly void Scores(float* keys, int count, float* scores)
+    {
+        Tile tile = new()
+        {
+            Depth = Dim, A = keys, AStep = Dim, B = (byte*)_queries, BStep = Width * sizeof(float), C = scores, CStride = PaddedRows,
+            PanelBytes = Width * Dim * sizeof(float),
+        };
+        for (int row = 0; row < PaddedRows;)
+        {
+            int panels = count == TileRows && PaddedRows - row >= 2 * Width ? Gemm<S, V>.TilePanels : 1;
+            switch (count)
+            {
+                case 1: Tiles<S, V, FloatLoader>.StridedR1P1(tile); break;
+                case 2: Tiles<S, V, FloatLoader>.StridedR2P1(tile); break;
+                case 4: Tiles<S, V, FloatLoader>.StridedR4P1(tile); break;
+                default:
+                    if (panels == 2)
+                    {
+                        Tiles<S, V, FloatLoader>.StridedR6P2(tile);
+                    }
+                    else
+                    {
+                        Tiles<S, V, FloatLoader>.StridedR6P1(tile);
+                    }
+
+                    break;
+            }
+
+            row += panels * Width;
+            tile.B += panels * tile.PanelBytes;
+            tile.C += panels * Width;
+        }
+    }
+
+    // Keys that a row does not see get a score of −∞.
+    private readonly void Hide(nint key, int count, int row)
+    {
+        nint visible = nint.Clamp(LastKey(row) + 1 - key, 0, count);
+        nint hidden = nint.Clamp(FirstKey(row) - key, 0, count);
+        for (nint i = 0; i < hidden; i++)
+        {
+            _scores[(i * PaddedRows) + row] = float.NegativeInfinity;
+        }
+
+        for (nint i = visible; i < count; i++)
+        {
+            _scores[(i * PaddedRows) + row] = float.NegativeInfinity;
+        }
+    }
+
+    // One step of the online softmax for a vector of rows: scores become weights relative to the largest score so far.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private readonly void Softmax(int count, int row)
+    {
+        nint stride = PaddedRows;
+        float* scores = _scores + row;
+        V old = S.Load(_largest + row), largest = old;
+        for (nint i = 0; i < count; i++)
+        {
+            largest = S.Max(S.Load(scores + (i * stride)), largest);
+        }
+
+        // A row that has seen no key yet has nothing to shift by: −∞ − (−∞) would be NaN.
+        V shift = S.IfLess(largest, S.Set(float.MinValue), S.Zero, largest);
+        V correction = VectorMath<S, V>.Exp(S.Subtract(old, shift));
+        V total = S.Multiply(S.Load(_total + row), correction);
+        for (nint i = 0; i < count; i++)
+        {
+            V weight = VectorMath<S, V>.Exp(S.Subtract(S.Load(scores + (i * stride)), shift));
+            S.Store(weight, scores + (i * stride));
+            total = S.Add(total, weight);
+        }
+
+        S.Store(largest, _largest + row);
+        S.Store(total, _total + row);
+        S.Store(correction, _correction + row);
+    }
+
+    // sums[row] += Σ weight·value. The tile takes the keys that all its rows see; the rest go one by one, because a weight of 0
+    // would still carry a NaN or infinity of a value that the row must not see.
+    private readonly void Weigh(nint key, int count, int row, int rows)
+    {
+        nint from = nint.Clamp(FirstKey(row + rows - 1) - key, 0, count);
+        nint to = nint.Clamp(LastKey(row) + 1 - key, from, count);
+        WeighTile(key, from, to, row, rows);
+        for (int i = row; i < row + rows; i++)
+        {
+            WeighKeys(key, i, nint.Clamp(FirstKey(i) - key, 0, count), from);
+            WeighKeys(key, i, to, nint.Clamp(LastKey(i) + 1 - key, 0, count));
+        }
+    }
+
+    private readonly void WeighKeys(nint key, int row, nint from, nint to)
+    {
+        for (nint i = from; i < to; i++)
+        {
+            Reduce<S, V>.AddScaled(Values + ((key + i) * Dim), _scores[(i * PaddedRows) + row], _sums + (row * Dim), Dim);
+        }
+    }
+
+    private readonly void WeighTile(nint key, nint from, nint to, int row, int rows)
+    {
+        nint whole = Dim / Width * Width;
+        int kernelRows = Gemm<S, V>.KernelRows(rows);
+        Tile tile = new()
+        {
+            Depth = to - from, AStep = PaddedRows, A = _scores + (from * PaddedRows) + row, BStep = Dim * sizeof(float),
+            PanelBytes = Width * sizeof(float), CStride = Dim, StartStride = Dim,
+        };
+        for (nint j = 0; j < whole && from < to;)
+        {
+            int panels = Gemm<S, V>.KernelPanels(kernelRows, (whole - j) / Width);
+            tile.B = (byte*)(Values + ((key + from) * Dim) + j);
+            tile.C = tile.Start = _sums + (row * Dim) + j;
+            Gemm<S, V>.RunTile<FloatLoader>(kernelRows, panels, rows, whole - j, tile);
+            j += panels * Width;
+        }
+
+        // A head size that is not a whole number of panels: its last columns.
+        for (int i = row; whole < Dim && i < row + rows; i++)
+        {
+            for (nint k = from; k < to; k++)
+            {
+                float weight = _scores[(k * PaddedRows) + i];
+                Reduce<S, V>.AddScaled(Values + ((key + k) * Dim) + whole, weight, _sums + (i * Dim) + whole, Dim - whole);
+            }
+        }
+    }
+
+    private readonly void WriteOutput()
+    {
+        for (int row = 0; row < Rows; row++)
+        {
+            float* output = QueryRow(Output, row);
+            new Span<float>(_sums + (row * Dim), (int)Dim).CopyTo(new Span<float>(output, (int)Dim));
+            if (LastKey(row) >= FirstKey(row))
+            {
+                Reduce<S, V>.Scale(output, 1 / _total[row], Dim);
+            }
+        }
+    }
+}
