@@ -1,6 +1,8 @@
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Quantization;
+using Nibble.Quantization.Methods;
 
 namespace Nibble;
 
@@ -13,6 +15,29 @@ public static class Registry
         new Gpt2Architecture(),
         new LlamaArchitecture(),
     ];
+
+    /// <summary>Quantization methods.</summary>
+    public static IReadOnlyList<IQuantizationMethod> Methods { get; } =
+    [
+        new LlmInt8Method(),
+        CodebookMethod.Nf4(),
+        CodebookMethod.Fp4(),
+        new RtnMethod(),
+        new QuantoMethod(),
+        new TernaryMethod(),
+    ];
+
+    /// <summary>The method of a name; an unknown one is refused with the list of those there are.</summary>
+    public static IQuantizationMethod Method(string name)
+    {
+        IQuantizationMethod? found = Methods.FirstOrDefault(method => method.Name == name);
+        if (found is null)
+        {
+            Throw.Usage($"unknown quantization method '{name}'", $"known are {string.Join(", ", Methods.Select(method => method.Name))}", "see docs/methods.md");
+        }
+
+        return found;
+    }
 
     /// <summary>The family that serves a config's <c>model_type</c>; an unknown one is refused with the list of those supported.</summary>
     public static IArchitecture Architecture(ModelConfig config)

@@ -7,10 +7,9 @@ namespace Nibble.Quantization.Methods;
 internal static class DoubleQuantization
 {
     private const int BlockSize = 256;
-    private const int Exponents = 7;
 
     /// <summary>The 256 values of the signed dynamic map, sorted.</summary>
-    public static float[] Map { get; } = CreateMap();
+    public static float[] Map { get; } = [.. Codebooks.DynamicMapHalf.Reverse().Select(value => -value), 0, .. Codebooks.DynamicMapHalf, 1];
 
     private static readonly float[] Bounds = [.. Map.Zip(Map.Skip(1), (low, high) => (low + high) / 2)];
 
@@ -50,35 +49,5 @@ internal static class DoubleQuantization
     {
         int place = Array.BinarySearch(Bounds, Math.Clamp(value, -1, 1));
         return (byte)(place >= 0 ? place : ~place);
-    }
-
-    /// <summary>
-    /// For each exponent i the interval [0.1, 1] is cut into 2^i equal bins, whose middles times 10^(i − 6) are values of both signs;
-    /// 0 and 1 complete the map. Single precision throughout, in the order of operations of the original.
-    /// </summary>
-    private static float[] CreateMap()
-    {
-        List<float> values = [0, 1];
-        for (int i = 0; i < Exponents; i++)
-        {
-            int bins = 1 << i;
-            float power = (float)Math.Pow(10, i - (Exponents - 1));
-            for (int bin = 0; bin < bins; bin++)
-            {
-                float middle = (Edge(bin, bins) + Edge(bin + 1, bins)) / 2;
-                values.Add(power * middle);
-                values.Add(-power * middle);
-            }
-        }
-
-        values.Sort();
-        return [.. values];
-    }
-
-    /// <summary>Edge <paramref name="index"/> of <paramref name="bins"/> equal bins of [0.1, 1], counted from the nearer end as torch.linspace does.</summary>
-    private static float Edge(int index, int bins)
-    {
-        float step = (1f - 0.1f) / bins;
-        return index < (bins + 1) / 2 ? 0.1f + (step * index) : 1f - (step * (bins - index));
     }
 }
