@@ -126,7 +126,7 @@ public sealed class JsonConfig
             return fallback;
         }
 
-        return value.ValueKind == JsonValueKind.String ? value.GetString()! : Wrong<string>(name, value, "a text");
+        return Text(name, value, "a text");
     }
 
     /// <summary>Whole numbers: an array, or one number alone (as <c>eos_token_id</c> is either); empty if absent.</summary>
@@ -162,7 +162,7 @@ public sealed class JsonConfig
         List<string> texts = [];
         foreach (JsonElement item in Items(value))
         {
-            texts.Add(item.ValueKind == JsonValueKind.String ? item.GetString()! : Wrong<string>(name, value, "a text or an array of them"));
+            texts.Add(Text(name, item, "a text or an array of them"));
         }
 
         return texts;
@@ -179,6 +179,35 @@ public sealed class JsonConfig
         return value.ValueKind == JsonValueKind.Object
             ? new JsonConfig(value, Source, Label(name) + ".")
             : Wrong<JsonConfig>(name, value, "an object");
+    }
+
+    /// <summary>A nested object whose key is data and may hold any character (<c>|</c> separates nothing here), or null.</summary>
+    public JsonConfig? SectionNamed(string name) => !Element.TryGetProperty(name, out JsonElement value) ? null
+        : value.ValueKind == JsonValueKind.Object ? new JsonConfig(value, Source, Label(name) + ".")
+        : Wrong<JsonConfig>(name, value, "an object");
+
+    /// <summary>The objects of an array; empty if the array is absent.</summary>
+    public IReadOnlyList<JsonConfig> Sections(string key)
+    {
+        if (!Find(key, out JsonElement value, out string name))
+        {
+            return [];
+        }
+
+        if (value.ValueKind != JsonValueKind.Array)
+        {
+            return Wrong<JsonConfig[]>(name, value, "an array");
+        }
+
+        List<JsonConfig> sections = new(value.GetArrayLength());
+        foreach (JsonElement item in value.EnumerateArray())
+        {
+            sections.Add(item.ValueKind == JsonValueKind.Object
+                ? new JsonConfig(item, Source, $"{Label(name)}[{sections.Count}].")
+                : Wrong<JsonConfig>(name, item, "an array of objects"));
+        }
+
+        return sections;
     }
 
     /// <summary>Refuses a value with the file, the key and the value in the message.</summary>
@@ -211,6 +240,19 @@ public sealed class JsonConfig
         value = default;
         name = key;
         return false;
+    }
+
+    private string Text(string name, JsonElement value, string expected)
+    {
+        try
+        {
+            return value.ValueKind == JsonValueKind.String ? value.GetString()! : Wrong<string>(name, value, expected);
+        }
+        catch (InvalidOperationException)
+        {
+            // An escape such as \ud800 alone, or bytes that are no UTF-8: JSON's grammar allows the first, no text can hold it.
+            return Wrong<string>(name, value, expected + " of valid characters");
+        }
     }
 
     private string Label(string key) => _prefix + key;
