@@ -31,6 +31,9 @@ public interface IBackend : IDisposable
     /// <summary>The kernels.</summary>
     IKernels Kernels { get; }
 
+    /// <summary>The backward kernels and the optimizer's.</summary>
+    IGradientKernels Gradients { get; }
+
     /// <summary>Takes memory for a tensor, zeroed; the caller owns it.</summary>
     Tensor Allocate(Shape shape, DType dtype);
 

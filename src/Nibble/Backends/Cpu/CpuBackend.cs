@@ -31,6 +31,7 @@ public sealed class CpuBackend : IBackend
         _variant = variant;
         _threads = CpuThreads.Shared(threads);
         Kernels = variant.CreateKernels(_threads);
+        Gradients = variant.CreateGradients(_threads);
     }
 
     /// <inheritdoc/>
@@ -44,6 +45,9 @@ public sealed class CpuBackend : IBackend
 
     /// <inheritdoc/>
     public IKernels Kernels { get; }
+
+    /// <inheritdoc/>
+    public IGradientKernels Gradients { get; }
 
     /// <inheritdoc/>
     public Tensor Allocate(Shape shape, DType dtype) => Tensor.OnHost(shape, dtype);

@@ -1,4 +1,5 @@
 using Nibble.Quantization;
+using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu;
 
@@ -54,6 +55,9 @@ internal abstract unsafe class CpuPacking : IPackedWeight
 
     /// <summary>All weights as F32 panels, <c>[panel][k][lane]</c>, if the packing keeps them so; else null.</summary>
     public virtual float* FloatPanels => null;
+
+    /// <summary>The same as a tensor that shares the memory, padding included, for training; null unless <see cref="FloatPanels"/> exist.</summary>
+    public virtual Tensor? FloatValues => null;
 
     public abstract QuantizedWeight? Unpack();
 

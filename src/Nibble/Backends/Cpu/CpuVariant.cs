@@ -47,6 +47,8 @@ internal abstract class CpuVariant
 
     public abstract IKernels CreateKernels(CpuThreads threads);
 
+    public abstract IGradientKernels CreateGradients(CpuThreads threads);
+
     /// <summary>Packs a dense F32, F16 or BF16 matrix on the host.</summary>
     public abstract CpuPacking PackDense(Tensors.Tensor weight);
 

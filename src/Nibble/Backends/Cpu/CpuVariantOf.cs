@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.Gradients;
 using Nibble.Backends.Cpu.Kernels;
 using Nibble.IO;
 using Nibble.Tensors;
@@ -18,6 +19,8 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, bool isSupported
     public override int PanelWidth => Gemm<S, V>.PanelWidth;
 
     public override IKernels CreateKernels(CpuThreads threads) => new CpuKernels<S, V>(threads);
+
+    public override IGradientKernels CreateGradients(CpuThreads threads) => new CpuGradients<S, V>(threads);
 
     public override CpuPacking PackDense(Tensor weight)
     {

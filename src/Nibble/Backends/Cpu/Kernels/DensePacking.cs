@@ -40,6 +40,10 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
 
     public override float* FloatPanels => _dtype == DType.F32 ? (float*)_storage.Pointer : null;
 
+    public override Tensor? FloatValues => _dtype == DType.F32
+        ? new Tensor(new Shape(Panels * In * Width), DType.F32, _storage, ownsStorage: false)
+        : null;
+
     private static int Width => 2 * S.Count;
 
     private nint Panels => (Out + Width - 1) / Width;

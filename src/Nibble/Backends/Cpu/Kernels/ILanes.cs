@@ -36,6 +36,8 @@ internal unsafe interface ILanes<V>
 
     static abstract V Abs(V a);
 
+    static abstract V Sqrt(V a);
+
     /// <summary>Rounds to the nearest whole number, ties to even.</summary>
     static abstract V Round(V a);
 

@@ -30,6 +30,8 @@ internal readonly unsafe struct Lanes1 : ILanes<float>
 
     public static float Abs(float a) => MathF.Abs(a);
 
+    public static float Sqrt(float a) => MathF.Sqrt(a);
+
     public static float Round(float a) => MathF.Round(a);
 
     public static float PowerOfTwo(float exponent) =>

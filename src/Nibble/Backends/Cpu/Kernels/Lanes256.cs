@@ -49,6 +49,9 @@ internal readonly unsafe struct Lanes256 : ILanes<Floats>
     public static Floats Abs(Floats a) => Vector.Abs(a);
 
     [MethodImpl(Inline)]
+    public static Floats Sqrt(Floats a) => Vector.Sqrt(a);
+
+    [MethodImpl(Inline)]
     public static Floats Round(Floats a) => Vector.Round(a);
 
     [MethodImpl(Inline)]

@@ -11,6 +11,9 @@ internal unsafe struct RopeJob<S, V> : ICpuJob
     public int* Positions;
     public nint Rows, Heads, Half;
 
+    /// <summary>Turns the other way: the gradient.</summary>
+    public bool Backward;
+
     public readonly int Parts => Kernels.Parts.Count(Rows, Kernels.Parts.RowsPerPart(Heads * Half * 2));
 
     public readonly void Execute(int part)
@@ -31,17 +34,19 @@ internal unsafe struct RopeJob<S, V> : ICpuJob
     private readonly void Turn(float* x, float* cos, float* sin)
     {
         float* y = x + Half;
+        float sign = Backward ? -1 : 1;
         nint i = 0;
         for (; i <= Half - S.Count; i += S.Count)
         {
-            V a = S.Load(x + i), b = S.Load(y + i), c = S.Load(cos + i), s = S.Load(sin + i);
+            V a = S.Load(x + i), b = S.Load(y + i), c = S.Load(cos + i), s = S.Multiply(S.Load(sin + i), S.Set(sign));
             S.Store(S.Subtract(S.Multiply(a, c), S.Multiply(b, s)), x + i);
             S.Store(S.MultiplyAdd(b, c, S.Multiply(a, s)), y + i);
         }
 
         for (; i < Half; i++)
         {
-            (x[i], y[i]) = ((x[i] * cos[i]) - (y[i] * sin[i]), (y[i] * cos[i]) + (x[i] * sin[i]));
+            (float c, float s) = (cos[i], sign * sin[i]);
+            (x[i], y[i]) = ((x[i] * c) - (y[i] * s), (y[i] * c) + (x[i] * s));
         }
     }
 }

@@ -1,0 +1,73 @@
+using Nibble.Backends.Cpu.Kernels;
+
+namespace Nibble.Backends.Cpu.Gradients;
+
+/// <summary>dx += the slots of a cache's gradient that x was copied to.</summary>
+internal unsafe struct CacheGradientJob<S, V> : ICpuJob
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    public float* Dx, DCache;
+    public nint Start, Length, Heads, Capacity, Dim;
+
+    public readonly void Execute(int part)
+    {
+        (nint batch, nint token) = (part / Length, part % Length);
+        for (nint head = 0; head < Heads; head++)
+        {
+            float* slot = DCache + (((((batch * Heads) + head) * Capacity) + Start + token) * Dim);
+            RowMath<S, V>.Add(slot, Dx + (((part * Heads) + head) * Dim), Dim);
+        }
+    }
+}
+
+/// <summary>Columns First … of dx += dy.</summary>
+internal unsafe struct ColumnsGradientJob<S, V> : ICpuJob
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    public float* Dx, Dy;
+    public nint Rows, First, Count, Stride;
+
+    public readonly int Parts => Kernels.Parts.Count(Rows, Kernels.Parts.RowsPerPart(Count));
+
+    public readonly void Execute(int part)
+    {
+        nint perPart = Kernels.Parts.RowsPerPart(Count);
+        nint end = nint.Min(Rows, (part + 1) * perPart);
+        for (nint row = part * perPart; row < end; row++)
+        {
+            RowMath<S, V>.Add(Dy + (row * Count), Dx + (row * Stride) + First, Count);
+        }
+    }
+}
+
+/// <summary>
+/// dTable[ids[r]] += dy[r] over a table in panels <c>[panel][k][lane]</c>. The same id may come often, so the parts split the
+/// columns and each goes through all rows in order.
+/// </summary>
+internal unsafe struct GatherGradientJob : ICpuJob
+{
+    private const int ColumnsPerPart = 32;
+
+    public float* Dy, DTable;
+    public int* Ids;
+    public nint Rows, Columns;
+    public int Width;
+
+    public readonly int Parts => Kernels.Parts.Count(Columns, ColumnsPerPart);
+
+    public readonly void Execute(int part)
+    {
+        nint end = nint.Min(Columns, (part + 1) * ColumnsPerPart);
+        for (nint row = 0; row < Rows; row++)
+        {
+            int id = Ids[row];
+            float* target = DTable + (id / Width * Columns * Width) + (id % Width);
+            for (nint k = part * ColumnsPerPart; k < end; k++)
+            {
+                target[k * Width] += Dy[(row * Columns) + k];
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+using Nibble.Backends.Cpu.Kernels;
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cpu.Gradients;
+
+/// <summary>The backward kernels of the CPU backend for one kind of vector: pointers out of tensors, parts onto threads.</summary>
+internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientKernels
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    public Tensor? Values(IPackedWeight weight) => ((CpuPacking)weight).FloatValues;
+
+    public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx)
+    {
+        ProductJob<S, V, WeightPanels<S, V>> job = new()
+        {
+            A = Floats(dy), RowStride = w.Out, StepStride = 1, Right = new((CpuPacking)w),
+            Rows = dy.Shape.Rows, Columns = w.In, Depth = w.Out, C = new(Floats(dx), w.In, Blocks<S, V>.Width),
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
+    {
+        int width = Blocks<S, V>.Width;
+        ProductJob<S, V, MatrixPanels<S, V>> job = new()
+        {
+            A = Floats(x), RowStride = 1, StepStride = w.In, Right = new(Floats(dy), w.Out, 1, w.Out),
+            Rows = w.In, Columns = Blocks<S, V>.Panels(w.Out) * width, Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width),
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void SumRows(Tensor dy, Tensor db) => SumRows(Floats(dy), dy.Shape.Columns, dy.Shape.Rows, db);
+
+    public void Gather(Tensor dy, Tensor ids, IPackedWeight table, Tensor dTable)
+    {
+        GatherGradientJob job = new()
+        {
+            Dy = Floats(dy), DTable = Floats(dTable), Ids = (int*)ids.HostPointer, Rows = ids.Shape.Count, Columns = table.In,
+            Width = Blocks<S, V>.Width,
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void LayerNorm(Tensor x, Tensor weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias) =>
+        RunNorm(x, weight, epsilon, centered: true, dy, dx, dWeight, dBias);
+
+    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight) =>
+        RunNorm(x, weight, epsilon, centered: false, dy, dx, dWeight, null);
+
+    public void Rope(Tensor d, Tensor positions, Tensor cos, Tensor sin)
+    {
+        RopeJob<S, V> job = new()
+        {
+            X = Floats(d), Positions = (int*)positions.HostPointer, Cos = Floats(cos), Sin = Floats(sin),
+            Rows = d.Shape[0], Heads = d.Shape[1], Half = d.Shape[2] / 2, Backward = true,
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void AppendToCache(Tensor dCache, int start, Tensor dx)
+    {
+        CacheGradientJob<S, V> job = new()
+        {
+            Dx = Floats(dx), DCache = Floats(dCache), Start = start, Length = dx.Shape[0] / nint.Max(dCache.Shape[0], 1),
+            Heads = dCache.Shape[1], Capacity = dCache.Shape[2], Dim = dCache.Shape[3],
+        };
+        threads.Run(checked((int)dx.Shape[0]), job);
+    }
+
+    public void CopyColumns(Tensor dy, nint first, Tensor dx)
+    {
+        ColumnsGradientJob<S, V> job = new()
+        {
+            Dx = Floats(dx), Dy = Floats(dy), Rows = dy.Shape.Rows, First = first, Count = dy.Shape.Columns, Stride = dx.Shape.Columns,
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
+    {
+        AttentionGradientJob<S, V> job = new(forward, dOutput, dQuery, dKeys, dValues);
+        threads.Run(job.Parts, job);
+    }
+
+    public void Gelu(Tensor x, GeluKind kind, Tensor d)
+    {
+        if (kind == GeluKind.Exact)
+        {
+            RunElementwise<GeluExactGradient>(x, d);
+        }
+        else
+        {
+            RunElementwise<GeluTanhGradient>(x, d);
+        }
+    }
+
+    public void SwiGlu(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp) => RunGate<SwiGluGradient>(gate, up, dy, dGate, dUp);
+
+    public void SquaredReluGate(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp) =>
+        RunGate<SquaredReluGradient>(gate, up, dy, dGate, dUp);
+
+    public void CrossEntropy(Tensor logits, Tensor targets, float scale, Tensor losses)
+    {
+        CrossEntropyJob<S, V> job = new()
+        {
+            Logits = Floats(logits), Losses = Floats(losses), Targets = (int*)targets.HostPointer, Rows = logits.Shape.Rows,
+            Columns = logits.Shape.Columns, Scale = scale,
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void AdamW(in AdamWArguments arguments)
+    {
+        AdamWJob<S, V> job = new(arguments);
+        threads.Run(job.Parts, job);
+    }
+
+    public double SumOfSquares(Tensor x)
+    {
+        SumOfSquaresJob<S, V> job = new() { X = Floats(x), Count = x.Shape.Count };
+        using CpuScratch.Lease lease = CpuScratch.Rent(job.Parts * sizeof(double));
+        job.Sums = (double*)lease.Pointer;
+        threads.Run(job.Parts, job);
+        double sum = 0;
+        for (int part = 0; part < job.Parts; part++)
+        {
+            sum += job.Sums[part];
+        }
+
+        return sum;
+    }
+
+    private static float* Floats(Tensor? tensor) => tensor is null ? null : (float*)tensor.HostPointer;
+
+    private void SumRows(float* rows, nint stride, nint count, Tensor sum)
+    {
+        SumRowsJob<S, V> job = new() { X = rows, Y = Floats(sum), Rows = count, Columns = sum.Shape.Count, RowStride = stride };
+        threads.Run(job.Parts, job);
+    }
+
+    private void RunNorm(Tensor x, Tensor? weight, float epsilon, bool centered, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias)
+    {
+        nint columns = x.Shape.Columns;
+        NormGradientJob<S, V> job = new()
+        {
+            X = Floats(x), Weight = Floats(weight), Dy = Floats(dy), Dx = Floats(dx), Rows = x.Shape.Rows, Columns = columns,
+            Epsilon = epsilon, Centered = centered,
+        };
+        bool sums = dWeight is not null || dBias is not null;
+        nint floats = sums ? 2 * columns * job.Parts : 0;
+        using CpuScratch.Lease lease = CpuScratch.Rent(floats * sizeof(float));
+        job.Partial = sums ? (float*)lease.Pointer : null;
+        new Span<float>(job.Partial, checked((int)floats)).Clear();
+        threads.Run(job.Parts, job);
+        if (dWeight is not null)
+        {
+            SumRows(job.Partial, 2 * columns, job.Parts, dWeight);
+        }
+
+        if (dBias is not null)
+        {
+            SumRows(job.Partial + columns, 2 * columns, job.Parts, dBias);
+        }
+    }
+
+    private void RunElementwise<F>(Tensor x, Tensor d)
+        where F : struct, IElementwise
+    {
+        ElementwiseJob<S, V, F> job = new() { A = Floats(x), B = Floats(d), Y = Floats(d), Count = d.Shape.Count };
+        threads.Run(job.Parts, job);
+    }
+
+    private void RunGate<F>(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp)
+        where F : struct, IGateGradient
+    {
+        GateGradientJob<S, V, F> job = new()
+        {
+            Gate = Floats(gate), Up = Floats(up), Dy = Floats(dy), DGate = Floats(dGate), DUp = Floats(dUp), Count = dy.Shape.Count,
+        };
+        threads.Run(job.Parts, job);
+    }
+}

@@ -1,0 +1,81 @@
+using Nibble.Tensors;
+
+namespace Nibble.Backends;
+
+/// <summary>
+/// The backward kernels of a backend, and the optimizer's. A gradient has its tensor's shape; dx, dw and db receive the gradient
+/// <b>added</b> to what they hold, unless a method says "in place" or "writes". Reductions have an order that does not depend on the
+/// number of threads.
+/// </summary>
+public interface IGradientKernels
+{
+    /// <summary>The numbers of a dense F32 packing in the packing's own order, as a tensor that shares its memory; null for every other packing.</summary>
+    Tensor? Values(IPackedWeight weight);
+
+    /// <summary>dx += dy·W straight from the packing, whatever its kind: dy <c>[rows, out]</c>, dx <c>[rows, in]</c>.</summary>
+    void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx);
+
+    /// <summary>dw += dyᵀ·x, in the order of <see cref="Values"/>.</summary>
+    void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw);
+
+    /// <summary>db += the sum of the rows of dy.</summary>
+    void SumRows(Tensor dy, Tensor db);
+
+    /// <summary>Row ids[r] of dTable += row r of dy; dTable is in the order of <see cref="Values"/>.</summary>
+    void Gather(Tensor dy, Tensor ids, IPackedWeight table, Tensor dTable);
+
+    /// <summary>LayerNorm; dWeight and dBias may be null.</summary>
+    void LayerNorm(Tensor x, Tensor weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias);
+
+    /// <summary>RMSNorm; weight and dWeight may be null.</summary>
+    void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight);
+
+    /// <summary>Rotary embedding, in place: turns the gradient back.</summary>
+    void Rope(Tensor d, Tensor positions, Tensor cos, Tensor sin);
+
+    /// <summary>dx += the gradient of the slots that x was copied to.</summary>
+    void AppendToCache(Tensor dCache, int start, Tensor dx);
+
+    /// <summary>Columns first … of dx += dy.</summary>
+    void CopyColumns(Tensor dy, nint first, Tensor dx);
+
+    /// <summary>Causal attention; the scores are computed again, a block of queries at a time. dKeys and dValues have the cache's shape.</summary>
+    void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues);
+
+    /// <summary>In place: d becomes d·gelu′(x).</summary>
+    void Gelu(Tensor x, GeluKind kind, Tensor d);
+
+    /// <summary>Writes both gradients of silu(gate)·up.</summary>
+    void SwiGlu(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp);
+
+    /// <summary>Writes both gradients of relu(gate)²·up.</summary>
+    void SquaredReluGate(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp);
+
+    /// <summary>
+    /// Cross-entropy of rows of logits with targets I32 (negative: not scored, loss and gradient 0). Writes −log p(target) per row to
+    /// losses and, in place, the gradient times <paramref name="scale"/> over the logits.
+    /// </summary>
+    void CrossEntropy(Tensor logits, Tensor targets, float scale, Tensor losses);
+
+    /// <summary>One step of AdamW, in place.</summary>
+    void AdamW(in AdamWArguments arguments);
+
+    /// <summary>The sum of all squares, in double precision; waits.</summary>
+    double SumOfSquares(Tensor x);
+}
+
+/// <summary>Arguments of <see cref="IGradientKernels.AdamW"/> (arXiv 1711.05101, algorithm 2; the order of operations is PyTorch's).</summary>
+/// <param name="Values">The parameter.</param>
+/// <param name="Gradient">Its gradient.</param>
+/// <param name="First">Running mean of gradients.</param>
+/// <param name="Second">Running mean of squared gradients.</param>
+/// <param name="GradientScale">Factor on the gradient: clipping.</param>
+/// <param name="LearningRate">Step size.</param>
+/// <param name="Beta1">Decay of the first mean.</param>
+/// <param name="Beta2">Decay of the second mean.</param>
+/// <param name="Epsilon">Added to the root.</param>
+/// <param name="WeightDecay">Decoupled weight decay.</param>
+/// <param name="Step">Number of this step, from 1.</param>
+public readonly record struct AdamWArguments(
+    Tensor Values, Tensor Gradient, Tensor First, Tensor Second, float GradientScale,
+    float LearningRate, float Beta1, float Beta2, float Epsilon, float WeightDecay, int Step);
