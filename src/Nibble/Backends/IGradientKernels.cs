@@ -60,6 +60,12 @@ public interface IGradientKernels
     /// <summary>One step of AdamW, in place.</summary>
     void AdamW(in AdamWArguments arguments);
 
+    /// <summary>target = source, elementwise.</summary>
+    void Copy(Tensor source, Tensor target);
+
+    /// <summary>All elements of x become <paramref name="value"/>.</summary>
+    void Fill(Tensor x, float value);
+
     /// <summary>The sum of all squares, in double precision; waits.</summary>
     double SumOfSquares(Tensor x);
 }

@@ -60,6 +60,18 @@ public interface IKernels
     /// <summary>y = columns first … first + columns(y) − 1 of x: x <c>[rows, columns]</c>, y <c>[rows, fewer columns]</c>.</summary>
     void CopyColumns(Tensor x, nint first, Tensor y);
 
+    /// <summary>y += x·Wᵀ: what a low-rank adapter adds to its layer.</summary>
+    void MatMulAdd(Tensor x, IPackedWeight w, Tensor y);
+
+    /// <summary>x = x·factor, in place.</summary>
+    void Scale(Tensor x, float factor);
+
+    /// <summary>
+    /// Dropout in place: each element is set to 0 with the given probability, the others are divided by what remains. Element i is
+    /// dropped or not by (key, i) alone, so the same call gives the same result again.
+    /// </summary>
+    void Dropout(Tensor x, ulong key, float probability);
+
     /// <summary>Softmax over the last dimension, in place, stable.</summary>
     void Softmax(Tensor x);
 

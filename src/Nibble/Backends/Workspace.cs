@@ -23,6 +23,12 @@ public sealed class Workspace : IDisposable
         _chunkBytes = chunkBytes;
     }
 
+    /// <summary>
+    /// While true, the end of a scope gives nothing back: a backward pass still reads the intermediates. A scope that ends after it
+    /// is false again gives back everything since its start.
+    /// </summary>
+    public bool Retain { get; set; }
+
     /// <summary>Bytes of all chunks.</summary>
     public nint ByteLength => _chunks.Aggregate((nint)0, (sum, chunk) => sum + chunk.ByteLength);
 
@@ -73,6 +79,12 @@ public sealed class Workspace : IDisposable
         internal Scope(Workspace workspace, int chunk, nint used) => (_workspace, _chunk, _used) = (workspace, chunk, used);
 
         /// <summary>Gives back everything rented since the scope began.</summary>
-        public void Dispose() => (_workspace._chunk, _workspace._used) = (_chunk, _used);
+        public void Dispose()
+        {
+            if (!_workspace.Retain)
+            {
+                (_workspace._chunk, _workspace._used) = (_chunk, _used);
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
 using Nibble.Backends.Cpu.Kernels;
+using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.Gradients;
 
@@ -68,6 +69,68 @@ internal unsafe struct GatherGradientJob : ICpuJob
             {
                 target[k * Width] += Dy[(row * Columns) + k];
             }
+        }
+    }
+}
+
+/// <summary>x = x·factor.</summary>
+internal unsafe struct ScaleJob<S, V> : ICpuJob
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    public float* X;
+    public nint Count;
+    public float Factor;
+
+    public readonly int Parts => Kernels.Parts.Count(Count, Kernels.Parts.ElementsPerPart);
+
+    public readonly void Execute(int part)
+    {
+        nint first = part * Kernels.Parts.ElementsPerPart;
+        Reduce<S, V>.Scale(X + first, Factor, nint.Min(Kernels.Parts.ElementsPerPart, Count - first));
+    }
+}
+
+/// <summary>Copies or fills runs of elements.</summary>
+internal unsafe struct CopyJob : ICpuJob
+{
+    public float* Source, Target;
+    public float Value;
+    public nint Count;
+
+    public readonly int Parts => Kernels.Parts.Count(Count, Kernels.Parts.ElementsPerPart);
+
+    public readonly void Execute(int part)
+    {
+        nint first = part * Kernels.Parts.ElementsPerPart;
+        Span<float> target = new(Target + first, (int)nint.Min(Kernels.Parts.ElementsPerPart, Count - first));
+        if (Source == null)
+        {
+            target.Fill(Value);
+        }
+        else
+        {
+            new Span<float>(Source + first, target.Length).CopyTo(target);
+        }
+    }
+}
+
+/// <summary>Dropout by a counter: the bits for element i are a hash (SplitMix64's finalizer) of key and i.</summary>
+internal readonly unsafe struct DropoutJob(float* x, nint count, ulong key, float probability) : ICpuJob
+{
+    private readonly float* _x = x;
+    private readonly ulong _threshold = (ulong)(probability * (double)(1UL << 32));
+    private readonly float _factor = 1 / (1 - probability);
+
+    public int Parts => Kernels.Parts.Count(count, Kernels.Parts.ElementsPerPart);
+
+    public void Execute(int part)
+    {
+        nint first = part * Kernels.Parts.ElementsPerPart;
+        nint end = nint.Min(count, first + Kernels.Parts.ElementsPerPart);
+        for (nint i = first; i < end; i++)
+        {
+            _x[i] = (CounterRandom.Bits(key, (ulong)i) >> 32) < _threshold ? 0 : _x[i] * _factor;
         }
     }
 }

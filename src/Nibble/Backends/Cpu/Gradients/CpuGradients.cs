@@ -118,6 +118,18 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
         threads.Run(job.Parts, job);
     }
 
+    public void Copy(Tensor source, Tensor target)
+    {
+        CopyJob job = new() { Source = Floats(source), Target = Floats(target), Count = target.Shape.Count };
+        threads.Run(job.Parts, job);
+    }
+
+    public void Fill(Tensor x, float value)
+    {
+        CopyJob job = new() { Target = Floats(x), Value = value, Count = x.Shape.Count };
+        threads.Run(job.Parts, job);
+    }
+
     public double SumOfSquares(Tensor x)
     {
         SumOfSquaresJob<S, V> job = new() { X = Floats(x), Count = x.Shape.Count };

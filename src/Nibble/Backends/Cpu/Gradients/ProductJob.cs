@@ -95,3 +95,18 @@ internal readonly unsafe struct WeightPanels<S, V>(CpuPacking weight) : IPanelSo
         }
     }
 }
+
+/// <summary>B is a weight transposed: depth runs over input features, as in the forward product; the packing's panels are what is needed.</summary>
+internal readonly unsafe struct TransposedPanels<S, V>(CpuPacking weight) : IPanelSource
+    where S : struct, ILanes<V>
+    where V : unmanaged
+{
+    public void Pack(nint first, nint columns, nint k, nint steps, float* packed)
+    {
+        int width = Blocks<S, V>.Width;
+        for (nint column = 0; column < columns; column += width)
+        {
+            weight.DecodePanel(first + column, (int)nint.Min(width, columns - column), k, steps, packed + (column * steps));
+        }
+    }
+}

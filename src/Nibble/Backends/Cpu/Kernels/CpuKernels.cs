@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.Gradients;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.Kernels;
@@ -81,6 +82,28 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         {
             X = Floats(x) + first, Y = Floats(y), Rows = x.Shape.Rows, Columns = y.Shape.Columns, Stride = x.Shape.Columns,
         };
+        threads.Run(job.Parts, job);
+    }
+
+    public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y)
+    {
+        ProductJob<S, V, TransposedPanels<S, V>> job = new()
+        {
+            A = Floats(x), RowStride = w.In, StepStride = 1, Right = new((CpuPacking)w),
+            Rows = x.Shape.Rows, Columns = w.Out, Depth = w.In, C = new(Floats(y), w.Out, Blocks<S, V>.Width),
+        };
+        threads.Run(job.Parts, job);
+    }
+
+    public void Scale(Tensor x, float factor)
+    {
+        ScaleJob<S, V> job = new() { X = Floats(x), Count = x.Shape.Count, Factor = factor };
+        threads.Run(job.Parts, job);
+    }
+
+    public void Dropout(Tensor x, ulong key, float probability)
+    {
+        DropoutJob job = new(Floats(x), x.Shape.Count, key, probability);
         threads.Run(job.Parts, job);
     }
 

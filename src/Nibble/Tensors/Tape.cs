@@ -1,0 +1,291 @@
+using Nibble.Backends;
+
+namespace Nibble.Tensors;
+
+/// <summary>A number that the optimizer moves: its values and its gradient, both in the order in which the backend keeps them.</summary>
+/// <param name="Name">The name under which it is saved.</param>
+/// <param name="Shape">The logical shape; <see cref="Values"/> may have another order, and padding, which has gradient 0.</param>
+/// <param name="Values">F32 on the backend.</param>
+/// <param name="Gradient">F32 on the backend, same number of elements.</param>
+/// <param name="Weight">The packing that holds the values, or null for a vector.</param>
+public sealed record Parameter(string Name, Shape Shape, Tensor Values, Tensor Gradient, IPackedWeight? Weight);
+
+/// <summary>
+/// Records what a forward pass does to memory and plays it backward. Ops write into destinations that are used again and again, so
+/// a gradient belongs to a <b>place</b> (storage, offset, length) and to what that place holds at the time: an op that overwrites a place takes
+/// its gradient away, an op that reads it adds to it. Values that the backward pass needs are remembered where they stand and
+/// copied only when something is about to overwrite them.
+/// </summary>
+public sealed class Tape : IDisposable
+{
+    private readonly IBackend _backend;
+    private readonly Workspace _workspace;
+    private readonly List<Action> _nodes = [];
+    private readonly List<Saved> _saved = [];
+    private readonly HashSet<Place> _active = [];
+    private readonly Dictionary<Place, Tensor> _gradients = [];
+    private readonly BufferPool _pool;
+
+    /// <summary>A tape over passes whose intermediates come from <paramref name="workspace"/>.</summary>
+    public Tape(IBackend backend, Workspace workspace)
+    {
+        _backend = backend;
+        _workspace = workspace;
+        _pool = new BufferPool(backend);
+    }
+
+    /// <summary>False while a checkpointed segment runs forward for the first time: nothing is recorded then.</summary>
+    public bool IsRecording { get; private set; } = true;
+
+    /// <summary>Bytes that gradients and copies have taken at most.</summary>
+    public long PeakBytes => _pool.PeakBytes;
+
+    /// <summary>True if the place holds something that depends on a parameter.</summary>
+    public bool IsActive(Tensor tensor) => _active.Contains(Place.Of(tensor));
+
+    /// <summary>Starts a pass: intermediates stay where they are until <see cref="End"/>.</summary>
+    public void Begin() => _workspace.Retain = true;
+
+    /// <summary>Remembers a value until its node has run backward.</summary>
+    internal Saved Save(Tensor tensor)
+    {
+        Saved saved = new(tensor);
+        _saved.Add(saved);
+        return saved;
+    }
+
+    /// <summary>Must be called before an op writes to a tensor.</summary>
+    internal void Overwrite(Tensor tensor)
+    {
+        Place place = Place.Of(tensor);
+        foreach (Saved saved in _saved)
+        {
+            if (!saved.IsCopy && Place.Of(saved.Value).Overlaps(place))
+            {
+                saved.Replace(_pool.Copy(saved.Value));
+            }
+        }
+
+        _active.RemoveWhere(other => other != place && other.Overlaps(place));
+    }
+
+    /// <summary>What an op wrote does not depend on any parameter.</summary>
+    internal void Passive(Tensor tensor) => _active.Remove(Place.Of(tensor));
+
+    /// <summary>
+    /// Records an op that wrote to <paramref name="output"/>. <paramref name="backward"/> gets the gradient of it; if the op
+    /// <paramref name="added"/> to what stood there, the gradient stays for whatever wrote that.
+    /// </summary>
+    internal void Record(Tensor output, Action<Tensor> backward, bool added = false, params Saved[] saved)
+    {
+        _active.Add(Place.Of(output));
+        _nodes.Add(() =>
+        {
+            Tensor? gradient = added ? Peek(output) : Take(output);
+            if (gradient is not null)
+            {
+                backward(gradient);
+                if (!added)
+                {
+                    _pool.Return(gradient);
+                }
+            }
+
+            Forget(saved);
+        });
+    }
+
+    /// <summary>Records an op in place: <paramref name="backward"/> turns the gradient of the result into that of <paramref name="input"/>, in place.</summary>
+    internal void RecordInPlace(Tensor input, Tensor output, Action<Tensor> backward, params Saved[] saved)
+    {
+        _active.Add(Place.Of(output));
+        _nodes.Add(() =>
+        {
+            if (Take(output) is { } gradient)
+            {
+                backward(gradient);
+                Give(input, gradient);
+            }
+
+            Forget(saved);
+        });
+    }
+
+    /// <summary>
+    /// Runs a segment without recording it and runs it again, recorded, when the backward pass comes to it. Its result is
+    /// <paramref name="state"/>, in place, and it must give the same numbers both times.
+    /// </summary>
+    internal void Checkpoint(Tensor state, Action forward)
+    {
+        bool active = IsActive(state);
+        Tensor before = _pool.Copy(state);
+        _workspace.Retain = false;
+        IsRecording = false;
+        forward();
+        IsRecording = true;
+        _workspace.Retain = true;
+        _active.Add(Place.Of(state));
+        _nodes.Add(() => Rerun(state, before, active, forward));
+    }
+
+    /// <summary>The gradient of what the place holds now, zero if nothing has arrived yet; ops add to it.</summary>
+    internal Tensor Gradient(Tensor tensor)
+    {
+        Place place = Place.Of(tensor);
+        if (!_gradients.TryGetValue(place, out Tensor? gradient))
+        {
+            RequireWhole(place);
+            gradient = _pool.Rent(tensor.Shape, zeroed: true);
+            _gradients.Add(place, gradient);
+        }
+
+        return gradient.Shape == tensor.Shape ? gradient : gradient.Reshape(tensor.Shape);
+    }
+
+    /// <summary>Adds a gradient, which the tape then owns.</summary>
+    internal void Give(Tensor tensor, Tensor gradient)
+    {
+        Place place = Place.Of(tensor);
+        if (_gradients.TryGetValue(place, out Tensor? sum))
+        {
+            _backend.Kernels.Add(gradient, sum);
+            _pool.Return(gradient);
+            return;
+        }
+
+        RequireWhole(place);
+        _gradients.Add(place, gradient);
+    }
+
+    /// <summary>Adds a gradient, or drops it if the place did not depend on a parameter when it was read.</summary>
+    internal void Give(Tensor tensor, Tensor gradient, bool active)
+    {
+        if (active)
+        {
+            Give(tensor, gradient);
+        }
+        else
+        {
+            _pool.Return(gradient);
+        }
+    }
+
+    /// <summary>Where an op adds the gradient of an input: the gradient of the place, or a buffer that is dropped if nothing below needs it.</summary>
+    internal Sink Open(Tensor tensor, bool active) =>
+        active ? new Sink(Gradient(tensor), null) : new Sink(_pool.Rent(tensor.Shape, zeroed: true), _pool);
+
+    /// <summary>A buffer for a gradient; its content is undefined.</summary>
+    internal Tensor Rent(Shape shape) => _pool.Rent(shape, zeroed: false);
+
+    /// <summary>The gradient of a place that stays where it is; null if none has arrived.</summary>
+    internal Tensor? Peek(Tensor tensor) => _gradients.GetValueOrDefault(Place.Of(tensor)) is { } gradient
+        ? gradient.Reshape(tensor.Shape)
+        : null;
+
+    /// <summary>Plays the tape backward, last node first, and forgets it.</summary>
+    public void Backward()
+    {
+        while (_nodes.Count > 0)
+        {
+            Action node = _nodes[^1];
+            _nodes.RemoveAt(_nodes.Count - 1);
+            node();
+        }
+    }
+
+    /// <summary>Ends a pass: everything recorded and all gradients of intermediates are dropped.</summary>
+    public void End()
+    {
+        _nodes.Clear();
+        Forget([.. _saved]);
+        foreach (Tensor gradient in _gradients.Values)
+        {
+            _pool.Return(gradient);
+        }
+
+        _gradients.Clear();
+        _active.Clear();
+        IsRecording = true;
+        _workspace.Retain = false;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        End();
+        _pool.Dispose();
+    }
+
+    private void Rerun(Tensor state, Tensor before, bool active, Action forward)
+    {
+        Workspace.Scope scope = _workspace.Begin();
+        _backend.Gradients.Copy(before, state);
+        _pool.Return(before);
+        if (!active)
+        {
+            Passive(state);
+        }
+
+        _nodes.Add(() =>
+        {
+            _workspace.Retain = false;
+            scope.Dispose();
+            _workspace.Retain = true;
+        });
+        forward();
+    }
+
+    private Tensor? Take(Tensor tensor) => _gradients.Remove(Place.Of(tensor), out Tensor? gradient) ? gradient.Reshape(tensor.Shape) : null;
+
+    private void Forget(Saved[] saved)
+    {
+        foreach (Saved item in saved)
+        {
+            _saved.Remove(item);
+            if (item.IsCopy)
+            {
+                _pool.Return(item.Value);
+            }
+        }
+    }
+
+    // Gradients are kept per place; one that covers only a part of another would be lost without a word.
+    private void RequireWhole(Place place)
+    {
+        foreach (Place other in _gradients.Keys)
+        {
+            if (other.Overlaps(place))
+            {
+                throw new InvalidOperationException(
+                    $"tape: a gradient of {place.Length} bytes at {place.Offset} overlaps another of {other.Length} bytes at {other.Offset}; train with at least 2 tokens a batch");
+            }
+        }
+    }
+
+    /// <summary>See <see cref="Open"/>.</summary>
+    internal readonly ref struct Sink(Tensor gradient, BufferPool? dropped)
+    {
+        public Tensor Gradient { get; } = gradient;
+
+        public void Dispose() => dropped?.Return(Gradient);
+    }
+
+    private readonly record struct Place(Storage Storage, nint Offset, nint Length)
+    {
+        public static Place Of(Tensor tensor) => new(tensor.Storage, tensor.ByteOffset, tensor.ByteLength);
+
+        public bool Overlaps(Place other) =>
+            ReferenceEquals(Storage, other.Storage) && Offset < other.Offset + other.Length && other.Offset < Offset + Length;
+    }
+
+    /// <summary>A value that the backward pass needs.</summary>
+    internal sealed class Saved(Tensor value)
+    {
+        public Tensor Value { get; private set; } = value;
+
+        /// <summary>True once the value stands in a buffer of its own.</summary>
+        public bool IsCopy { get; private set; }
+
+        public void Replace(Tensor copy) => (Value, IsCopy) = (copy, true);
+    }
+}

@@ -1,0 +1,41 @@
+using Nibble.Backends;
+using Nibble.Tensors;
+
+namespace Nibble.Tuning;
+
+/// <summary>The parameters of a training, in the order in which they were added; found by the weight or vector that a kernel is given.</summary>
+public sealed class ParameterSet : IDisposable
+{
+    private readonly List<Parameter> _all = [];
+    private readonly Dictionary<object, Parameter> _byHolder = new(ReferenceEqualityComparer.Instance);
+
+    /// <summary>All parameters.</summary>
+    public IReadOnlyList<Parameter> All => _all;
+
+    /// <summary>Numbers that are trained, padding not counted.</summary>
+    public long Count => _all.Sum(parameter => (long)parameter.Shape.Count);
+
+    /// <summary>Adds a matrix: an F32 packing, whose numbers are trained where they stand.</summary>
+    public void Add(string name, IPackedWeight weight, IBackend backend)
+    {
+        Tensor values = backend.Gradients.Values(weight)
+            ?? throw new ArgumentException($"parameter '{name}': a {weight.Name} packing can't be trained, only f32");
+        Add(new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), weight), weight);
+    }
+
+    /// <summary>Adds a vector.</summary>
+    public void Add(string name, Tensor vector, IBackend backend) =>
+        Add(new Parameter(name, vector.Shape, vector, backend.Allocate(vector.Shape, DType.F32), null), vector);
+
+    /// <summary>The parameter that a weight or vector holds, or null.</summary>
+    public Parameter? Find(object? holder) => holder is null ? null : _byHolder.GetValueOrDefault(holder);
+
+    /// <summary>Frees the gradients; the values belong to the model or adapter.</summary>
+    public void Dispose() => _all.ForEach(parameter => parameter.Gradient.Dispose());
+
+    private void Add(Parameter parameter, object holder)
+    {
+        _byHolder.Add(holder, parameter);
+        _all.Add(parameter);
+    }
+}

@@ -1,0 +1,279 @@
+using Nibble.Backends;
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.Tuning;
+
+/// <summary>
+/// Runs each kernel and records how its gradient flows. What does not depend on a parameter is not recorded: below the first
+/// adapter of a model nothing runs backward.
+/// </summary>
+internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet parameters) : IKernels
+{
+    private readonly IKernels _kernels = backend.Kernels;
+    private readonly IGradientKernels _gradients = backend.Gradients;
+
+    public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y)
+    {
+        Parameter? weight = parameters.Find(w), shift = parameters.Find(bias);
+        bool flows = Starts(y, x, weight, shift, out bool active);
+        Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
+        tape.Overwrite(y);
+        _kernels.MatMul(x, w, bias, y);
+        if (!flows)
+        {
+            return;
+        }
+
+        tape.Record(
+            y,
+            dy =>
+            {
+                if (shift is not null)
+                {
+                    _gradients.SumRows(dy, shift.Gradient);
+                }
+
+                MatMulBackward(dy, w, weight, saved, active ? x : null);
+            },
+            saved: saved);
+    }
+
+    public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y)
+    {
+        Parameter? weight = parameters.Find(w);
+        bool before = tape.IsActive(y);
+        bool flows = tape.IsRecording && (tape.IsActive(x) || weight is not null);
+        bool active = tape.IsActive(x);
+        Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
+        tape.Overwrite(y);
+        _kernels.MatMulAdd(x, w, y);
+        if (flows)
+        {
+            tape.Record(y, dy => MatMulBackward(dy, w, weight, saved, active ? x : null), added: before, saved);
+        }
+    }
+
+    public void Gather(IPackedWeight table, Tensor ids, Tensor y)
+    {
+        Parameter? rows = parameters.Find(table);
+        tape.Overwrite(y);
+        _kernels.Gather(table, ids, y);
+        if (rows is null || !tape.IsRecording)
+        {
+            tape.Passive(y);
+            return;
+        }
+
+        tape.Record(y, dy => _gradients.Gather(dy, ids, table, rows.Gradient));
+    }
+
+    public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y)
+    {
+        Parameter? scale = parameters.Find(weight), shift = parameters.Find(bias);
+        bool flows = Starts(y, x, scale, shift, out bool active);
+        Tape.Saved[] saved = flows ? [tape.Save(x)] : [];
+        tape.Overwrite(y);
+        _kernels.LayerNorm(x, weight, bias, epsilon, y);
+        if (flows)
+        {
+            tape.Record(
+                y,
+                dy =>
+                {
+                    using Tape.Sink dx = tape.Open(x, active);
+                    _gradients.LayerNorm(saved[0].Value, weight, epsilon, dy, dx.Gradient, scale?.Gradient, shift?.Gradient);
+                },
+                saved: saved);
+        }
+    }
+
+    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor y)
+    {
+        Parameter? scale = parameters.Find(weight);
+        bool flows = Starts(y, x, scale, null, out bool active);
+        Tape.Saved[] saved = flows ? [tape.Save(x)] : [];
+        tape.Overwrite(y);
+        _kernels.RmsNorm(x, weight, epsilon, y);
+        if (flows)
+        {
+            tape.Record(
+                y,
+                dy =>
+                {
+                    using Tape.Sink dx = tape.Open(x, active);
+                    _gradients.RmsNorm(saved[0].Value, weight, epsilon, dy, dx.Gradient, scale?.Gradient);
+                },
+                saved: saved);
+        }
+    }
+
+    public void Rope(Tensor x, Tensor positions, Tensor cos, Tensor sin)
+    {
+        tape.Overwrite(x);
+        _kernels.Rope(x, positions, cos, sin);
+        if (tape.IsRecording && tape.IsActive(x))
+        {
+            tape.RecordInPlace(x, x, d => _gradients.Rope(d, positions, cos, sin));
+        }
+    }
+
+    public void AppendToCache(Tensor x, Tensor cache, int start)
+    {
+        bool flows = tape.IsRecording && tape.IsActive(x);
+        bool whole = start == 0 && x.Shape.Count == cache.Shape.Count;
+        bool before = tape.IsActive(cache) && !whole;
+        tape.Overwrite(cache);
+        _kernels.AppendToCache(x, cache, start);
+        if (flows)
+        {
+            tape.Record(cache, d => _gradients.AppendToCache(d, start, tape.Gradient(x)), added: before);
+        }
+        else if (!before)
+        {
+            tape.Passive(cache);
+        }
+    }
+
+    public void Attention(in AttentionArguments arguments)
+    {
+        AttentionArguments a = arguments;
+        (bool query, bool keys, bool values) = (tape.IsActive(a.Query), tape.IsActive(a.Keys), tape.IsActive(a.Values));
+        bool flows = tape.IsRecording && (query || keys || values);
+        Tape.Saved[] saved = flows ? [tape.Save(a.Query), tape.Save(a.Keys), tape.Save(a.Values)] : [];
+        tape.Overwrite(a.Output);
+        _kernels.Attention(a);
+        if (!flows)
+        {
+            tape.Passive(a.Output);
+            return;
+        }
+
+        tape.Record(
+            a.Output,
+            dy =>
+            {
+                using Tape.Sink dQuery = tape.Open(a.Query, query), dKeys = tape.Open(a.Keys, keys), dValues = tape.Open(a.Values, values);
+                _gradients.Attention(
+                    a with { Query = saved[0].Value, Keys = saved[1].Value, Values = saved[2].Value },
+                    dy, dQuery.Gradient, dKeys.Gradient, dValues.Gradient);
+            },
+            saved: saved);
+    }
+
+    public void Gelu(Tensor x, GeluKind kind, Tensor y)
+    {
+        bool flows = Starts(y, x, null, null, out _);
+        Tape.Saved[] saved = flows ? [tape.Save(x)] : [];
+        tape.Overwrite(y);
+        _kernels.Gelu(x, kind, y);
+        if (flows)
+        {
+            tape.RecordInPlace(x, y, d => _gradients.Gelu(saved[0].Value, kind, d), saved);
+        }
+    }
+
+    public void SwiGlu(Tensor gate, Tensor up, Tensor y) => Gate(gate, up, y, _kernels.SwiGlu, _gradients.SwiGlu);
+
+    public void SquaredReluGate(Tensor gate, Tensor up, Tensor y) => Gate(gate, up, y, _kernels.SquaredReluGate, _gradients.SquaredReluGate);
+
+    public void Add(Tensor x, Tensor y)
+    {
+        bool flows = tape.IsRecording && tape.IsActive(x);
+        bool before = tape.IsActive(y);
+        tape.Overwrite(y);
+        _kernels.Add(x, y);
+        if (flows)
+        {
+            tape.Record(y, dy => _kernels.Add(dy, tape.Gradient(x)), added: before);
+        }
+    }
+
+    public void CopyColumns(Tensor x, nint first, Tensor y)
+    {
+        bool flows = Starts(y, x, null, null, out _);
+        tape.Overwrite(y);
+        _kernels.CopyColumns(x, first, y);
+        if (flows)
+        {
+            tape.Record(y, dy => _gradients.CopyColumns(dy, first, tape.Gradient(x)));
+        }
+    }
+
+    public void Scale(Tensor x, float factor)
+    {
+        tape.Overwrite(x);
+        _kernels.Scale(x, factor);
+        if (tape.IsRecording && tape.IsActive(x))
+        {
+            tape.RecordInPlace(x, x, d => _kernels.Scale(d, factor));
+        }
+    }
+
+    public void Dropout(Tensor x, ulong key, float probability)
+    {
+        tape.Overwrite(x);
+        _kernels.Dropout(x, key, probability);
+        if (tape.IsRecording && tape.IsActive(x))
+        {
+            tape.RecordInPlace(x, x, d => _kernels.Dropout(d, key, probability));
+        }
+    }
+
+    public void Softmax(Tensor x) => Throw.Argument("tape", "softmax has no backward: attention and cross-entropy have their own");
+
+    public void LogLikelihood(
+        Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace) =>
+        Throw.Argument("tape", "the log-likelihood has no backward: train with cross-entropy");
+
+    private void Gate(Tensor gate, Tensor up, Tensor y, Action<Tensor, Tensor, Tensor> forward, Action<Tensor, Tensor, Tensor, Tensor, Tensor> backward)
+    {
+        (bool gateActive, bool upActive) = (tape.IsActive(gate), tape.IsActive(up));
+        bool flows = tape.IsRecording && (gateActive || upActive);
+        Tape.Saved[] saved = flows ? [tape.Save(gate), tape.Save(up)] : [];
+        tape.Overwrite(y);
+        forward(gate, up, y);
+        if (!flows)
+        {
+            tape.Passive(y);
+            return;
+        }
+
+        tape.Record(
+            y,
+            dy =>
+            {
+                Tensor dGate = tape.Rent(gate.Shape), dUp = tape.Rent(up.Shape);
+                backward(saved[0].Value, saved[1].Value, dy, dGate, dUp);
+                tape.Give(gate, dGate, gateActive);
+                tape.Give(up, dUp, upActive);
+            },
+            saved: saved);
+    }
+
+    private void MatMulBackward(Tensor dy, IPackedWeight w, Parameter? weight, Tape.Saved[] saved, Tensor? x)
+    {
+        if (weight is not null)
+        {
+            _gradients.MatMulWeight(dy, saved[0].Value, w, weight.Gradient);
+        }
+
+        if (x is not null)
+        {
+            _gradients.MatMulInput(dy, w, tape.Gradient(x));
+        }
+    }
+
+    /// <summary>True if a gradient flows through an op from x to y; otherwise y is noted as independent of all parameters.</summary>
+    private bool Starts(Tensor y, Tensor x, Parameter? first, Parameter? second, out bool active)
+    {
+        active = tape.IsActive(x);
+        bool flows = tape.IsRecording && (active || first is not null || second is not null);
+        if (!flows)
+        {
+            tape.Passive(y);
+        }
+
+        return flows;
+    }
+}
