@@ -12,11 +12,14 @@ namespace Nibble.Models;
 /// <param name="Blocks">The blocks.</param>
 /// <param name="FinalNorm">Norm after the last block.</param>
 /// <param name="Head">Output head, or classification head; may share the embedding's weight.</param>
-/// <param name="Owned">Norms, biases, tables.</param>
+/// <param name="Owned">Norms, biases, tables; with the checkpoint's name, or an empty one if they stand in no checkpoint.</param>
 /// <param name="ParameterCount">Parameters, tied ones once.</param>
 public sealed record ModelParts(
     ModelFacts Facts, IBackend Backend, IPackedWeight Embedding, IReadOnlyList<Block> Blocks, INorm FinalNorm, ILinear Head,
-    IReadOnlyList<IDisposable> Owned, long ParameterCount);
+    IReadOnlyList<(string Name, IDisposable Item)> Owned, long ParameterCount);
+
+/// <summary>How a pass runs a block on its hidden states, in place.</summary>
+internal delegate void BlockRunner(Block block, Tensor hidden, in Pass pass);
 
 /// <summary>
 /// A causal language model on a backend. One call runs the new tokens of a batch through all blocks; keys and values go to the
@@ -44,7 +47,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
 
     /// <summary>Bytes that weights take in the backend's memory: packings, embeddings, norms, biases.</summary>
     public long WeightBytes =>
-        Weights.Sum(item => (long)item.Weight.ByteLength) + parts.Owned.Sum(item => item switch
+        Weights.Sum(item => (long)item.Weight.ByteLength) + parts.Owned.Sum(part => part.Item switch
         {
             Tensor tensor => tensor.ByteLength,
             IPackedWeight table => table.ByteLength,
@@ -53,6 +56,11 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
 
     /// <summary>Parameters of the model (tied matrices once).</summary>
     public long ParameterCount => parts.ParameterCount;
+
+    /// <summary>Every parameter by its checkpoint's name: a packing, or a vector of F32.</summary>
+    internal IEnumerable<(string Name, object Holder)> Parameters =>
+        Weights.Select(item => (item.Path + ".weight", (object)item.Weight))
+            .Concat(parts.Owned.Where(part => part.Name.Length > 0 && part.Item is Tensor or IPackedWeight).Select(part => (part.Name, (object)part.Item)));
 
     /// <summary>Path of the token embedding.</summary>
     protected abstract string EmbeddingPath { get; }
@@ -66,18 +74,30 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     public Tensor Forward(in ModelInput input, KvCache cache, Workspace workspace)
     {
         RequireRoom(input, cache);
-        Pass pass = new(Backend, workspace, input, cache);
-        Tensor hidden = workspace.Rent(new Shape(input.Rows, Facts.Hidden));
+        Tensor hidden = Forward(new Pass(Backend, workspace, input, cache), RunBlock);
+        cache.Length += input.Length;
+        return hidden;
+    }
+
+    /// <summary>The same with another backend or another way of running blocks (training); the cache does not advance.</summary>
+    internal Tensor Forward(in Pass pass, BlockRunner run)
+    {
+        Tensor hidden = pass.Workspace.Rent(new Shape(pass.Input.Rows, Facts.Hidden));
         Embed(hidden, pass);
         foreach (Block block in parts.Blocks)
         {
-            using Workspace.Scope scope = workspace.Begin();
-            block.Forward(hidden, pass);
+            run(block, hidden, pass);
         }
 
         parts.FinalNorm.Forward(hidden, hidden, pass);
-        cache.Length += input.Length;
         return hidden;
+    }
+
+    /// <summary>Runs one block; its intermediates are free again afterwards.</summary>
+    internal static void RunBlock(Block block, Tensor hidden, in Pass pass)
+    {
+        using Workspace.Scope scope = pass.Workspace.Begin();
+        block.Forward(hidden, pass);
     }
 
     /// <summary>What goes into the first block: F32 <c>[batch·length, hidden]</c>.</summary>
@@ -103,7 +123,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (IDisposable item in parts.Blocks.Concat(parts.Owned))
+        foreach (IDisposable item in parts.Blocks.Concat(parts.Owned.Select(part => part.Item)))
         {
             item.Dispose();
         }

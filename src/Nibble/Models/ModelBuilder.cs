@@ -12,7 +12,7 @@ namespace Nibble.Models;
 public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadOnlyList<LinearSpec> linears) : IDisposable
 {
     private readonly Dictionary<string, LinearSpec> _specs = linears.ToDictionary(spec => spec.Path);
-    private readonly List<IDisposable> _owned = [];
+    private readonly List<(string Name, IDisposable Item)> _owned = [];
 
     /// <summary>The backend that tensors go to.</summary>
     public IBackend Backend => backend;
@@ -55,7 +55,7 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
         using Tensor stored = weights.Tensor(name);
         using Tensor floats = stored.To(DType.F32);
         Tensor tensor = floats.Upload(backend);
-        _owned.Add(tensor);
+        _owned.Add((name, tensor));
         return tensor;
     }
 
@@ -75,7 +75,7 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
         using Tensor ones = Tensor.OnHost(new Shape(width), DType.F32);
         ones.HostSpan<float>().Fill(1f / width);
         Tensor weight = ones.Upload(backend);
-        _owned.Add(weight);
+        _owned.Add((string.Empty, weight));
         return new RmsNorm(weight, epsilon);
     }
 
@@ -83,7 +83,7 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
     public RopeTable Rope(RopeSettings settings, int dim)
     {
         RopeTable table = new(settings, dim, backend);
-        _owned.Add(table);
+        _owned.Add((string.Empty, table));
         return table;
     }
 
@@ -92,7 +92,7 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
     {
         using Tensor stored = weights.Tensor(name);
         IPackedWeight table = backend.Prepare(stored);
-        _owned.Add(table);
+        _owned.Add((name, table));
         return table;
     }
 
@@ -102,7 +102,7 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
         LinearSpec spec = _specs[path];
         Tensor? bias = spec.HasBias ? Vector(spec.BiasName) : null;
         PackedLinear linear = new(path, weights.Linear(spec, backend), bias);
-        _owned.Add(linear);
+        _owned.Add((path, linear));
         return linear;
     }
 
@@ -110,7 +110,7 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
     internal ModelParts Parts(
         ModelFacts facts, IPackedWeight embedding, IReadOnlyList<Block> blocks, INorm finalNorm, ILinear head, long parameterCount)
     {
-        IDisposable[] owned = [.. _owned.Where(item => item is not ILinear)];
+        (string, IDisposable)[] owned = [.. _owned.Where(part => part.Item is not ILinear)];
         _owned.Clear();
         return new ModelParts(facts, backend, embedding, blocks, finalNorm, head, owned, parameterCount);
     }
@@ -118,7 +118,7 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
     /// <summary>Frees what was not handed over, when building failed.</summary>
     public void Dispose()
     {
-        foreach (IDisposable item in _owned)
+        foreach ((_, IDisposable item) in _owned)
         {
             item.Dispose();
         }

@@ -8,4 +8,8 @@ namespace Nibble.Nn;
 /// <param name="Workspace">Memory for intermediates.</param>
 /// <param name="Input">The new tokens.</param>
 /// <param name="Cache">Keys and values; <see cref="KvCache.Length"/> slots were filled before this pass.</param>
-public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelInput Input, KvCache Cache);
+public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelInput Input, KvCache Cache)
+{
+    /// <summary>Key of this pass's dropout; 0 drops nothing (everything but training).</summary>
+    public ulong DropoutKey { get; init; }
+}

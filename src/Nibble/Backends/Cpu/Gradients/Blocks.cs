@@ -119,8 +119,7 @@ internal static unsafe class Blocks<S, V>
                 tile.A = tiles + (row * depth);
                 tile.C = c.At(row, panel).Pointer;
                 tile.Start = add ? tile.C : null;
-                Tile piece = tile;
-                Gemm<S, V>.RunTile<FloatLoader>(Gemm<S, V>.KernelRows(valid), 1, valid, columns - column, ref piece);
+                Gemm<S, V>.RunTile<FloatLoader>(Gemm<S, V>.KernelRows(valid), 1, valid, columns - column, tile);
             }
         }
     }

@@ -1,0 +1,137 @@
+using Nibble.Backends;
+using Nibble.Models;
+using Nibble.Nn;
+using Nibble.Tensors;
+
+namespace Nibble.Tuning;
+
+/// <summary>Token rows of one pass: right padding is a target of −1, which no real token can see.</summary>
+/// <param name="Ids"><c>[batch·length]</c>, row after row.</param>
+/// <param name="Targets">The token that follows each, or −1 where nothing is scored.</param>
+/// <param name="Batch">Rows.</param>
+/// <param name="Length">Tokens of a row.</param>
+public sealed record TrainingBatch(int[] Ids, int[] Targets, int Batch, int Length)
+{
+    /// <summary>Positions with a target.</summary>
+    public int ScoredTokens => Targets.Count(target => target >= 0);
+}
+
+/// <summary>
+/// Forward and backward of a model: adds the gradients of all parameters and gives the loss. Logits exist for a block of positions
+/// at a time; their gradient takes their place at once.
+/// </summary>
+/// <param name="model">The model.</param>
+/// <param name="parameters">What is trained.</param>
+/// <param name="checkpoint">Keep only the input of each block and run the block again on the way back.</param>
+internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, bool checkpoint = false) : IDisposable
+{
+    private const nint MostLogitBytes = 32 << 20;
+
+    private readonly IBackend _backend = model.Backend;
+    private readonly Workspace _workspace = new(model.Backend);
+    private Tape? _tape;
+    private RecordingBackend? _recorder;
+    private KvCache? _cache;
+
+    /// <summary>Number of the pass since the start of the training: dropout depends on it.</summary>
+    public ulong DropoutKey { get; set; }
+
+    /// <summary>Bytes of intermediates and their gradients.</summary>
+    public long PeakBytes => (long)_workspace.ByteLength + (_tape?.PeakBytes ?? 0) + (_cache?.ByteLength ?? 0);
+
+    /// <summary>
+    /// Adds the gradients of <paramref name="scale"/> · Σ −log p(target) to the parameters and returns Σ −log p(target).
+    /// </summary>
+    public double Run(TrainingBatch batch, float scale)
+    {
+        _tape ??= new Tape(_backend, _workspace);
+        _recorder ??= new RecordingBackend(_backend, _tape, parameters);
+        using Workspace.Scope scope = _workspace.Begin();
+        Tensor ids = Upload(batch.Ids), targets = Upload(batch.Targets);
+        Tensor positions = Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => i % batch.Length)]);
+        Pass pass = new(_recorder, _workspace, new ModelInput(ids, positions, batch.Batch, batch.Length), Cache(batch)) { DropoutKey = DropoutKey };
+        _tape.Begin();
+        try
+        {
+            Tensor hidden = model.Forward(pass, checkpoint ? RunCheckpointed : CausalModel.RunBlock);
+            double loss = Head(hidden, targets, scale);
+            _tape.Backward();
+            return loss;
+        }
+        finally
+        {
+            _tape.End();
+        }
+    }
+
+    public void Dispose()
+    {
+        _tape?.Dispose();
+        _cache?.Dispose();
+        _workspace.Dispose();
+    }
+
+    private void RunCheckpointed(Block block, Tensor hidden, in Pass pass)
+    {
+        Pass copy = pass;
+        _tape!.Checkpoint(hidden, () => CausalModel.RunBlock(block, hidden, copy));
+    }
+
+    private double Head(Tensor hidden, Tensor targets, float scale)
+    {
+        IPackedWeight head = model.Head.Weight;
+        Tensor? dHidden = _tape!.IsActive(hidden) ? _tape.Gradient(hidden) : null;
+        Tensor losses = _workspace.Rent(new Shape(hidden.Shape[0]));
+        nint most = nint.Clamp(MostLogitBytes / sizeof(float) / head.Out, 1, hidden.Shape[0]);
+        Tensor buffer = _workspace.Rent(new Shape(most, head.Out));
+        for (nint row = 0; row < hidden.Shape[0]; row += most)
+        {
+            nint rows = nint.Min(most, hidden.Shape[0] - row);
+            Tensor part = hidden.Slice(row, rows), logits = buffer.Slice(0, rows);
+            Ops.MatMul.Forward(_backend, part, head, model.Head.Bias, logits);
+            _backend.Gradients.CrossEntropy(logits, targets.Slice(row, rows), scale, losses.Slice(row, rows));
+            HeadBackward(part, logits, dHidden?.Slice(row, rows));
+        }
+
+        float[] values = new float[losses.Shape[0]];
+        _backend.Read<float>(losses, values);
+        return values.Sum(loss => (double)loss);
+    }
+
+    private void HeadBackward(Tensor hidden, Tensor dLogits, Tensor? dHidden)
+    {
+        IPackedWeight head = model.Head.Weight;
+        if (dHidden is not null)
+        {
+            _backend.Gradients.MatMulInput(dLogits, head, dHidden);
+        }
+
+        if (parameters.Find(head) is { } weight)
+        {
+            _backend.Gradients.MatMulWeight(dLogits, hidden, head, weight.Gradient);
+        }
+
+        if (parameters.Find(model.Head.Bias) is { } bias)
+        {
+            _backend.Gradients.SumRows(dLogits, bias.Gradient);
+        }
+    }
+
+    private KvCache Cache(TrainingBatch batch)
+    {
+        if (_cache is null || _cache.Batch != batch.Batch || _cache.Capacity != batch.Length)
+        {
+            _cache?.Dispose();
+            _cache = new KvCache(model, batch.Batch, batch.Length);
+        }
+
+        return _cache;
+    }
+
+    private Tensor Upload(int[] values)
+    {
+        Tensor tensor = _workspace.Rent(new Shape(values.Length), DType.I32);
+        _backend.Write<int>(values, tensor);
+        return tensor;
+    }
+}
