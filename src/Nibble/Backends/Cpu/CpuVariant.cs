@@ -1,6 +1,7 @@
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Nibble.Backends.Cpu.Kernels;
+using Nibble.Backends.Cpu.Packings;
 using Nibble.IO;
 
 namespace Nibble.Backends.Cpu;
@@ -44,6 +45,9 @@ internal abstract class CpuVariant
 
     /// <summary>Output features of one panel: two vectors.</summary>
     public abstract int PanelWidth { get; }
+
+    /// <summary>Kernels on packed codes.</summary>
+    public abstract PanelKernels Panels { get; }
 
     public abstract IKernels CreateKernels(CpuThreads threads);
 

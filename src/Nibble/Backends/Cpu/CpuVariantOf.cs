@@ -1,5 +1,6 @@
 using Nibble.Backends.Cpu.Gradients;
 using Nibble.Backends.Cpu.Kernels;
+using Nibble.Backends.Cpu.Packings;
 using Nibble.IO;
 using Nibble.Tensors;
 
@@ -17,6 +18,8 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, bool isSupported
     public override bool IsSupported => isSupported;
 
     public override int PanelWidth => Gemm<S, V>.PanelWidth;
+
+    public override PanelKernels Panels { get; } = new PanelKernels<S, V>();
 
     public override IKernels CreateKernels(CpuThreads threads) => new CpuKernels<S, V>(threads);
 

@@ -64,4 +64,19 @@ internal unsafe interface ILanes<V>
 
     /// <summary>The second halves of 2·Count half-precision numbers in pair order, widened.</summary>
     static abstract V HalfSecond(ushort* source);
+
+    /// <summary>Count words of 32 bits, kept as bits in a vector of floats.</summary>
+    static abstract V LoadBits(uint* source);
+
+    /// <summary>Each word shifted right.</summary>
+    static abstract V ShiftBits(V bits, int count);
+
+    /// <summary>Per word: low field of 2 bits | low bit of <paramref name="high"/> « 2.</summary>
+    static abstract V MergeBits(V low, V high);
+
+    /// <summary>Per word: its bits under the mask (below 2^24) as a float.</summary>
+    static abstract V Field(V bits, uint mask);
+
+    /// <summary>Per word: the entry of a table of 16 floats that its low 4 bits name.</summary>
+    static abstract V Lookup(V bits, float* table);
 }

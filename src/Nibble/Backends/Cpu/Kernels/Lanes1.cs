@@ -50,4 +50,15 @@ internal readonly unsafe struct Lanes1 : ILanes<float>
     public static float HalfFirst(ushort* source) => (float)BitConverter.UInt16BitsToHalf(source[0]);
 
     public static float HalfSecond(ushort* source) => (float)BitConverter.UInt16BitsToHalf(source[1]);
+
+    public static float LoadBits(uint* source) => BitConverter.UInt32BitsToSingle(*source);
+
+    public static float ShiftBits(float bits, int count) => BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(bits) >> count);
+
+    public static float MergeBits(float low, float high) => BitConverter.UInt32BitsToSingle(
+        (BitConverter.SingleToUInt32Bits(low) & 3) | ((BitConverter.SingleToUInt32Bits(high) & 1) << 2));
+
+    public static float Field(float bits, uint mask) => BitConverter.SingleToUInt32Bits(bits) & mask;
+
+    public static float Lookup(float bits, float* table) => table[BitConverter.SingleToUInt32Bits(bits) & 15];
 }

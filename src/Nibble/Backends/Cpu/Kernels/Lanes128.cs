@@ -80,6 +80,26 @@ internal readonly unsafe struct Lanes128 : ILanes<Floats>
     [MethodImpl(Inline)]
     public static Floats HalfSecond(ushort* source) => Widen(Vector.ShiftRightLogical(Vector.Load((uint*)source), 16));
 
+    [MethodImpl(Inline)]
+    public static Floats LoadBits(uint* source) => Vector.Load(source).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats ShiftBits(Floats bits, int count) => Vector.ShiftRightLogical(bits.AsUInt32(), count).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats MergeBits(Floats low, Floats high) =>
+        ((low.AsUInt32() & Vector.Create(3u)) | Vector.ShiftLeft(high.AsUInt32() & Vector.Create(1u), 2)).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats Field(Floats bits, uint mask) => Vector.ConvertToSingle((bits.AsUInt32() & Vector.Create(mask)).AsInt32());
+
+    [MethodImpl(Inline)]
+    public static Floats Lookup(Floats bits, float* table)
+    {
+        Words index = bits.AsUInt32() & Vector.Create(15u);
+        return Vector.Create(table[index[0]], table[index[1]], table[index[2]], table[index[3]]);
+    }
+
     // .NET has no F16C: move exponent and fraction into place and correct the exponent's bias by a product, which also turns the
     // half's subnormal numbers into normal ones; infinities and NaN get the full exponent back.
     [MethodImpl(Inline)]

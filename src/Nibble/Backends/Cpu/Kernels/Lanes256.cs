@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Vector = System.Runtime.Intrinsics.Vector256;
 using Floats = System.Runtime.Intrinsics.Vector256<float>;
 using Words = System.Runtime.Intrinsics.Vector256<uint>;
@@ -79,6 +80,33 @@ internal readonly unsafe struct Lanes256 : ILanes<Floats>
 
     [MethodImpl(Inline)]
     public static Floats HalfSecond(ushort* source) => Widen(Vector.ShiftRightLogical(Vector.Load((uint*)source), 16));
+
+    [MethodImpl(Inline)]
+    public static Floats LoadBits(uint* source) => Vector.Load(source).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats ShiftBits(Floats bits, int count) => Vector.ShiftRightLogical(bits.AsUInt32(), count).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats MergeBits(Floats low, Floats high) =>
+        ((low.AsUInt32() & Vector.Create(3u)) | Vector.ShiftLeft(high.AsUInt32() & Vector.Create(1u), 2)).AsSingle();
+
+    [MethodImpl(Inline)]
+    public static Floats Field(Floats bits, uint mask) => Vector.ConvertToSingle((bits.AsUInt32() & Vector.Create(mask)).AsInt32());
+
+    // Two permutations of 8 entries each; bit 3, moved to the sign, chooses.
+    [MethodImpl(Inline)]
+    public static Floats Lookup(Floats bits, float* table)
+    {
+        if (Avx2.IsSupported)
+        {
+            Floats low = Avx2.PermuteVar8x32(Vector.Load(table), bits.AsInt32());
+            Floats high = Avx2.PermuteVar8x32(Vector.Load(table + 8), bits.AsInt32());
+            return Avx.BlendVariable(low, high, Vector.ShiftLeft(bits.AsUInt32(), 28).AsSingle());
+        }
+
+        return Vector.Create(Lanes128.Lookup(bits.GetLower(), table), Lanes128.Lookup(bits.GetUpper(), table));
+    }
 
     // .NET has no F16C: move exponent and fraction into place and correct the exponent's bias by a product, which also turns the
     // half's subnormal numbers into normal ones; infinities and NaN get the full exponent back.

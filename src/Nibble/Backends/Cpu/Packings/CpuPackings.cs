@@ -9,14 +9,20 @@ internal static class CpuPackings
     /// <summary>Packs a quantized weight for products with the given activations.</summary>
     public static CpuPacking Create(QuantizedWeight weight, ActivationType activations, CpuVariant variant)
     {
-        Throw.Argument("prepare", $"no packing of the cpu backend holds a {weight.GetType().Name} with {activations} activations");
-        return null;
+        switch (weight)
+        {
+            case AffineWeight affine:
+                return new AffinePacking(affine, variant);
+            case CodebookWeight codebook:
+                return new CodebookPacking(codebook, variant);
+            case TernaryWeight ternary:
+                return new TernaryPacking(ternary, variant);
+            default:
+                Throw.Argument("prepare", $"no packing of the cpu backend holds a {weight.GetType().Name} with {activations} activations");
+                return null;
+        }
     }
 
     /// <summary>Packs an LLM.int8 weight; columns with an activation of magnitude ≥ threshold go the high-precision way.</summary>
-    public static CpuPacking CreateInt8(AffineWeight weight, float threshold, CpuVariant variant)
-    {
-        Throw.Argument("prepare", $"no packing of the cpu backend holds an LLM.int8 weight (threshold {threshold})");
-        return null;
-    }
+    public static CpuPacking CreateInt8(AffineWeight weight, float threshold, CpuVariant variant) => new AffinePacking(weight, variant);
 }

@@ -1,0 +1,125 @@
+using Nibble.IO;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>
+/// Codes of 2, 3, 4 or 8 bits at their true width, as panels of <see cref="Lanes"/> output features: <c>[panel][chunk][lane]</c>
+/// of 32-bit words. A word holds neighbouring columns of one row, the first in its lowest bits, so that one vector load gives the
+/// same columns of many rows: decoding needs a shift and a mask, and neither a product with floats nor one with bytes needs sums
+/// across lanes. 3 bits take three vectors for 32 columns: two of low pairs, one of high bits, whose bit 8·(j/4) + j%4 + 4·half
+/// belongs to column j of a half of 16, so that both fall together with the same shifts, also byte by byte.
+/// </summary>
+internal sealed unsafe class CodePanels : IDisposable
+{
+    /// <summary>Every chunk divides this number of columns.</summary>
+    public const int Alignment = 32;
+
+    private readonly NativeStorage _storage;
+
+    /// <summary>Packs the codes of <paramref name="weight"/>, none above <paramref name="largest"/>.</summary>
+    public CodePanels(QuantizedWeight weight, int bits, int largest, int lanes)
+    {
+        (Bits, Lanes, Rows, Columns) = (bits, lanes, weight.Out, weight.In);
+        Chunks = (Columns + ChunkColumns - 1) / ChunkColumns;
+        _storage = new NativeStorage(checked(Panels * PanelWords * sizeof(uint)));
+        for (nint row = 0; row < Rows; row++)
+        {
+            Pack(weight.CodeRow(row), row, largest);
+        }
+    }
+
+    /// <summary>Bits of a code as it is kept.</summary>
+    public int Bits { get; }
+
+    /// <summary>Rows of a panel.</summary>
+    public int Lanes { get; }
+
+    public nint Rows { get; }
+
+    public nint Columns { get; }
+
+    /// <summary>Columns that share a word (for 3 bits, three words).</summary>
+    public int ChunkColumns => Bits == 3 ? 32 : 32 / Bits;
+
+    /// <summary>Chunks of a row, the last one filled with zeros.</summary>
+    public nint Chunks { get; }
+
+    /// <summary>Words of a chunk, one vector a word.</summary>
+    public int ChunkWords => Bits == 3 ? 3 : 1;
+
+    public nint PanelWords => Chunks * ChunkWords * Lanes;
+
+    public nint Panels => (Rows + Lanes - 1) / Lanes;
+
+    public nint ByteLength => _storage.ByteLength;
+
+    /// <summary>The words of a panel from a column on that starts a chunk.</summary>
+    public uint* Panel(nint panel, nint column) =>
+        (uint*)_storage.Pointer + (panel * PanelWords) + (column / ChunkColumns * ChunkWords * Lanes);
+
+    /// <summary>Writes the codes of columns start … start + count − 1 of a row, one a byte.</summary>
+    public void ReadRow(nint row, nint start, nint count, byte* destination)
+    {
+        nint end = start + count;
+        while (start < end)
+        {
+            uint* word = Panel(row / Lanes, start) + (row % Lanes);
+            int j = (int)(start % ChunkColumns);
+            int last = (int)nint.Min(ChunkColumns, j + end - start);
+            start += last - j;
+            for (; j < last; j++)
+            {
+                *destination++ = Bits == 3
+                    ? (byte)(((word[j / 16 * Lanes] >> (2 * (j % 16))) & 3) | (((word[2 * Lanes] >> HighBit(j)) & 1) << 2))
+                    : (byte)((*word >> (Bits * j)) & ((1u << Bits) - 1));
+            }
+        }
+    }
+
+    /// <summary>All codes again, one a byte.</summary>
+    public Tensor Unpack()
+    {
+        Tensor codes = Tensor.OnHost(new Shape(Rows, Columns), DType.U8);
+        for (nint row = 0; row < Rows; row++)
+        {
+            ReadRow(row, 0, Columns, codes.HostPointer + (row * Columns));
+        }
+
+        return codes;
+    }
+
+    public void Dispose() => _storage.Dispose();
+
+    private static int HighBit(int j) => (8 * (j % 16 / 4)) + (j % 4) + (4 * (j / 16));
+
+    private void Pack(ReadOnlySpan<byte> codes, nint row, int largest)
+    {
+        uint* word = Panel(row / Lanes, 0) + (row % Lanes);
+        byte most = 0;
+        for (int column = 0; column < codes.Length; column += ChunkColumns, word += ChunkWords * Lanes)
+        {
+            ReadOnlySpan<byte> chunk = codes.Slice(column, Math.Min(ChunkColumns, codes.Length - column));
+            for (int j = 0; j < chunk.Length; j++)
+            {
+                byte code = chunk[j];
+                most = Math.Max(most, code);
+                if (Bits == 3)
+                {
+                    word[j / 16 * Lanes] |= (code & 3u) << (2 * (j % 16));
+                    word[2 * Lanes] |= (uint)(code >> 2) << HighBit(j);
+                }
+                else
+                {
+                    *word |= (uint)code << (Bits * j);
+                }
+            }
+        }
+
+        if (most > largest)
+        {
+            Throw.Argument("prepare", $"row {row} of a quantized weight [{Rows}, {Columns}] has code {most}; the largest allowed is {largest}");
+        }
+    }
+}

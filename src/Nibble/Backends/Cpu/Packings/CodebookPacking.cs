@@ -1,0 +1,42 @@
+using Nibble.Quantization;
+
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>Codes of a table of up to 16 levels in 4 bits, with absmax values per block, which stay quantized if they are.</summary>
+internal sealed class CodebookPacking : PanelPacking
+{
+    private readonly float[] _levels;
+    private readonly int _blockSize;
+    private readonly int _blocks;
+    private readonly NestedScales? _nested;
+
+    public CodebookPacking(CodebookWeight weight, CpuVariant variant)
+        : this(weight, new GroupLayout(GroupOrder.Flat, weight.Out, weight.In, weight.BlockSize), variant)
+    {
+    }
+
+    private CodebookPacking(CodebookWeight weight, GroupLayout layout, CpuVariant variant)
+        : base(
+            new CodePanels(weight, 4, weight.Levels.Length - 1, variant.PanelWidth),
+            layout,
+            PanelForm.Level,
+            Keep(weight, layout, variant.PanelWidth),
+            GroupValues.Same(0, variant.PanelWidth),
+            weight.Levels,
+            variant) =>
+        (_levels, _blockSize, _blocks, _nested) = (weight.Levels, weight.BlockSize, weight.Absmax.Length, weight.Nested);
+
+    public override string Name => "codebook4";
+
+    public override QuantizedWeight Unpack() =>
+        new CodebookWeight(Codes.Unpack(), _levels, _blockSize, Layout.Restore(Scales, Out, _blocks), _nested);
+
+    private static GroupValues Keep(CodebookWeight weight, GroupLayout layout, int lanes)
+    {
+        bool staysNested = weight.Nested is { } nested && !layout.IsPerElement
+            && nested.Dequantize().AsSpan().SequenceEqual(weight.Absmax);
+        return staysNested
+            ? GroupValues.Create(weight.Nested!, weight.Out, layout.Count, lanes, layout.Index)
+            : layout.Keep(weight.Absmax, weight.Out, lanes);
+    }
+}
