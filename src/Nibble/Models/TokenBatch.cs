@@ -11,27 +11,13 @@ public sealed class TokenBatch : IDisposable
     private readonly Tensor _positions;
     private readonly Tensor? _firstKey;
 
-    private TokenBatch(IBackend backend, IReadOnlyList<int[]> rows, bool left)
+    private TokenBatch(IBackend backend, PaddedRows rows)
     {
-        int length = rows.Max(row => row.Length);
-        Starts = [.. rows.Select(row => left ? length - row.Length : 0)];
-        int[] ids = new int[rows.Count * length];
-        int[] positions = new int[ids.Length];
-        for (int r = 0; r < rows.Count; r++)
-        {
-            for (int i = 0; i < length; i++)
-            {
-                // Cumulative mask − 1, at least 0: padding on the right repeats the last position, padding on the left is at 0.
-                int position = Math.Clamp(i - Starts[r], 0, rows[r].Length - 1);
-                positions[(r * length) + i] = position;
-                ids[(r * length) + i] = i >= Starts[r] && i < Starts[r] + rows[r].Length ? rows[r][position] : 0;
-            }
-        }
-
-        _ids = Upload(backend, ids);
-        _positions = Upload(backend, positions);
+        Starts = rows.Starts;
+        _ids = Upload(backend, [.. rows.Ids.SelectMany(row => row)]);
+        _positions = Upload(backend, [.. rows.Positions.SelectMany(row => row)]);
         _firstKey = Starts.Any(start => start > 0) ? Upload(backend, Starts) : null;
-        Input = new ModelInput(_ids, _positions, rows.Count, length, _firstKey);
+        Input = new ModelInput(_ids, _positions, rows.Ids.Length, rows.Length, _firstKey);
     }
 
     /// <summary>The pass.</summary>
@@ -86,10 +72,10 @@ public sealed class TokenBatch : IDisposable
     private static TokenBatch Create(CausalModel model, IReadOnlyList<int[]> rows, bool left)
     {
         Require(model.Facts, rows);
-        return new TokenBatch(model.Backend, rows, left);
+        return new TokenBatch(model.Backend, new PaddedRows(rows, left));
     }
 
-    private static Tensor Upload(IBackend backend, int[] values)
+    internal static Tensor Upload(IBackend backend, int[] values)
     {
         Tensor tensor = backend.Allocate(new Shape(values.Length), DType.I32);
         backend.Write<int>(values, tensor);

@@ -1,0 +1,32 @@
+using Nibble.Tensors;
+
+namespace Nibble.Models;
+
+/// <summary>In which numbers products read their activations, where the weight leaves a choice.</summary>
+public enum ActivationChoice
+{
+    /// <summary>F32: what every comparison uses.</summary>
+    F32,
+
+    /// <summary>8-bit integers, each row by its largest magnitude.</summary>
+    Int8,
+
+    /// <summary>8-bit integers where they are faster.</summary>
+    Auto,
+}
+
+/// <summary>How a model is loaded.</summary>
+public sealed record LoadOptions
+{
+    /// <summary><c>auto</c> or <c>cpu</c>.</summary>
+    public string Device { get; init; } = "auto";
+
+    /// <summary>Threads of the CPU backend; null for NIBBLE_THREADS, or one per processor.</summary>
+    public int? Threads { get; init; }
+
+    /// <summary>Activations of quantized layers.</summary>
+    public ActivationChoice Activations { get; init; } = ActivationChoice.F32;
+
+    /// <summary>Dtype of dense matrices: F32, BF16 or F16; null keeps what the file has.</summary>
+    public DType? Dtype { get; init; }
+}
