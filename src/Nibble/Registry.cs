@@ -2,6 +2,7 @@ using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
+using Nibble.Quantization.Layouts;
 using Nibble.Quantization.Methods;
 
 namespace Nibble;
@@ -26,6 +27,44 @@ public static class Registry
         new QuantoMethod(),
         new TernaryMethod(),
     ];
+
+    /// <summary>Layouts of quantized checkpoints.</summary>
+    public static IReadOnlyList<IQuantizationLayout> Layouts { get; } =
+    [
+        new BitsAndBytes4BitLayout(),
+        new BitsAndBytesInt8Layout(),
+        new BitNetLayout(),
+        new CompressedTensorsLayout(),
+        new QuantoLayout(),
+    ];
+
+    /// <summary>The layout of a name; an unknown one is refused with the list of those there are.</summary>
+    public static IQuantizationLayout Layout(string name)
+    {
+        IQuantizationLayout? found = Layouts.FirstOrDefault(layout => layout.Name == name);
+        if (found is null)
+        {
+            Throw.Usage($"unknown layout '{name}'", $"known are {string.Join(", ", Layouts.Select(layout => layout.Name))}", "see docs/quantize.md");
+        }
+
+        return found;
+    }
+
+    /// <summary>The layout that reads a quantized model; one that Nibble cannot read is refused with the list of those it can.</summary>
+    public static IQuantizationLayout Layout(ModelConfig config)
+    {
+        JsonConfig section = config.Quantization ?? throw new ArgumentException($"{config.Path} describes a dense model");
+        IQuantizationLayout? found = Layouts.FirstOrDefault(layout => layout.QuantMethod == config.QuantMethod && layout.Reads(section));
+        if (found is null)
+        {
+            Throw.BadInput(
+                $"{config.Path}: a model quantized with quant_method '{config.QuantMethod}' cannot be read",
+                $"read are {string.Join(", ", Layouts.Select(layout => layout.QuantMethod).Distinct())}",
+                "convert the model, or use its dense form");
+        }
+
+        return found;
+    }
 
     /// <summary>The method of a name; an unknown one is refused with the list of those there are.</summary>
     public static IQuantizationMethod Method(string name)

@@ -72,6 +72,18 @@ public sealed class AffineWeight : QuantizedWeight
     }
 
     /// <inheritdoc/>
+    public override WeightFacts Facts => new(WeightKind.Affine, Out, In, Bits, ScaleDType)
+    {
+        GroupSize = GroupSize,
+        Form = Form,
+        Order = Order,
+        Symmetric = Symmetric,
+        WholeOffsets = HasIntegerOffsets,
+        ActOrder = ColumnGroups is not null,
+        OutlierThreshold = OutlierThreshold,
+    };
+
+    /// <inheritdoc/>
     public override int Bits { get; }
 
     /// <summary>Elements that share a scale.</summary>
@@ -97,6 +109,12 @@ public sealed class AffineWeight : QuantizedWeight
 
     /// <summary>True if every offset is the middle code.</summary>
     public bool Symmetric { get; }
+
+    /// <summary>
+    /// LLM.int8: activation columns that reach this magnitude multiply in high precision, and the others in int8 (infinity: none
+    /// does); null for an ordinary product.
+    /// </summary>
+    public float? OutlierThreshold { get; init; }
 
     /// <summary>Groups of one row, for <see cref="GroupOrder.AlongRow"/>.</summary>
     public nint GroupsPerRow => (In + GroupSize - 1) / GroupSize;
@@ -131,12 +149,40 @@ public sealed class AffineWeight : QuantizedWeight
     public override void DequantizeRow(nint row, Span<float> destination)
     {
         ReadOnlySpan<byte> codes = CodeRow(row);
+        if (Order == GroupOrder.AlongRow && ColumnGroups is null)
+        {
+            nint group = row * GroupsPerRow;
+            for (int start = 0; start < codes.Length; start += GroupSize, group++)
+            {
+                int length = Math.Min(GroupSize, codes.Length - start);
+                Dequantize(codes.Slice(start, length), Scales[group], Offsets[group], destination.Slice(start, length));
+            }
+
+            return;
+        }
+
         for (int i = 0; i < codes.Length; i++)
         {
             nint group = GroupOf(row, i);
-            destination[i] = Form == AffineForm.ZeroPoint
-                ? (codes[i] - Offsets[group]) * Scales[group]
-                : (codes[i] * Scales[group]) + Offsets[group];
+            Dequantize(codes.Slice(i, 1), Scales[group], Offsets[group], destination.Slice(i, 1));
+        }
+    }
+
+    private void Dequantize(ReadOnlySpan<byte> codes, float scale, float offset, Span<float> destination)
+    {
+        if (Form == AffineForm.ZeroPoint)
+        {
+            for (int i = 0; i < codes.Length; i++)
+            {
+                destination[i] = (codes[i] - offset) * scale;
+            }
+
+            return;
+        }
+
+        for (int i = 0; i < codes.Length; i++)
+        {
+            destination[i] = (codes[i] * scale) + offset;
         }
     }
 }

@@ -1,3 +1,4 @@
+using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -37,6 +38,14 @@ public sealed class CodebookWeight : QuantizedWeight
     public NestedScales? Nested { get; }
 
     /// <inheritdoc/>
+    public override WeightFacts Facts => new(WeightKind.Codebook, Out, In, Bits, DType.F32)
+    {
+        GroupSize = BlockSize,
+        Nested = Nested is not null,
+        Codebook = Levels.AsSpan().SequenceEqual(Codebooks.Nf4) ? "nf4" : Levels.AsSpan().SequenceEqual(Codebooks.Fp4) ? "fp4" : null,
+    };
+
+    /// <inheritdoc/>
     public override int Bits => 4;
 
     /// <inheritdoc/>
@@ -46,10 +55,19 @@ public sealed class CodebookWeight : QuantizedWeight
     public override void DequantizeRow(nint row, Span<float> destination)
     {
         ReadOnlySpan<byte> codes = CodeRow(row);
-        nint first = row * In;
-        for (int i = 0; i < codes.Length; i++)
+        nint block = row * In / BlockSize;
+        int left = (int)(((block + 1) * BlockSize) - (row * In));
+        for (int start = 0; start < codes.Length; block++)
         {
-            destination[i] = Levels[codes[i]] * Absmax[(first + i) / BlockSize];
+            int end = Math.Min(codes.Length, start + left);
+            float absmax = Absmax[block];
+            for (int i = start; i < end; i++)
+            {
+                destination[i] = Levels[codes[i]] * absmax;
+            }
+
+            start = end;
+            left = BlockSize;
         }
     }
 }

@@ -28,6 +28,9 @@ public abstract class QuantizedWeight : IDisposable
     /// <summary>Input features: columns of the matrix, the contracted dimension.</summary>
     public nint In => Codes.Shape[1];
 
+    /// <summary>What the weight is, without its numbers.</summary>
+    public abstract WeightFacts Facts { get; }
+
     /// <summary>Bits of one code.</summary>
     public abstract int Bits { get; }
 

@@ -27,6 +27,9 @@ public sealed class TernaryWeight : QuantizedWeight
     public DType ScaleDType { get; }
 
     /// <inheritdoc/>
+    public override WeightFacts Facts => new(WeightKind.Ternary, Out, In, Bits, ScaleDType) { PerRow = Scales.Length > 1 };
+
+    /// <inheritdoc/>
     public override int Bits => 2;
 
     /// <inheritdoc/>

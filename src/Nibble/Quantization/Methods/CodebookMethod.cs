@@ -46,6 +46,16 @@ internal sealed class CodebookMethod : QuantizationMethod
         }
     }
 
+    public override string PreferredLayout => "bitsandbytes-4bit";
+
+    public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
+        new(WeightKind.Codebook, outFeatures, inFeatures, 4, DType.F32)
+        {
+            GroupSize = settings.BlockSize!.Value,
+            Nested = settings.DoubleQuant == true,
+            Codebook = Name,
+        };
+
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)
     {
         int blockSize = settings.BlockSize!.Value;

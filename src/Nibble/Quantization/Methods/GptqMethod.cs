@@ -29,6 +29,9 @@ internal sealed class GptqMethod : QuantizationMethod
 
     protected override void Validate(QuantizationSettings settings) => ValidateGroupSize(settings.GroupSize!.Value);
 
+    public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
+        AffineFacts(settings, outFeatures, inFeatures);
+
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)
     {
         int rows = (int)weight.Shape[0], columns = (int)weight.Shape[1];

@@ -23,6 +23,15 @@ public interface IQuantizationMethod
     /// <exception cref="IO.NibbleException">A usage error that lists what is possible.</exception>
     QuantizationSettings Complete(QuantizationSettings settings);
 
+    /// <summary>The layout that its weights are saved in unless another one is asked for.</summary>
+    string PreferredLayout { get; }
+
+    /// <summary>What <see cref="Quantize"/> will make of a matrix, known before any work.</summary>
+    /// <param name="settings">Complete settings.</param>
+    /// <param name="outFeatures">Rows.</param>
+    /// <param name="inFeatures">Columns.</param>
+    WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures);
+
     /// <summary>Quantizes a matrix.</summary>
     /// <param name="name">Its name, for error messages.</param>
     /// <param name="weight">F32 <c>[out, in]</c> on the host; NaN and infinity are refused.</param>

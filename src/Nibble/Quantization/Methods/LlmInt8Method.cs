@@ -27,6 +27,9 @@ internal sealed class LlmInt8Method : QuantizationMethod
         }
     }
 
+    /// <summary>0 switches the high-precision columns off, as in bitsandbytes.</summary>
+    public static float ThresholdOf(float setting) => setting == 0 ? float.PositiveInfinity : setting;
+
     /// <summary>absmax / 127 as bitsandbytes' reader computes it from the stored absmax.</summary>
     public static float ScaleOf(float absmax) => absmax / 127f;
 
@@ -44,6 +47,17 @@ internal sealed class LlmInt8Method : QuantizationMethod
 
         return null;
     }
+
+    public override string PreferredLayout => "bitsandbytes-int8";
+
+    public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
+        new(WeightKind.Affine, outFeatures, inFeatures, 8, DType.F32)
+        {
+            GroupSize = RowGroup(QuantizationSettings.WholeRow, inFeatures),
+            Symmetric = true,
+            WholeOffsets = true,
+            OutlierThreshold = ThresholdOf(settings.Threshold!.Value),
+        };
 
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)
     {
@@ -64,6 +78,6 @@ internal sealed class LlmInt8Method : QuantizationMethod
                 VectorSearch.Multiply(values, float.IsFinite(factor) ? factor : 0, grid, codes.Slice(row, 1).HostSpan<byte>());
             }
         });
-        return new AffineWeight(codes, 8, (int)nint.Max(1, weight.Shape[1]), scales, offsets, symmetric: true);
+        return new AffineWeight(codes, 8, (int)nint.Max(1, weight.Shape[1]), scales, offsets, symmetric: true) { OutlierThreshold = ThresholdOf(settings.Threshold!.Value) };
     }
 }

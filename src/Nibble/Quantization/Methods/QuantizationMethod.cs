@@ -14,6 +14,10 @@ internal abstract class QuantizationMethod : IQuantizationMethod
 
     public virtual bool NeedsCalibration => false;
 
+    public virtual string PreferredLayout => "compressed-tensors";
+
+    public abstract WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures);
+
     /// <summary>The defaults; a setting that is null here is one that the method does not take.</summary>
     protected abstract QuantizationSettings Defaults { get; }
 
@@ -67,6 +71,16 @@ internal abstract class QuantizationMethod : IQuantizationMethod
             Refuse("--group-size", groupSize, "possible are whole numbers from 2 on, and -1 for one group a row");
         }
     }
+
+    /// <summary>Affine weights with whole zero points and groups along rows.</summary>
+    protected static WeightFacts AffineFacts(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
+        new(WeightKind.Affine, outFeatures, inFeatures, settings.Bits!.Value, settings.ScaleDType!.Value)
+        {
+            GroupSize = RowGroup(settings.GroupSize!.Value, inFeatures),
+            Symmetric = settings.Symmetric!.Value,
+            WholeOffsets = true,
+            ActOrder = settings.ActOrder == true,
+        };
 
     /// <summary>The group size for a matrix: no group is longer than a row.</summary>
     protected static int RowGroup(int groupSize, nint columns) =>

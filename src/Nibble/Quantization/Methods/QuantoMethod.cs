@@ -35,6 +35,17 @@ internal sealed class QuantoMethod : QuantizationMethod
         return columns % group == 0 ? group : (int)columns;
     }
 
+    public override string PreferredLayout => "quanto";
+
+    public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
+        new(WeightKind.Affine, outFeatures, inFeatures, settings.Bits!.Value, settings.ScaleDType!.Value)
+        {
+            GroupSize = GroupOf(settings.Bits.Value, inFeatures),
+            Symmetric = settings.Bits == 8,
+            WholeOffsets = settings.Bits == 8,
+            Form = settings.Bits == 8 ? AffineForm.ZeroPoint : AffineForm.Bias,
+        };
+
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)
     {
         int bits = settings.Bits!.Value, group = GroupOf(bits, weight.Shape[1]);

@@ -41,6 +41,9 @@ internal sealed class RtnMethod : QuantizationMethod
         return new CodeGrid(0, scale, zero, 0, levels);
     }
 
+    public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
+        AffineFacts(settings, outFeatures, inFeatures);
+
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)
     {
         int bits = settings.Bits!.Value, group = RowGroup(settings.GroupSize!.Value, weight.Shape[1]);

@@ -25,6 +25,14 @@ internal sealed class TernaryMethod : QuantizationMethod
         }
     }
 
+    public override string PreferredLayout => "bitnet";
+
+    public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
+        new(WeightKind.Ternary, outFeatures, inFeatures, 2, settings.ScaleDType!.Value)
+        {
+            PerRow = settings.GroupSize == QuantizationSettings.WholeRow && outFeatures > 1,
+        };
+
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics) =>
         TernaryForm.Of(weight, settings.GroupSize == QuantizationSettings.WholeRow, settings.ScaleDType!.Value);
 }

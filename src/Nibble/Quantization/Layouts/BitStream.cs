@@ -1,0 +1,60 @@
+using System.Runtime.InteropServices;
+
+namespace Nibble.Quantization.Layouts;
+
+/// <summary>Codes of 1 to 8 bits as one little-endian stream of bits in 32-bit words: element i begins at bit i · bits.</summary>
+internal static class BitStream
+{
+    /// <summary>Words for <paramref name="count"/> codes.</summary>
+    public static nint Words(nint count, int bits) => ((count * bits) + 31) / 32;
+
+    /// <summary>Packs codes; spare bits of the last word are zero.</summary>
+    public static void Pack(ReadOnlySpan<byte> codes, int bits, Span<uint> words)
+    {
+        if (bits == 8 && BitConverter.IsLittleEndian)
+        {
+            words.Clear();
+            codes.CopyTo(MemoryMarshal.AsBytes(words));
+            return;
+        }
+
+        ulong pending = 0;
+        int filled = 0, word = 0;
+        foreach (byte code in codes)
+        {
+            pending |= (ulong)code << filled;
+            filled += bits;
+            if (filled >= 32)
+            {
+                words[word++] = (uint)pending;
+                pending >>= 32;
+                filled -= 32;
+            }
+        }
+
+        if (filled > 0)
+        {
+            words[word] = (uint)pending;
+        }
+    }
+
+    /// <summary>Reads codes back.</summary>
+    public static void Unpack(ReadOnlySpan<uint> words, int bits, Span<byte> codes)
+    {
+        uint mask = (1u << bits) - 1;
+        ulong pending = 0;
+        int filled = 0, word = 0;
+        foreach (ref byte code in codes)
+        {
+            if (filled < bits)
+            {
+                pending |= (ulong)words[word++] << filled;
+                filled += 32;
+            }
+
+            code = (byte)(pending & mask);
+            pending >>= bits;
+            filled -= bits;
+        }
+    }
+}

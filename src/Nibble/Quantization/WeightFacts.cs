@@ -1,0 +1,73 @@
+using Nibble.Tensors;
+
+namespace Nibble.Quantization;
+
+/// <summary>The three kinds of numbers in a quantized weight.</summary>
+public enum WeightKind
+{
+    /// <summary><see cref="CodebookWeight"/>.</summary>
+    Codebook,
+
+    /// <summary><see cref="AffineWeight"/>.</summary>
+    Affine,
+
+    /// <summary><see cref="TernaryWeight"/>.</summary>
+    Ternary,
+}
+
+/// <summary>
+/// Everything about a quantized weight but its numbers: known from a method's settings before any work, from a weight after it,
+/// and from a file's header. Layouts decide from it what they can hold and which tensors they write.
+/// </summary>
+public sealed record WeightFacts(WeightKind Kind, nint Out, nint In, int Bits, DType ScaleDType)
+{
+    /// <summary>Affine: columns that share a scale. Codebook: elements of a block.</summary>
+    public int GroupSize { get; init; }
+
+    /// <summary>Affine: meaning of the offsets.</summary>
+    public AffineForm Form { get; init; }
+
+    /// <summary>Affine: which elements share a scale.</summary>
+    public GroupOrder Order { get; init; }
+
+    /// <summary>Affine: all offsets are the middle code.</summary>
+    public bool Symmetric { get; init; }
+
+    /// <summary>Affine: offsets are whole numbers from 0 to the largest code.</summary>
+    public bool WholeOffsets { get; init; }
+
+    /// <summary>Affine: columns have groups of their own (act-order).</summary>
+    public bool ActOrder { get; init; }
+
+    /// <summary>Affine: the product is LLM.int8's, with this threshold; null for an ordinary product.</summary>
+    public float? OutlierThreshold { get; init; }
+
+    /// <summary>Codebook: the scales are quantized again.</summary>
+    public bool Nested { get; init; }
+
+    /// <summary>Codebook: <c>nf4</c> or <c>fp4</c>; null for another table.</summary>
+    public string? Codebook { get; init; }
+
+    /// <summary>Ternary: one scale a row instead of one for the matrix.</summary>
+    public bool PerRow { get; init; }
+
+    /// <summary>Elements of the matrix.</summary>
+    public nint Count => Out * In;
+
+    /// <summary>Affine: groups of one row, for <see cref="GroupOrder.AlongRow"/>.</summary>
+    public nint GroupsPerRow => (In + GroupSize - 1) / Math.Max(1, GroupSize);
+
+    /// <summary>True if one group is a whole row.</summary>
+    public bool WholeRows => Order == GroupOrder.AlongRow && GroupSize >= In;
+
+    /// <summary>For messages: <c>affine 4 bit, group 64, asymmetric, f16 scales</c>.</summary>
+    public override string ToString() => Kind switch
+    {
+        WeightKind.Codebook => $"{Codebook ?? "codebook"}, block {GroupSize}{(Nested ? ", double quantization" : string.Empty)}",
+        WeightKind.Ternary => $"ternary, {(PerRow ? "a scale a row" : "one scale")}, {ScaleName} scale",
+        _ => $"affine {Bits} bit, {(WholeRows ? "a scale a row" : $"group {GroupSize}")}, {(Symmetric ? "symmetric" : WholeOffsets ? "whole zero points" : Form == AffineForm.Bias ? "real shifts" : "real zero points")}"
+            + $"{(ActOrder ? ", act-order" : string.Empty)}{(OutlierThreshold is null ? string.Empty : $", outliers from {OutlierThreshold} on")}, {ScaleName} scales",
+    };
+
+    private string ScaleName => ScaleDType.ToString().ToLowerInvariant();
+}
