@@ -33,6 +33,9 @@ public sealed class DenseWeightSource : IWeightSource
     /// <inheritdoc/>
     public IReadOnlyCollection<string> Names => _stored.Keys;
 
+    /// <summary>The name in the files of a tensor, or null if there is none of this name.</summary>
+    internal string? StoredName(string name) => _stored.GetValueOrDefault(name);
+
     /// <inheritdoc/>
     public Shape? ShapeOf(string name)
     {

@@ -1,3 +1,4 @@
+using Nibble.Quantization;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
@@ -29,4 +30,7 @@ public sealed record LoadOptions
 
     /// <summary>Dtype of dense matrices: F32, BF16 or F16; null keeps what the file has.</summary>
     public DType? Dtype { get; init; }
+
+    /// <summary>Quantize the matrices of a dense model while it loads; null keeps them dense.</summary>
+    public PlanRequest? Quantization { get; init; }
 }

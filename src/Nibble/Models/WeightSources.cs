@@ -1,5 +1,6 @@
 using Nibble.Formats;
 using Nibble.IO;
+using Nibble.Quantization;
 
 namespace Nibble.Models;
 
@@ -9,9 +10,19 @@ internal static class WeightSources
     public static IWeightSource Open(HfFolder folder, LoadOptions options)
     {
         IArchitecture architecture = Registry.Architecture(folder.Config);
-        if (folder.Config.QuantMethod is { } layout)
+        if (folder.Config.QuantMethod is { } present)
         {
-            Throw.BadInput($"{folder.Path}: quant_method '{layout}' is not supported", "only dense models are", "use the dense form of the model");
+            if (options.Quantization is not null)
+            {
+                Throw.BadInput($"{folder.Path} is quantized already ({present})", "quantizing codes again would add a second error", "give the dense model it was made from");
+            }
+
+            return new QuantizedWeightSource(folder, architecture, options.Dtype, options.Activations);
+        }
+
+        if (options.Quantization is { } request)
+        {
+            return new LoadTimeQuantizer(folder, architecture, QuantPlan.Create(folder.Config, request), options.Dtype, options.Activations);
         }
 
         return new DenseWeightSource(folder, architecture, options.Dtype);

@@ -77,6 +77,16 @@ public sealed class QuantPlan
         }
     }
 
+    /// <summary>Refuses methods that look at the inputs of layers, where there are none to look at.</summary>
+    public void RequireDataFree()
+    {
+        PlannedTensor? hungry = Quantized.FirstOrDefault(tensor => Registry.Method(tensor.Settings!.Method).NeedsCalibration);
+        if (hungry is not null)
+        {
+            Throw.Usage($"method {hungry.Settings!.Method} needs calibration", "it looks at the inputs of each layer", "quantize into a folder, with a text given by --data");
+        }
+    }
+
     /// <summary>The document that is saved beside the model.</summary>
     public object ToDocument() => new
     {

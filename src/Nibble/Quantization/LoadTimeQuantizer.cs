@@ -1,0 +1,70 @@
+using Nibble.Backends;
+using Nibble.Formats;
+using Nibble.Models;
+using Nibble.Tensors;
+
+namespace Nibble.Quantization;
+
+/// <summary>
+/// A dense model that is quantized while it loads: the same weights, bit for bit, as saving a quantized folder and loading that.
+/// </summary>
+public sealed class LoadTimeQuantizer : IWeightSource
+{
+    private readonly HfFolder _folder;
+    private readonly DenseWeightSource _dense;
+    private readonly Dictionary<string, PlannedTensor> _plan;
+    private readonly ActivationChoice _activations;
+
+    /// <summary>Reads from <paramref name="folder"/>, which it then owns.</summary>
+    /// <param name="folder">A dense model.</param>
+    /// <param name="architecture">Its family.</param>
+    /// <param name="plan">What happens to each matrix; methods that need calibration cannot run here.</param>
+    /// <param name="dtype">Dtype of the matrices that stay dense; null as stored.</param>
+    /// <param name="activations">In which numbers products read their activations.</param>
+    public LoadTimeQuantizer(HfFolder folder, IArchitecture architecture, QuantPlan plan, DType? dtype = null, ActivationChoice activations = ActivationChoice.F32)
+    {
+        plan.RequireDataFree();
+        _folder = folder;
+        _dense = new DenseWeightSource(folder, architecture, dtype);
+        _plan = plan.Quantized.ToDictionary(tensor => tensor.Spec.Path);
+        _activations = activations;
+    }
+
+    /// <inheritdoc/>
+    public string Source => _folder.Path;
+
+    /// <inheritdoc/>
+    public IReadOnlyCollection<string> Names => _dense.Names;
+
+    /// <inheritdoc/>
+    public Shape? ShapeOf(string name) => _dense.ShapeOf(name);
+
+    /// <inheritdoc/>
+    public Tensor Tensor(string name) => _dense.Tensor(name);
+
+    /// <inheritdoc/>
+    public string? Problem(LinearSpec spec) => _dense.Problem(spec);
+
+    /// <inheritdoc/>
+    public IPackedWeight Linear(LinearSpec spec, IBackend backend)
+    {
+        if (!_plan.TryGetValue(spec.Path, out PlannedTensor? planned))
+        {
+            return _dense.Linear(spec, backend);
+        }
+
+        using QuantizedWeight weight = Quantize(planned);
+        return WeightPacking.Pack(weight, spec, backend, _activations);
+    }
+
+    /// <summary>The quantized weight of a planned matrix; the caller disposes it.</summary>
+    public QuantizedWeight Quantize(PlannedTensor planned)
+    {
+        using Tensor stored = _dense.Matrix(planned.Spec);
+        using Tensor floats = stored.To(DType.F32);
+        return Registry.Method(planned.Settings!.Method).Quantize(planned.Spec.WeightName, floats, planned.Settings);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _folder.Dispose();
+}

@@ -1,0 +1,71 @@
+namespace Nibble.Quantization;
+
+/// <summary>What became of one matrix.</summary>
+/// <param name="Path">Module path.</param>
+/// <param name="Shape"><c>[out, in]</c>.</param>
+/// <param name="Method">The method.</param>
+/// <param name="Bits">Bits of a code.</param>
+/// <param name="Settings">The other settings.</param>
+/// <param name="BitsPerWeight">All stored bytes of the matrix in bits, scales and tables included, by its elements.</param>
+/// <param name="RelativeError">‖W − Ŵ‖ / ‖W‖, Frobenius.</param>
+/// <param name="LargestError">Largest difference of an element.</param>
+/// <param name="Digest">SHA-256 of codes and scales: what <c>--verify</c> compares.</param>
+public sealed record QuantizedTensorReport(
+    string Path,
+    long[] Shape,
+    string Method,
+    int Bits,
+    IReadOnlyDictionary<string, object> Settings,
+    double BitsPerWeight,
+    double RelativeError,
+    double LargestError,
+    string Digest);
+
+/// <summary>
+/// The record of a quantization, saved beside the model as <see cref="FileName"/>. It holds no times and no paths of this machine, so
+/// that the same work gives the same bytes.
+/// </summary>
+public sealed record QuantizationReport
+{
+    /// <summary>Its name in the model's folder.</summary>
+    public const string FileName = "nibble_quantization.json";
+
+    /// <summary>Version of this document.</summary>
+    public int Schema { get; init; } = 1;
+
+    /// <summary>The architecture.</summary>
+    public required string ModelType { get; init; }
+
+    /// <summary>The method of the blocks' matrices.</summary>
+    public required string Method { get; init; }
+
+    /// <summary>Bits of its codes.</summary>
+    public required int Bits { get; init; }
+
+    /// <summary>Its other settings.</summary>
+    public required IReadOnlyDictionary<string, object> Settings { get; init; }
+
+    /// <summary>How the weights are stored.</summary>
+    public required string Layout { get; init; }
+
+    /// <summary>True bits per weight of the quantized matrices, scales and tables included.</summary>
+    public double BitsPerWeight { get; init; }
+
+    /// <summary>Bits per parameter of the whole model, dense tensors included.</summary>
+    public double BitsPerParameter { get; init; }
+
+    /// <summary>Bytes of all tensors before.</summary>
+    public long BytesBefore { get; init; }
+
+    /// <summary>Bytes of all tensors after.</summary>
+    public long BytesAfter { get; init; }
+
+    /// <summary>√(Σ‖W − Ŵ‖² / Σ‖W‖²) over the quantized matrices, from their relative errors and norms.</summary>
+    public double RelativeError { get; init; }
+
+    /// <summary>Matrices that stay dense.</summary>
+    public required IReadOnlyList<string> Kept { get; init; }
+
+    /// <summary>The quantized matrices.</summary>
+    public required IReadOnlyList<QuantizedTensorReport> Tensors { get; init; }
+}

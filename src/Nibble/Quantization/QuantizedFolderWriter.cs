@@ -1,0 +1,242 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Quantization.Layouts;
+using Nibble.Tensors;
+
+namespace Nibble.Quantization;
+
+/// <summary>
+/// Writes a quantized model folder from a dense one: planned matrices come one by one, in the order of the plan; everything else is
+/// copied as it is. Nothing but the matrix in hand stands in memory.
+/// </summary>
+public sealed class QuantizedFolderWriter : IDisposable
+{
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        DefaultIgnoreCondition = System.Text.Json.Serialization.JsonIgnoreCondition.WhenWritingNull,
+        WriteIndented = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
+
+    private readonly HfFolder _source;
+    private readonly QuantPlan _plan;
+    private readonly string _folder;
+    private readonly IArchitecture _architecture;
+    private readonly Dictionary<string, string> _storedNames = [];
+    private readonly List<QuantizedTensorReport> _reports = [];
+    private readonly HfFolderWriter _writer;
+    private double _errorSum, _normSum;
+
+    /// <summary>Declares all tensors of the result.</summary>
+    /// <param name="source">The dense model.</param>
+    /// <param name="plan">What happens to each matrix.</param>
+    /// <param name="folder">An existing folder to write into (see <see cref="OutputFolder"/>).</param>
+    /// <param name="maxShardBytes">Most bytes of tensors in one file.</param>
+    public QuantizedFolderWriter(HfFolder source, QuantPlan plan, string folder, long maxShardBytes = HfFolderWriter.DefaultShardBytes)
+    {
+        (_source, _plan, _folder) = (source, plan, folder);
+        _architecture = Registry.Architecture(source.Config);
+        foreach (string name in source.Names)
+        {
+            if (_architecture.Sanitize(name) is { } module)
+            {
+                _storedNames[module] = name;
+            }
+        }
+
+        _writer = new HfFolderWriter(folder, Declare(), maxShardBytes);
+    }
+
+    /// <summary>The dtype of the dense checkpoint's matrices, which some layouts write down.</summary>
+    public DType SourceDType => _source.Entry(_storedNames[_plan.Tensors[0].Spec.WeightName]).DType ?? DType.F32;
+
+    /// <summary>Loads a matrix as F32 <c>[out, in]</c>; NaN and infinity are refused. The caller disposes it.</summary>
+    public Tensor Load(LinearSpec spec)
+    {
+        string stored = _storedNames[spec.WeightName];
+        using Tensor view = _source.LoadFinite(stored);
+        try
+        {
+            if (!spec.StoredTransposed)
+            {
+                return view.To(DType.F32);
+            }
+
+            Tensor turned = Transpose.Of(view);
+            if (turned.DType == DType.F32)
+            {
+                return turned;
+            }
+
+            using (turned)
+            {
+                return turned.To(DType.F32);
+            }
+        }
+        finally
+        {
+            _source.DropPages(stored);
+        }
+    }
+
+    /// <summary>Writes a quantized matrix and notes its error.</summary>
+    /// <param name="tensor">The planned tensor.</param>
+    /// <param name="dense">The matrix before, F32 <c>[out, in]</c>.</param>
+    /// <param name="weight">The matrix after; the caller disposes both.</param>
+    public void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight)
+    {
+        if (!_plan.Layout.CanHold(weight.Facts, out string why))
+        {
+            Throw.Failed($"{tensor.Spec.Path} came out as {weight.Facts}, which the layout {_plan.Layout.Name} cannot hold", why);
+        }
+
+        WeightError error = WeightError.Of(dense, weight);
+        _normSum += error.Norm;
+        _errorSum += error.Relative * error.Relative * error.Norm;
+        string module = StoredModule(tensor.Spec);
+        long bytes = 0;
+        foreach (EncodedTensor encoded in _plan.Layout.Encode(weight, SourceDType))
+        {
+            using Tensor stored = encoded.Tensor;
+            _writer.Append(module + encoded.Suffix, stored);
+            bytes += stored.ByteLength;
+        }
+
+        QuantizationSettings settings = tensor.Settings!;
+        _reports.Add(new QuantizedTensorReport(
+            tensor.Spec.Path,
+            [tensor.Spec.Out, tensor.Spec.In],
+            settings.Method,
+            settings.Bits!.Value,
+            settings.ToDocument(),
+            8.0 * bytes / Math.Max(1, tensor.Count),
+            error.Relative,
+            error.Largest,
+            WeightDigest.Of(weight)));
+    }
+
+    /// <summary>Copies a matrix that stays dense.</summary>
+    public void Keep(PlannedTensor tensor) => Copy(_storedNames[tensor.Spec.WeightName]);
+
+    /// <summary>Copies every other tensor, writes config, tokenizer, plan and report, and completes the weights.</summary>
+    public QuantizationReport Finish()
+    {
+        foreach (string name in Others())
+        {
+            Copy(name);
+        }
+
+        _writer.Commit();
+        LayoutModules modules = Modules();
+        JsonObject config = JsonNode.Parse(_source.Config.Root.Element.GetRawText())!.AsObject();
+        config["quantization_config"] = _plan.Layout.Section(modules);
+        _writer.WriteConfig(JsonSerializer.SerializeToElement(config));
+        _writer.CopyFiles(_source.Path, "LICENSE", "LICENSE.txt", "NOTICE");
+        foreach ((string name, JsonObject document) in _plan.Layout.Files(modules))
+        {
+            AtomicFile.WriteAllText(Path.Combine(_folder, name), document.ToJsonString(Json) + "\n");
+        }
+
+        QuantizationReport report = Report();
+        AtomicFile.WriteAllText(Path.Combine(_folder, QuantizationReport.FileName), JsonSerializer.Serialize(new { report, plan = _plan.ToDocument() }, Json) + "\n");
+        return report;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _writer.Dispose();
+
+    /// <summary>Reads a saved report.</summary>
+    public static QuantizationReport ReadReport(string folder)
+    {
+        string path = Path.Combine(folder, QuantizationReport.FileName);
+        if (!File.Exists(path))
+        {
+            Throw.NotFound($"{path} does not exist", "without the report there is nothing to compare with", "verify a folder that nibble quantize wrote");
+        }
+
+        using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(path));
+        return document.RootElement.GetProperty("report").Deserialize<QuantizationReport>(Json)!;
+    }
+
+    private IEnumerable<SafetensorsSpec> Declare()
+    {
+        foreach (PlannedTensor tensor in _plan.Tensors)
+        {
+            if (tensor.Facts is null)
+            {
+                yield return Same(_storedNames[tensor.Spec.WeightName]);
+                continue;
+            }
+
+            foreach (StoredTensor stored in _plan.Layout.Declare(tensor.Facts, SourceDType))
+            {
+                yield return stored.Of(StoredModule(tensor.Spec));
+            }
+        }
+
+        foreach (string name in Others())
+        {
+            yield return Same(name);
+        }
+    }
+
+    private SafetensorsSpec Same(string name)
+    {
+        SafetensorsEntry entry = _source.Entry(name);
+        return new SafetensorsSpec(name, entry.DTypeName, entry.Extents);
+    }
+
+    /// <summary>Tensors that are no planned matrix, without those that the architecture ignores.</summary>
+    private IEnumerable<string> Others()
+    {
+        HashSet<string> matrices = [.. _plan.Tensors.Select(tensor => _storedNames[tensor.Spec.WeightName])];
+        HashSet<string> vectors = [.. _architecture.Vectors(_source.Config).Select(spec => spec.Name)];
+        return _source.Names.Where(name => !matrices.Contains(name) && _architecture.Sanitize(name) is { } module && vectors.Contains(module));
+    }
+
+    private void Copy(string name)
+    {
+        using Tensor bytes = _source.LoadBytes(name);
+        _writer.Append(name, bytes);
+        _source.DropPages(name);
+    }
+
+    private string StoredModule(LinearSpec spec) => _storedNames[spec.WeightName][..^".weight".Length];
+
+    private LayoutModules Modules() => new(
+        [.. _plan.Quantized.Select(tensor => (StoredModule(tensor.Spec), tensor.Settings!, tensor.Facts!))],
+        [.. _plan.Tensors.Where(tensor => tensor is { Settings: null, Spec.Role: not LinearRole.Embedding }).Select(tensor => StoredModule(tensor.Spec)), .. TiedHead()],
+        SourceDType,
+        _plan.Quantized.All(tensor => tensor.Spec is { StoredTransposed: false, Role: not LinearRole.Embedding }));
+
+    // Other readers see a head of its own even where it is tied to the embedding: they must be told to leave it alone.
+    private string[] TiedHead() => _plan.Tensors.Any(tensor => tensor.Spec.Role is LinearRole.Head or LinearRole.Classifier) ? [] : ["lm_head"];
+
+    private QuantizationReport Report()
+    {
+        PlannedTensor main = _plan.Quantized.GroupBy(tensor => tensor.Settings!).MaxBy(group => group.Sum(tensor => tensor.Count))!.First();
+        long before = _source.WeightBytes, after = Declare().Sum(spec => spec.ByteLength);
+        long weights = _plan.Quantized.Sum(tensor => tensor.Count);
+        double bits = _reports.Sum(report => report.BitsPerWeight * report.Shape[0] * report.Shape[1]);
+        return new QuantizationReport
+        {
+            ModelType = _plan.ModelType,
+            Method = main.Settings!.Method,
+            Bits = main.Settings.Bits!.Value,
+            Settings = main.Settings.ToDocument(),
+            Layout = _plan.Layout.Name,
+            BitsPerWeight = bits / Math.Max(1, weights),
+            BitsPerParameter = 8.0 * after / Math.Max(1, ModelBuilder.CountParameters(_architecture, _source.Config)),
+            BytesBefore = before,
+            BytesAfter = after,
+            RelativeError = _errorSum == 0 ? 0 : Math.Sqrt(_errorSum / _normSum),
+            Kept = [.. _plan.Tensors.Where(tensor => tensor.Settings is null).Select(tensor => tensor.Spec.Path)],
+            Tensors = _reports,
+        };
+    }
+}

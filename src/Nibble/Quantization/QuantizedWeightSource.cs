@@ -1,0 +1,120 @@
+using Nibble.Backends;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Quantization.Layouts;
+using Nibble.Tensors;
+
+namespace Nibble.Quantization;
+
+/// <summary>
+/// The weights of a quantized model folder: modules that have the layout's tensors give quantized weights, all others dense ones.
+/// </summary>
+public sealed class QuantizedWeightSource : IWeightSource
+{
+    private readonly HfFolder _folder;
+    private readonly DenseWeightSource _dense;
+    private readonly ActivationChoice _activations;
+
+    /// <summary>Reads from <paramref name="folder"/>, which it then owns.</summary>
+    /// <param name="folder">A model whose config has a <c>quantization_config</c>.</param>
+    /// <param name="architecture">Its family.</param>
+    /// <param name="dtype">Dtype of the matrices that are dense; null as stored.</param>
+    /// <param name="activations">In which numbers products read their activations.</param>
+    public QuantizedWeightSource(HfFolder folder, IArchitecture architecture, DType? dtype = null, ActivationChoice activations = ActivationChoice.F32)
+    {
+        _folder = folder;
+        _activations = activations;
+        Layout = Registry.Layout(folder.Config);
+        _dense = new DenseWeightSource(folder, architecture, dtype);
+        RequireQuantized(architecture);
+    }
+
+    /// <summary>How the weights are stored.</summary>
+    public IQuantizationLayout Layout { get; }
+
+    /// <inheritdoc/>
+    public string Source => _folder.Path;
+
+    /// <inheritdoc/>
+    public IReadOnlyCollection<string> Names => _dense.Names;
+
+    /// <inheritdoc/>
+    public Shape? ShapeOf(string name) => _dense.ShapeOf(name);
+
+    /// <inheritdoc/>
+    public Tensor Tensor(string name) => _dense.Tensor(name);
+
+    /// <summary>True if the module's weight is quantized.</summary>
+    public bool IsQuantized(LinearSpec spec) => _dense.StoredName(spec.Path + Layout.Marker) is not null;
+
+    /// <inheritdoc/>
+    public string? Problem(LinearSpec spec)
+    {
+        if (!IsQuantized(spec))
+        {
+            return _dense.Problem(spec);
+        }
+
+        try
+        {
+            LayoutReader reader = Reader(spec);
+            string problems = string.Join("; ", reader.Problems(Layout.Declare(Layout.Inspect(reader, spec.Out, spec.In), DType.F32)));
+            return problems.Length == 0 ? null : problems;
+        }
+        catch (NibbleException error)
+        {
+            return $"{error.What}: {error.Why}";
+        }
+    }
+
+    /// <inheritdoc/>
+    public IPackedWeight Linear(LinearSpec spec, IBackend backend)
+    {
+        if (!IsQuantized(spec))
+        {
+            return _dense.Linear(spec, backend);
+        }
+
+        using QuantizedWeight weight = Read(spec);
+        return WeightPacking.Pack(weight, spec, backend, _activations);
+    }
+
+    /// <summary>The quantized weight of a module; the caller disposes it.</summary>
+    public QuantizedWeight Read(LinearSpec spec)
+    {
+        LayoutReader reader = Reader(spec);
+        WeightFacts facts = Layout.Inspect(reader, spec.Out, spec.In);
+        IReadOnlyList<StoredTensor> expected = Layout.Declare(facts, DType.F32);
+        reader.Check(expected);
+        QuantizedWeight weight = Layout.Decode(reader, facts);
+        foreach (StoredTensor tensor in expected)
+        {
+            _folder.DropPages(reader.Module + tensor.Suffix);
+        }
+
+        return weight;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _folder.Dispose();
+
+    private LayoutReader Reader(LinearSpec spec)
+    {
+        string marker = _dense.StoredName(spec.Path + Layout.Marker)!;
+        return new LayoutReader(_folder, _folder.Config.Quantization!, marker[..^Layout.Marker.Length]);
+    }
+
+    private void RequireQuantized(IArchitecture architecture)
+    {
+        IReadOnlyList<LinearSpec> specs = architecture.Linears(_folder.Config);
+        // BitNet's online form keeps dense masters and is quantized by the architecture itself.
+        if (!specs.Any(spec => spec.Ternary || IsQuantized(spec)))
+        {
+            Throw.BadInput(
+                $"{_folder.Path}: quantization_config says {_folder.Config.QuantMethod}, but no layer has quantized tensors",
+                $"the layout {Layout.Name} marks them by names that end in '{Layout.Marker}'",
+                "remove quantization_config if the model is dense, or download it again");
+        }
+    }
+}

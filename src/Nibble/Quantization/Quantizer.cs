@@ -1,0 +1,119 @@
+using System.Diagnostics;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Tensors;
+
+namespace Nibble.Quantization;
+
+/// <summary>One step of a quantization, for progress.</summary>
+/// <param name="Done">Matrices that are finished.</param>
+/// <param name="Total">Matrices in all.</param>
+/// <param name="Path">The one that was just finished.</param>
+public readonly record struct QuantizationStep(int Done, int Total, string Path);
+
+/// <summary>A finished quantization.</summary>
+/// <param name="Report">What is saved with the model.</param>
+/// <param name="Seconds">Time of the whole work.</param>
+/// <param name="QuantizationSeconds">Time inside the methods alone.</param>
+public sealed record QuantizationResult(QuantizationReport Report, double Seconds, double QuantizationSeconds);
+
+/// <summary>How a folder is written.</summary>
+public sealed record QuantizerOptions
+{
+    /// <summary>Replace an existing output folder.</summary>
+    public bool Force { get; init; }
+
+    /// <summary>Most bytes of tensors in one file.</summary>
+    public long MaxShardBytes { get; init; } = HfFolderWriter.DefaultShardBytes;
+
+    /// <summary>Called with the temporary folder when everything stands in it, before it gets its name; an exception leaves nothing behind.</summary>
+    public Action<string>? BeforeCommit { get; init; }
+}
+
+/// <summary>
+/// Quantizes a model folder by data-free methods, matrix by matrix: load, quantize, encode, append. Peak memory is a few times the
+/// largest matrix, whatever the model's size; the output folder appears whole or not at all.
+/// </summary>
+public static class Quantizer
+{
+    /// <summary>Opens a dense model and plans its quantization; nothing is written.</summary>
+    /// <exception cref="NibbleException">The model is quantized already, or the plan does not fit it.</exception>
+    public static (HfFolder Folder, QuantPlan Plan) Prepare(string input, PlanRequest request)
+    {
+        HfFolder folder = HfFolder.Open(input);
+        try
+        {
+            if (folder.Config.QuantMethod is { } present)
+            {
+                Throw.BadInput($"{input} is quantized already ({present})", "quantizing codes again would add a second error", "give the dense model it was made from");
+            }
+
+            IArchitecture architecture = Registry.Architecture(folder.Config);
+            QuantPlan plan = QuantPlan.Create(folder.Config, request);
+            // The source does not own the folder's lifetime here: it is only asked about shapes.
+            ModelBuilder.Check(architecture, folder.Config, new DenseWeightSource(folder, architecture));
+            plan.Check(folder, architecture);
+            return (folder, plan);
+        }
+        catch
+        {
+            folder.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Quantizes a folder into another one.</summary>
+    public static QuantizationResult Run(
+        string input, string output, PlanRequest request, QuantizerOptions? options = null, Action<QuantizationStep>? progress = null, CancellationToken cancellation = default)
+    {
+        options ??= new QuantizerOptions();
+        OutputFolder.Check(output, options.Force);
+        (HfFolder folder, QuantPlan plan) = Prepare(input, request);
+        using (folder)
+        {
+            plan.RequireDataFree();
+            return Write(folder, plan, output, options, progress, cancellation);
+        }
+    }
+
+    private static QuantizationResult Write(
+        HfFolder folder, QuantPlan plan, string output, QuantizerOptions options, Action<QuantizationStep>? progress, CancellationToken cancellation)
+    {
+        long start = Stopwatch.GetTimestamp();
+        TimeSpan inside = TimeSpan.Zero;
+        using OutputFolder target = OutputFolder.Create(output, options.Force);
+        QuantizationReport report;
+        using (QuantizedFolderWriter writer = new(folder, plan, target.Path, options.MaxShardBytes))
+        {
+            for (int i = 0; i < plan.Tensors.Count; i++)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                inside += WriteMatrix(writer, plan.Tensors[i]);
+                progress?.Invoke(new(i + 1, plan.Tensors.Count, plan.Tensors[i].Spec.Path));
+            }
+
+            report = writer.Finish();
+        }
+
+        options.BeforeCommit?.Invoke(target.Path);
+        target.Commit();
+        return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds);
+    }
+
+    private static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor)
+    {
+        if (tensor.Settings is null)
+        {
+            writer.Keep(tensor);
+            return TimeSpan.Zero;
+        }
+
+        using Tensor dense = writer.Load(tensor.Spec);
+        long start = Stopwatch.GetTimestamp();
+        using QuantizedWeight weight = Registry.Method(tensor.Settings.Method).Quantize(tensor.Spec.WeightName, dense, tensor.Settings);
+        TimeSpan inside = Stopwatch.GetElapsedTime(start);
+        writer.Add(tensor, dense, weight);
+        return inside;
+    }
+}
