@@ -16,6 +16,7 @@ internal static class BenchCommand
         new("gemv", "one row times a matrix in F32 and BF16 against raw reading", Gemv.Run),
         new("attention", "prefill and decode attention", AttentionBench.Run),
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
+        new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
     ];
 
@@ -28,7 +29,7 @@ internal static class BenchCommand
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH");
                 return 2;
             }
 
@@ -68,7 +69,7 @@ internal static class BenchCommand
 }
 
 /// <summary>What the command line asks for.</summary>
-internal sealed record BenchOptions(List<string> Names, int? Threads, string? Kernels, int Rounds, bool Json, string? OpenBlas)
+internal sealed record BenchOptions(List<string> Names, int? Threads, string? Kernels, int Rounds, bool Json, string? OpenBlas, string? Model = null)
 {
     public CpuBackend CreateBackend() => new(new CpuOptions(Threads, Kernels));
 
@@ -83,6 +84,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
                 "--threads" => options with { Threads = Number(args, ++i) },
                 "--rounds" => options with { Rounds = Number(args, ++i) },
                 "--kernels" => options with { Kernels = Text(args, ++i) },
+                "--model" => options with { Model = Text(args, ++i) },
                 "--peer" => options with { OpenBlas = Peer(Text(args, ++i)) },
                 _ when !args[i].StartsWith('-') => options with { Names = [.. options.Names, args[i]] },
                 _ => Unknown(args[i]),
@@ -94,7 +96,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     private static BenchOptions Unknown(string option)
     {
-        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer");
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model");
         return null;
     }
 

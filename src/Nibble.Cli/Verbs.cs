@@ -5,6 +5,7 @@ internal static class Verbs
 {
     public static IReadOnlyList<IVerb> All { get; } =
     [
+        new GenerateVerb(),
         new ShowVerb(),
         new EstimateVerb(),
         new DevicesVerb(),

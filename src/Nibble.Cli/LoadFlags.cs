@@ -1,0 +1,30 @@
+using System.CommandLine;
+using Nibble.Models;
+using Nibble.Tensors;
+
+namespace Nibble.Cli;
+
+/// <summary>The options of every verb that runs a model, and what they say together.</summary>
+internal sealed class LoadFlags(string activations)
+{
+    private readonly Option<string> _device = CommonOptions.Device();
+    private readonly Option<int?> _threads = CommonOptions.Threads();
+    private readonly Option<string?> _dtype = CommonOptions.Dtype();
+    private readonly Option<string> _activations = CommonOptions.Activations(activations);
+
+    public void AddTo(Command command)
+    {
+        command.Options.Add(_device);
+        command.Options.Add(_threads);
+        command.Options.Add(_dtype);
+        command.Options.Add(_activations);
+    }
+
+    public LoadOptions Read(ParseResult parsed) => new()
+    {
+        Device = parsed.GetRequiredValue(_device),
+        Threads = parsed.GetValue(_threads),
+        Activations = Enum.Parse<ActivationChoice>(parsed.GetRequiredValue(_activations), ignoreCase: true),
+        Dtype = parsed.GetValue(_dtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
+    };
+}
