@@ -5,7 +5,7 @@ using Nibble.Models;
 
 namespace Nibble.Tests.Models;
 
-/// <summary>A folder of Goldens/models: a tiny random model and the logits that a reference implementation computed.</summary>
+/// <summary>A folder of Goldens: a tiny random model and the logits that a reference implementation computed.</summary>
 internal sealed class GoldenModel : IDisposable
 {
     private readonly CpuBackend _backend;
@@ -13,7 +13,7 @@ internal sealed class GoldenModel : IDisposable
 
     public GoldenModel(string name, CpuBackend? backend = null)
     {
-        string folder = Path.Combine(Root, name);
+        string folder = Path.Combine(TestData.Goldens, name);
         _backend = backend ?? new CpuBackend(new CpuOptions(Threads: 1));
         HfFolder opened = HfFolder.Open(folder);
         _weights = new DenseWeightSource(opened, Registry.Architecture(opened.Config));
@@ -22,26 +22,14 @@ internal sealed class GoldenModel : IDisposable
         Runs = [.. document.RootElement.GetProperty("runs").EnumerateArray().Select(run => new GoldenRun(run))];
     }
 
-    /// <summary>Every model of the folder.</summary>
-    public static TheoryData<string> Names => [.. Directory.EnumerateDirectories(Root).Select(folder => Path.GetFileName(folder)!).Order(StringComparer.Ordinal)];
+    /// <summary>Every model: those of transformers, and those written out by hand.</summary>
+    public static TheoryData<string> Names =>
+        [.. new[] { "models", "reference" }.SelectMany(group => Directory.EnumerateDirectories(Path.Combine(TestData.Goldens, group)))
+            .Select(folder => Path.GetRelativePath(TestData.Goldens, folder)).Order(StringComparer.Ordinal)];
 
     public CausalModel Model { get; }
 
     public GoldenRun[] Runs { get; }
-
-    private static string Root
-    {
-        get
-        {
-            DirectoryInfo? folder = new(AppContext.BaseDirectory);
-            while (folder != null && !File.Exists(Path.Combine(folder.FullName, "Nibble.slnx")))
-            {
-                folder = folder.Parent;
-            }
-
-            return Path.Combine(folder!.FullName, "tests", "Nibble.Tests", "Goldens", "models");
-        }
-    }
 
     public void Dispose()
     {

@@ -1,4 +1,7 @@
+using System.IO.Compression;
 using System.Text.Json;
+using System.Text.RegularExpressions;
+using Nibble.Tokenization;
 
 namespace Nibble.Tests.Models;
 
@@ -37,6 +40,24 @@ public class RealModelTests
             IEnumerable<float[]> expected = logits[i].EnumerateArray().Select(row => row.EnumerateArray().Select(v => (float)v.GetDouble()).ToArray());
             Assert.InRange(ModelRun.Error(actual, expected), 0, Tolerance);
         }
+    }
+
+    [SkippableTheory]
+    [InlineData("stories260K", 1e-4)]
+    [InlineData("bitnet-stories-1M", 2e-3)]
+    [InlineData("bitnet-stories-3M", 2e-3)]
+    public void PerplexityEqualsTheReference(string name, double tolerance)
+    {
+        using RealModel real = new(name);
+        string? sample = TestData.Shared("data/text/tinystories_sample.txt.gz");
+        Skip.If(sample is null, "the shared data (data/text) is not beside the repository");
+        using StreamReader reader = new(new GZipStream(File.OpenRead(sample!), CompressionMode.Decompress));
+        string text = Regex.Replace(reader.ReadToEnd()[..6000], "\n\n+", "\n");
+        int[] tokens = TokenizerLoader.FromFolder(TestData.Shared("data/models/stories260K")!).Encode(text, addSpecialTokens: false);
+        Assert.Equal(real.Golden.GetProperty("tokens").GetInt32(), tokens.Length);
+        double nll = tokens.Chunk(255).Sum(window => -ModelRun.LogLikelihoods(real.Model, [1, .. window]).Sum(value => (double)value));
+        double perplexity = Math.Exp(nll / tokens.Length), expected = real.Golden.GetProperty("ppl").GetDouble();
+        Assert.True(Math.Abs(perplexity / expected - 1) < tolerance, $"{name}: perplexity {perplexity}, expected {expected}");
     }
 
     private static void CheckLastLogits(string name, double tolerance)
