@@ -31,6 +31,13 @@ internal unsafe struct AttentionRows<S, V>
     /// <summary>Attends and writes the output.</summary>
     public void Run()
     {
+        if (Rows == 1)
+        {
+            // Lanes of a single query would stand empty.
+            AttentionRow<S, V>.Run(Query, Output, Keys, Values, FirstKey(0), LastKey(0) + 1, Dim, Scale);
+            return;
+        }
+
         nint rows = PaddedRows;
         using CpuScratch.Lease scratch = CpuScratch.Rent(((2 * rows * Dim) + (KeyBlock * rows) + (3 * rows)) * sizeof(float));
         _queries = (float*)scratch.Pointer;
@@ -58,6 +65,7 @@ internal unsafe struct AttentionRows<S, V>
 
     private readonly float* QueryRow(float* tensor, int row) => tensor + (row / Group * TokenStride) + (row % Group * Dim);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void PackQueries()
     {
         for (int row = 0; row < PaddedRows; row++)
@@ -71,6 +79,7 @@ internal unsafe struct AttentionRows<S, V>
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void RunBlock(nint key, int count)
     {
         for (int i = 0; i < count;)
@@ -105,6 +114,7 @@ internal unsafe struct AttentionRows<S, V>
     }
 
     // scores[key][row] = key·query for some keys and all rows.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void Scores(float* keys, int count, float* scores)
     {
         Tile tile = new()
@@ -140,6 +150,7 @@ internal unsafe struct AttentionRows<S, V>
     }
 
     // Keys that a row does not see get a score of −∞.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void Hide(nint key, int count, int row)
     {
         nint visible = nint.Clamp(LastKey(row) + 1 - key, 0, count);
@@ -185,6 +196,7 @@ internal unsafe struct AttentionRows<S, V>
 
     // sums[row] += Σ weight·value. The tile takes the keys that all its rows see; the rest go one by one, because a weight of 0
     // would still carry a NaN or infinity of a value that the row must not see.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void Weigh(nint key, int count, int row, int rows)
     {
         nint from = nint.Clamp(FirstKey(row + rows - 1) - key, 0, count);
@@ -197,6 +209,7 @@ internal unsafe struct AttentionRows<S, V>
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void WeighKeys(nint key, int row, nint from, nint to)
     {
         for (nint i = from; i < to; i++)
@@ -205,6 +218,7 @@ internal unsafe struct AttentionRows<S, V>
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void WeighTile(nint key, nint from, nint to, int row, int rows)
     {
         nint whole = Dim / Width * Width;
@@ -234,6 +248,7 @@ internal unsafe struct AttentionRows<S, V>
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void WriteOutput()
     {
         for (int row = 0; row < Rows; row++)

@@ -52,6 +52,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
 
     public override QuantizedWeight? Unpack() => null;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void DecodeRow(nint row, nint start, nint count, float* destination)
     {
         byte* panel = _storage.Pointer + (row / Width * PanelBytes);
@@ -126,6 +127,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
 
         public readonly int Parts => checked((int)((Call.Count + (PanelsPerPart * Width) - 1) / (PanelsPerPart * Width)));
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Execute(int part)
         {
             int rows = Gemm<S, V>.KernelRows(Call.Rows);
@@ -139,6 +141,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
             }
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void RunPanels(int rows, int panels, nint feature)
         {
             nint depth = Packing.In;
@@ -187,6 +190,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
             }
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void Copy(nint row, int lane, nint k, nint end, byte* destination)
         {
             if (Packing._dtype == DType.F32)

@@ -62,6 +62,7 @@ internal static unsafe class Gemm<S, V>
     }
 
     /// <summary>Runs the inner kernel of <paramref name="rows"/> × <paramref name="panels"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void RunTile<L>(int rows, int panels, in Tile tile)
         where L : struct, IPanelLoader
     {
@@ -89,6 +90,7 @@ internal static unsafe class Gemm<S, V>
     /// <summary>
     /// Runs a tile whose rows or features may stick out of y: it then goes through a buffer, from which the valid part is copied.
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void RunTile<L>(int kernelRows, int panels, nint rows, nint features, in Tile tile)
         where L : struct, IPanelLoader
     {
@@ -102,7 +104,7 @@ internal static unsafe class Gemm<S, V>
         }
     }
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     private static void RunEdge<L>(int kernelRows, int panels, nint rows, nint features, in Tile tile)
         where L : struct, IPanelLoader
     {
@@ -195,6 +197,7 @@ internal unsafe struct GemmJob<S, V> : ICpuJob
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void RunPanels(nint k, nint feature, int panels, nint firstRow, float* scratch)
     {
         nint steps = nint.Min(Gemm<S, V>.DepthBlock, X.Depth - k);
@@ -229,6 +232,7 @@ internal unsafe struct GemmJob<S, V> : ICpuJob
     }
 
     // The processor's own prefetchers stop at the end of a page or panel: fetch a share of the next panel, and the next rows of y.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private readonly void Prefetch(byte* panel, nint bytes, float* y)
     {
         if (!Sse.IsSupported)
@@ -247,6 +251,7 @@ internal unsafe struct GemmJob<S, V> : ICpuJob
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void Decode(nint k, nint steps, nint feature, int panels, float* scratch)
     {
         for (int p = 0; p < panels; p++)
@@ -258,6 +263,7 @@ internal unsafe struct GemmJob<S, V> : ICpuJob
     }
 
     // Kernels of few rows take other numbers of panels at once than the large tile.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunRows(int panels, nint rows, nint features, in Tile tile)
     {
         int kernelRows = Gemm<S, V>.KernelRows(rows);

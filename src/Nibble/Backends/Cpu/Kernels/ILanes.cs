@@ -41,7 +41,7 @@ internal unsafe interface ILanes<V>
     /// <summary>Rounds to the nearest whole number, ties to even.</summary>
     static abstract V Round(V a);
 
-    /// <summary>2^exponent for whole exponents of −126 … 127.</summary>
+    /// <summary>2^exponent for whole exponents of −126 … 127; 0 for −127.</summary>
     static abstract V PowerOfTwo(V exponent);
 
     /// <summary>Per lane: a &lt; b ? yes : no.</summary>

@@ -53,6 +53,7 @@ internal unsafe struct PackedRows
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackSix(float* x, nint stride, nint steps, float* tile)
     {
         float* r0 = x, r1 = r0 + stride, r2 = r1 + stride, r3 = r2 + stride, r4 = r3 + stride, r5 = r4 + stride;

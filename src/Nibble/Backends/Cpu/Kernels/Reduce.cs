@@ -35,6 +35,35 @@ internal static unsafe class Reduce<S, V>
         return sum;
     }
 
+    /// <summary>Σ a·b for four rows of b, <paramref name="stride"/> apart, into results[0 … 3].</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Dot4(float* a, float* b, nint stride, nint count, float* results)
+    {
+        float* b0 = b, b1 = b0 + stride, b2 = b1 + stride, b3 = b2 + stride;
+        V s0 = S.Zero, s1 = S.Zero, s2 = S.Zero, s3 = S.Zero;
+        nint i = 0;
+        for (; i <= count - S.Count; i += S.Count)
+        {
+            V x = S.Load(a + i);
+            s0 = S.MultiplyAdd(x, S.Load(b0 + i), s0);
+            s1 = S.MultiplyAdd(x, S.Load(b1 + i), s1);
+            s2 = S.MultiplyAdd(x, S.Load(b2 + i), s2);
+            s3 = S.MultiplyAdd(x, S.Load(b3 + i), s3);
+        }
+
+        results[0] = S.Sum(s0);
+        results[1] = S.Sum(s1);
+        results[2] = S.Sum(s2);
+        results[3] = S.Sum(s3);
+        for (; i < count; i++)
+        {
+            results[0] += a[i] * b0[i];
+            results[1] += a[i] * b1[i];
+            results[2] += a[i] * b2[i];
+            results[3] += a[i] * b3[i];
+        }
+    }
+
     /// <summary>Σ a.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float Sum(float* a, nint count)
