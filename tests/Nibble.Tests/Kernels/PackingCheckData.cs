@@ -10,7 +10,7 @@ internal sealed record PackingKind(string Name, Func<int, int, Random, Quantized
 }
 
 /// <summary>Random quantized weights of every kind.</summary>
-internal static class PackingData
+internal static class PackingCheckData
 {
     // Group sizes: the usual ones, a whole row, and some that words and rows do not respect.
     private static readonly int[] GroupSizes = [32, 64, 128, 96, 48, 100, 1000, 1];

@@ -17,7 +17,7 @@ internal static class PackingChecks
     {
         get
         {
-            foreach (PackingKind kind in PackingData.All)
+            foreach (PackingKind kind in PackingCheckData.All)
             {
                 yield return new($"packing {kind}", b => Check(b, kind));
             }
@@ -78,7 +78,7 @@ internal static class PackingChecks
     {
         foreach (float special in new[] { float.NaN, float.PositiveInfinity, float.NegativeInfinity })
         {
-            using QuantizedWeight weight = PackingData.Affine(40, 300, new Random(1), 4, 64, offsets: 'r');
+            using QuantizedWeight weight = PackingCheckData.Affine(40, 300, new Random(1), 4, 64, offsets: 'r');
             using Tensor x = Random(new Shape(9, 300), 1), y = Empty(new Shape(9, 40)), expected = Empty(y.Shape), dense = weight.Dequantize();
             x.HostSpan<float>()[17] = special;
             x.HostSpan<float>()[(5 * 300) + 299] = special;

@@ -36,6 +36,8 @@ internal abstract class CpuVariant
         new CpuVariant<Lanes1, float>("scalar", CpuIsa.Scalar, isSupported: true),
     ];
 
+    private ByteKernels? _bytes;
+
     public abstract string Name { get; }
 
     public abstract CpuIsa Isa { get; }
@@ -48,6 +50,9 @@ internal abstract class CpuVariant
 
     /// <summary>Kernels on packed codes.</summary>
     public abstract PanelKernels Panels { get; }
+
+    /// <summary>Kernels on packed codes with int8 activations.</summary>
+    public ByteKernels Bytes => _bytes ??= ByteKernels.For(Isa);
 
     public abstract IKernels CreateKernels(CpuThreads threads);
 

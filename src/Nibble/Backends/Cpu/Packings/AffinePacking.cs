@@ -3,7 +3,7 @@ using Nibble.Quantization;
 namespace Nibble.Backends.Cpu.Packings;
 
 /// <summary>Affine codes: kept in 2, 3, 4 or 8 bits, whichever holds them.</summary>
-internal sealed class AffinePacking : PanelPacking
+internal class AffinePacking : PanelPacking
 {
     private readonly int _bits;
     private readonly int _groupSize;
@@ -13,12 +13,12 @@ internal sealed class AffinePacking : PanelPacking
     private readonly GroupOrder _order;
     private readonly bool _symmetric;
 
-    public AffinePacking(AffineWeight weight, CpuVariant variant)
-        : this(weight, new GroupLayout(weight.Order, weight.Out, weight.In, weight.GroupSize, weight.ColumnGroups), variant)
+    public AffinePacking(AffineWeight weight, ActivationType activations, CpuVariant variant)
+        : this(weight, new GroupLayout(weight.Order, weight.Out, weight.In, weight.GroupSize, weight.ColumnGroups), activations, variant)
     {
     }
 
-    private AffinePacking(AffineWeight weight, GroupLayout layout, CpuVariant variant)
+    private AffinePacking(AffineWeight weight, GroupLayout layout, ActivationType activations, CpuVariant variant)
         : base(
             new CodePanels(weight, Container(weight.Bits), (1 << weight.Bits) - 1, variant.PanelWidth),
             layout,
@@ -26,6 +26,7 @@ internal sealed class AffinePacking : PanelPacking
             layout.Keep(weight.Scales, weight.Out, variant.PanelWidth),
             Offsets(weight, layout, variant.PanelWidth),
             [],
+            activations == ActivationType.Int8 ? Int8Plan.Affine(weight, Container(weight.Bits), layout) : null,
             variant)
     {
         (_bits, _groupSize, _groups, _scaleDType) = (weight.Bits, weight.GroupSize, weight.Groups, weight.ScaleDType);

@@ -10,12 +10,12 @@ internal sealed class CodebookPacking : PanelPacking
     private readonly int _blocks;
     private readonly NestedScales? _nested;
 
-    public CodebookPacking(CodebookWeight weight, CpuVariant variant)
-        : this(weight, new GroupLayout(GroupOrder.Flat, weight.Out, weight.In, weight.BlockSize), variant)
+    public CodebookPacking(CodebookWeight weight, ActivationType activations, CpuVariant variant)
+        : this(weight, new GroupLayout(GroupOrder.Flat, weight.Out, weight.In, weight.BlockSize), activations, variant)
     {
     }
 
-    private CodebookPacking(CodebookWeight weight, GroupLayout layout, CpuVariant variant)
+    private CodebookPacking(CodebookWeight weight, GroupLayout layout, ActivationType activations, CpuVariant variant)
         : base(
             new CodePanels(weight, 4, weight.Levels.Length - 1, variant.PanelWidth),
             layout,
@@ -23,6 +23,7 @@ internal sealed class CodebookPacking : PanelPacking
             Keep(weight, layout, variant.PanelWidth),
             GroupValues.Same(0, variant.PanelWidth),
             weight.Levels,
+            activations == ActivationType.Int8 ? Int8Plan.Codebook(weight.Levels, layout, variant.PanelWidth) : null,
             variant) =>
         (_levels, _blockSize, _blocks, _nested) = (weight.Levels, weight.BlockSize, weight.Absmax.Length, weight.Nested);
 

@@ -12,11 +12,11 @@ internal static class CpuPackings
         switch (weight)
         {
             case AffineWeight affine:
-                return new AffinePacking(affine, variant);
+                return new AffinePacking(affine, activations, variant);
             case CodebookWeight codebook:
-                return new CodebookPacking(codebook, variant);
+                return new CodebookPacking(codebook, activations, variant);
             case TernaryWeight ternary:
-                return new TernaryPacking(ternary, variant);
+                return new TernaryPacking(ternary, activations, variant);
             default:
                 Throw.Argument("prepare", $"no packing of the cpu backend holds a {weight.GetType().Name} with {activations} activations");
                 return null;
@@ -24,5 +24,5 @@ internal static class CpuPackings
     }
 
     /// <summary>Packs an LLM.int8 weight; columns with an activation of magnitude ≥ threshold go the high-precision way.</summary>
-    public static CpuPacking CreateInt8(AffineWeight weight, float threshold, CpuVariant variant) => new AffinePacking(weight, variant);
+    public static CpuPacking CreateInt8(AffineWeight weight, float threshold, CpuVariant variant) => new LlmInt8Packing(weight, threshold, variant);
 }

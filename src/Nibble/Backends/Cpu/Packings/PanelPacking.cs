@@ -17,17 +17,22 @@ internal abstract unsafe class PanelPacking : CpuPacking
     private readonly GroupValues _scales;
     private readonly GroupValues _offsets;
     private readonly Tensors.NativeStorage _levels;
+    private readonly Int8Plan? _int8;
 
-    protected PanelPacking(CodePanels codes, GroupLayout layout, PanelForm form, GroupValues scales, GroupValues offsets, float[] levels, CpuVariant variant)
+    /// <summary>Keeps the parts: levels is empty without a codebook, int8 null for F32 activations.</summary>
+    protected PanelPacking(
+        CodePanels codes, GroupLayout layout, PanelForm form, GroupValues scales, GroupValues offsets, float[] levels, Int8Plan? int8, CpuVariant variant)
         : base(codes.Rows, codes.Columns, variant)
     {
-        (_codes, _layout, _form, _scales, _offsets) = (codes, layout, form, scales, offsets);
+        (_codes, _layout, _form, _scales, _offsets, _int8) = (codes, layout, form, scales, offsets, int8);
         _levels = new Tensors.NativeStorage(16 * sizeof(float));
         levels.CopyTo(new Span<float>(_levels.Pointer, 16));
     }
 
     public override nint ByteLength => _codes.ByteLength + _scales.ByteLength + _offsets.ByteLength
         + (_form == PanelForm.Level ? _levels.ByteLength : 0) + (sizeof(int) * (_layout.Map?.Length ?? 0));
+
+    public override ActivationType Activations => _int8 is null ? ActivationType.F32 : ActivationType.Int8;
 
     protected CodePanels Codes => _codes;
 
@@ -69,6 +74,12 @@ internal abstract unsafe class PanelPacking : CpuPacking
 
     public override void MatMul(in CpuMatMul call)
     {
+        if (_int8 is not null)
+        {
+            Int8Product.Multiply(this, call, default);
+            return;
+        }
+
         if (call.Rows != 1)
         {
             Variant.Gemm(this, call);
@@ -79,8 +90,66 @@ internal abstract unsafe class PanelPacking : CpuPacking
         call.Threads.Run(job.Parts, job);
     }
 
+    /// <summary>What has to be known of x for a product with int8 activations.</summary>
+    public Int8Activations Activations8(in CpuMatMul call) => new()
+    {
+        X = call.Input,
+        Rows = call.Rows,
+        Columns = In,
+        Stride = (In + CodePanels.Alignment - 1) / CodePanels.Alignment * CodePanels.Alignment,
+        GroupSize = _layout.Size,
+        Groups = _layout.Count,
+        Bits = _codes.Bits,
+        Factor = _int8!.Factor,
+    };
+
+    /// <summary>The part of a tile that a panel decides; scales and offsets as floats in place or in the given memory.</summary>
+    public ByteTile Tile(nint panel, float* scales, float* offsets)
+    {
+        nint groupChunks = _layout.Size / _codes.ChunkColumns;
+        GroupValues zeros = _int8!.Zeros ?? _offsets;
+        return new()
+        {
+            Words = _codes.Panel(panel, 0),
+            Step = _codes.Lanes,
+            Scales = _scales.Read(panel, 0, _layout.Count, scales),
+            Offsets = zeros.Read(panel, 0, _layout.Count, offsets),
+            ScaleStride = _scales.Stride,
+            OffsetStride = zeros.Stride,
+            Groups = _layout.Count,
+            GroupChunks = groupChunks,
+            LastChunks = _codes.Chunks - ((_layout.Count - 1) * groupChunks),
+            Levels = _int8.Levels,
+        };
+    }
+
+    /// <summary>Runs the kernel of this packing on 1, 2 or 4 rows.</summary>
+    public void RunTile(int rows, in ByteTile tile) => Variant.Bytes.Run(_int8!.Format, _int8.Offsets, rows, tile);
+
+    /// <summary>The values of one column in all rows of a panel.</summary>
+    public void DecodeColumn(nint panel, nint column, float* destination)
+    {
+        int lanes = Variant.PanelWidth;
+        float* buffer = stackalloc float[_codes.ChunkColumns * lanes], values = stackalloc float[2 * lanes];
+        nint group = column / _layout.Size, columns = (column % _codes.ChunkColumns) + 1;
+        PanelSpan span = new()
+        {
+            Words = _codes.Panel(panel, column),
+            Bits = _codes.Bits,
+            Form = _form,
+            Columns = columns,
+            Scales = _scales.Read(panel, group, 1, values),
+            Offsets = _offsets.Read(panel, group, 1, values + lanes),
+            FirstGroup = columns,
+            Levels = Levels,
+        };
+        Variant.Panels.Decode(span, buffer);
+        new Span<float>(buffer + ((columns - 1) * lanes), lanes).CopyTo(new Span<float>(destination, lanes));
+    }
+
     public override void Dispose()
     {
+        _int8?.Dispose();
         _codes.Dispose();
         _scales.Dispose();
         _offsets.Dispose();

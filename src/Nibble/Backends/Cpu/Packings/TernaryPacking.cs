@@ -8,7 +8,7 @@ internal sealed class TernaryPacking : PanelPacking
     private readonly int _scaleCount;
     private readonly Tensors.DType _scaleDType;
 
-    public TernaryPacking(TernaryWeight weight, CpuVariant variant)
+    public TernaryPacking(TernaryWeight weight, ActivationType activations, CpuVariant variant)
         : base(
             new CodePanels(weight, 2, 2, variant.PanelWidth),
             new GroupLayout(GroupOrder.AlongRow, weight.Out, weight.In, (int)nint.Max(1, weight.In)),
@@ -16,6 +16,7 @@ internal sealed class TernaryPacking : PanelPacking
             GroupValues.Create(weight.Out, 1, variant.PanelWidth, (row, _) => weight.ScaleOf(row)),
             GroupValues.Same(1, variant.PanelWidth),
             [],
+            activations == ActivationType.Int8 && weight.In <= Int8Plan.MostColumns ? new Int8Plan(ByteFormat.Bits2, ByteOffsets.Whole) : null,
             variant) =>
         (_scaleCount, _scaleDType) = (weight.Scales.Length, weight.ScaleDType);
 

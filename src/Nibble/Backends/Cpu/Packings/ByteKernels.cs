@@ -1,0 +1,170 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+using Nibble.Backends.Cpu.Kernels;
+
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>Arguments of one product of int8 activations with a strip (two vectors of rows) of a panel.</summary>
+internal unsafe struct ByteTile
+{
+    /// <summary>Words of the strip's first row at the first chunk.</summary>
+    public uint* Words;
+
+    /// <summary>Words from one vector of the panel to the next.</summary>
+    public nint Step;
+
+    /// <summary>Activations in the order of <see cref="Int8Activations"/>, bytes between rows.</summary>
+    public sbyte* X;
+    public nint XStride;
+
+    /// <summary>Sum of the activations of each group, ints between rows.</summary>
+    public int* Sums;
+    public nint SumStride;
+
+    /// <summary>Scales of the rows of x, with every constant factor in them.</summary>
+    public float* XScales;
+
+    public float* Scales, Offsets, Bias;
+    public int ScaleStride, OffsetStride;
+    public nint Groups, GroupChunks, LastChunks;
+
+    /// <summary>High bytes of 16 levels, then low ones.</summary>
+    public byte* Levels;
+    public float* Y;
+    public nint YStride;
+}
+
+/// <summary>What the codes of a packing are multiplied as.</summary>
+internal enum ByteFormat
+{
+    Bits2,
+    Bits3,
+    Bits4,
+    Bits8,
+    Levels,
+}
+
+/// <summary>How the sums of a group enter the result.</summary>
+internal enum ByteOffsets
+{
+    /// <summary>scale·(Σ code·x − offset·Σ x), offset a whole number: exact up to the product with the scale.</summary>
+    Whole,
+
+    /// <summary>The same, in floats.</summary>
+    Real,
+
+    /// <summary>scale·Σ code·x + offset·Σ x.</summary>
+    Bias,
+}
+
+/// <summary>Products of packed codes with int8 activations, for one kind of vector.</summary>
+internal abstract class ByteKernels
+{
+    /// <summary>Rows of a panel that one call multiplies.</summary>
+    public abstract int StripLanes { get; }
+
+    /// <summary>The kernels for an instruction set; with vpdpbusd where the processor has it and .NET offers it.</summary>
+    public static ByteKernels For(CpuIsa isa) => isa switch
+    {
+        CpuIsa.Avx512 or CpuIsa.Avx2 when AvxVnni.IsSupported => new ByteKernels<Lanes256, Vector256<float>, BytesVnni, Vector256<byte>>(),
+        CpuIsa.Avx512 => new ByteKernels<Lanes512, Vector512<float>, Bytes512, Vector512<byte>>(),
+        CpuIsa.Avx2 when Avx2.IsSupported => new ByteKernels<Lanes256, Vector256<float>, Bytes256, Vector256<byte>>(),
+        CpuIsa.Avx2 or CpuIsa.Vector128 => new ByteKernels<Lanes128, Vector128<float>, Bytes128, Vector128<byte>>(),
+        _ => new ByteKernels<Lanes1, float, Bytes1, Bytes1.Lane>(),
+    };
+
+    /// <summary>Rows of the kernel to use when <paramref name="left"/> rows are left: 4, 2 or 1.</summary>
+    public static int Rows(nint left) => left >= 4 ? 4 : left >= 2 ? 2 : 1;
+
+    /// <summary>Computes a tile of 1, 2 or 4 rows of x.</summary>
+    public abstract void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile);
+}
+
+/// <inheritdoc/>
+internal sealed class ByteKernels<S, V, L, B> : ByteKernels
+    where S : struct, ILanes<V>
+    where V : unmanaged
+    where L : struct, IByteLanes<B, V>
+    where B : unmanaged
+{
+    public override int StripLanes => 2 * L.Count;
+
+    public override void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile)
+    {
+        switch (offsets)
+        {
+            case ByteOffsets.Whole: Run<WholeOffsets>(format, rows, tile); break;
+            case ByteOffsets.Real: Run<RealOffsets>(format, rows, tile); break;
+            default: Run<BiasOffsets>(format, rows, tile); break;
+        }
+    }
+
+    private static void Run<E>(ByteFormat format, int rows, in ByteTile tile)
+        where E : struct, IByteEpilogue
+    {
+        switch (((int)format * 8) + rows)
+        {
+            case 1: ByteTiles<S, V, L, B, E>.Bits2R1(tile); break;
+            case 2: ByteTiles<S, V, L, B, E>.Bits2R2(tile); break;
+            case 4: ByteTiles<S, V, L, B, E>.Bits2R4(tile); break;
+            case 9: ByteTiles<S, V, L, B, E>.Bits3R1(tile); break;
+            case 10: ByteTiles<S, V, L, B, E>.Bits3R2(tile); break;
+            case 12: ByteTiles<S, V, L, B, E>.Bits3R4(tile); break;
+            case 17: ByteTiles<S, V, L, B, E>.Bits4R1(tile); break;
+            case 18: ByteTiles<S, V, L, B, E>.Bits4R2(tile); break;
+            case 20: ByteTiles<S, V, L, B, E>.Bits4R4(tile); break;
+            case 25: ByteTiles<S, V, L, B, E>.Bits8R1(tile); break;
+            case 26: ByteTiles<S, V, L, B, E>.Bits8R2(tile); break;
+            case 28: ByteTiles<S, V, L, B, E>.Bits8R4(tile); break;
+            case 33: ByteTiles<S, V, L, B, E>.LevelsR1(tile); break;
+            case 34: ByteTiles<S, V, L, B, E>.LevelsR2(tile); break;
+            case 36: ByteTiles<S, V, L, B, E>.LevelsR4(tile); break;
+            default: throw new InvalidOperationException($"no byte tile of {rows} rows for {format}");
+        }
+    }
+}
+
+/// <summary>One <see cref="ByteOffsets"/> as a type.</summary>
+internal interface IByteEpilogue
+{
+    /// <summary>The result so far plus one group: its sum of code·x, and n, its sum of x.</summary>
+    static abstract V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+        where S : struct, ILanes<V>
+        where V : unmanaged
+        where L : struct, IByteLanes<B, V>
+        where B : unmanaged;
+}
+
+/// <inheritdoc cref="ByteOffsets.Whole"/>
+internal readonly struct WholeOffsets : IByteEpilogue
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+        where S : struct, ILanes<V>
+        where V : unmanaged
+        where L : struct, IByteLanes<B, V>
+        where B : unmanaged => S.MultiplyAdd(scale, L.ToFloat(L.SubtractProduct(sum, offset, n)), result);
+}
+
+/// <inheritdoc cref="ByteOffsets.Real"/>
+internal readonly struct RealOffsets : IByteEpilogue
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+        where S : struct, ILanes<V>
+        where V : unmanaged
+        where L : struct, IByteLanes<B, V>
+        where B : unmanaged => S.MultiplyAdd(scale, S.Subtract(L.ToFloat(sum), S.Multiply(offset, S.Set(n))), result);
+}
+
+/// <inheritdoc cref="ByteOffsets.Bias"/>
+internal readonly struct BiasOffsets : IByteEpilogue
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+        where S : struct, ILanes<V>
+        where V : unmanaged
+        where L : struct, IByteLanes<B, V>
+        where B : unmanaged => S.MultiplyAdd(offset, S.Set(n), S.MultiplyAdd(scale, L.ToFloat(sum), result));
+}

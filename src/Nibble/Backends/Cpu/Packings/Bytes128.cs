@@ -1,0 +1,86 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+using Bytes = System.Runtime.Intrinsics.Vector128<byte>;
+using Floats = System.Runtime.Intrinsics.Vector128<float>;
+using Shorts = System.Runtime.Intrinsics.Vector128<short>;
+using Vector = System.Runtime.Intrinsics.Vector128;
+
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>128 bits through the portable API: products of even and odd bytes in 16 bits.</summary>
+internal readonly unsafe struct Bytes128 : IByteLanes<Bytes, Floats>
+{
+    private const MethodImplOptions Inline = MethodImplOptions.AggressiveInlining;
+
+    public static int Count => 4;
+
+    public static int ByteOffset => 0;
+
+    public static Bytes Zero => Bytes.Zero;
+
+    [MethodImpl(Inline)]
+    public static Bytes Load(uint* words) => Vector.Load((byte*)words);
+
+    [MethodImpl(Inline)]
+    public static Bytes Broadcast(int bytes) => Vector.Create(bytes).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Table(byte* table) => Vector.Load(table);
+
+    [MethodImpl(Inline)]
+    public static Bytes And(Bytes a, byte mask) => a & Vector.Create(mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes Or(Bytes a, Bytes b) => a | b;
+
+    [MethodImpl(Inline)]
+    public static Bytes Shift(Bytes a, int count) =>
+        (count >= 0 ? Vector.ShiftRightLogical(a.AsUInt32(), count) : Vector.ShiftLeft(a.AsUInt32(), -count)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Lookup(Bytes table, Bytes index) => Vector.Shuffle(table, index);
+
+    [MethodImpl(Inline)]
+    public static Bytes AddSmall(Bytes small, Bytes codes, Bytes x) =>
+        (small.AsInt16() + (Even(codes) * SignedEven(x)) + (Odd(codes) * SignedOdd(x))).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Flush(Bytes sum, Bytes small) => (sum.AsInt32() + Pairs(small.AsInt16())).AsByte();
+
+    // A product of a byte and an activation fits in 16 bits (255·127), the sum of two does not.
+    [MethodImpl(Inline)]
+    public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x) =>
+        (sum.AsInt32() + Pairs(Even(codes) * SignedEven(x)) + Pairs(Odd(codes) * SignedOdd(x))).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes AddWide(Bytes sum, Bytes high, Bytes low, Bytes x) =>
+        (AddByte(sum, low, x).AsInt32() + Vector.ShiftLeft(AddByte(Zero, high, x).AsInt32(), 7)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes AddInt(Bytes sum, int value) => (sum.AsInt32() + Vector.Create(value)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes SubtractProduct(Bytes sum, Floats factor, int value) =>
+        (sum.AsInt32() - (Vector.ConvertToInt32(factor) * Vector.Create(value))).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Floats ToFloat(Bytes sum) => Vector.ConvertToSingle(sum.AsInt32());
+
+    [MethodImpl(Inline)]
+    private static Shorts Even(Bytes codes) => codes.AsInt16() & Vector.Create((short)0xff);
+
+    [MethodImpl(Inline)]
+    private static Shorts Odd(Bytes codes) => Vector.ShiftRightLogical(codes.AsInt16(), 8);
+
+    [MethodImpl(Inline)]
+    private static Shorts SignedEven(Bytes x) => Vector.ShiftRightArithmetic(Vector.ShiftLeft(x.AsInt16(), 8), 8);
+
+    [MethodImpl(Inline)]
+    private static Shorts SignedOdd(Bytes x) => Vector.ShiftRightArithmetic(x.AsInt16(), 8);
+
+    [MethodImpl(Inline)]
+    private static Vector128<int> Pairs(Shorts values) => Sse2.IsSupported
+        ? Sse2.MultiplyAddAdjacent(values, Vector.Create((short)1))
+        : Vector.ShiftRightArithmetic(Vector.ShiftLeft(values.AsInt32(), 16), 16) + Vector.ShiftRightArithmetic(values.AsInt32(), 16);
+}

@@ -1,0 +1,79 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+using Bytes = System.Runtime.Intrinsics.Vector256<byte>;
+using Floats = System.Runtime.Intrinsics.Vector256<float>;
+using Vector = System.Runtime.Intrinsics.Vector256;
+
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>
+/// 256 bits with vpmaddubsw, which saturates at 16 bits: small codes stay far below, planes of 7 bits just below (2·127·127), and
+/// codes of 8 bits are made signed, then their sign moves to x (2·128·127 = 32512).
+/// </summary>
+internal readonly unsafe struct Bytes256 : IByteLanes<Bytes, Floats>
+{
+    private const MethodImplOptions Inline = MethodImplOptions.AggressiveInlining;
+
+    public static int Count => 8;
+
+    public static int ByteOffset => 128;
+
+    public static Bytes Zero => Bytes.Zero;
+
+    [MethodImpl(Inline)]
+    public static Bytes Load(uint* words) => Vector.Load((byte*)words);
+
+    [MethodImpl(Inline)]
+    public static Bytes Broadcast(int bytes) => Vector.Create(bytes).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Table(byte* table) => Vector.Create(Vector128.Load(table), Vector128.Load(table));
+
+    [MethodImpl(Inline)]
+    public static Bytes And(Bytes a, byte mask) => a & Vector.Create(mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes Or(Bytes a, Bytes b) => a | b;
+
+    [MethodImpl(Inline)]
+    public static Bytes Shift(Bytes a, int count) =>
+        (count >= 0 ? Vector.ShiftRightLogical(a.AsUInt32(), count) : Vector.ShiftLeft(a.AsUInt32(), -count)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Lookup(Bytes table, Bytes index) => Avx2.Shuffle(table, index);
+
+    [MethodImpl(Inline)]
+    public static Bytes AddSmall(Bytes small, Bytes codes, Bytes x) =>
+        (small.AsInt16() + Avx2.MultiplyAddAdjacent(codes, x.AsSByte())).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Flush(Bytes sum, Bytes small) =>
+        (sum.AsInt32() + Avx2.MultiplyAddAdjacent(small.AsInt16(), Vector.Create((short)1))).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x)
+    {
+        Vector256<sbyte> signed = (codes ^ Vector.Create((byte)0x80)).AsSByte();
+        Vector256<short> pairs = Avx2.MultiplyAddAdjacent(Avx2.Abs(signed), Avx2.Sign(x.AsSByte(), signed));
+        return Flush(sum, pairs.AsByte());
+    }
+
+    [MethodImpl(Inline)]
+    public static Bytes AddWide(Bytes sum, Bytes high, Bytes low, Bytes x)
+    {
+        Vector256<short> highs = Avx2.MultiplyAddAdjacent(high, x.AsSByte());
+        sum = Flush(sum, Avx2.MultiplyAddAdjacent(low, x.AsSByte()).AsByte());
+        return (sum.AsInt32() + Avx2.MultiplyAddAdjacent(highs, Vector.Create((short)128))).AsByte();
+    }
+
+    [MethodImpl(Inline)]
+    public static Bytes AddInt(Bytes sum, int value) => (sum.AsInt32() + Vector.Create(value)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes SubtractProduct(Bytes sum, Floats factor, int value) =>
+        (sum.AsInt32() - (Vector.ConvertToInt32Native(factor) * Vector.Create(value))).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Floats ToFloat(Bytes sum) => Vector.ConvertToSingle(sum.AsInt32());
+}

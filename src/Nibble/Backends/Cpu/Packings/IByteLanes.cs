@@ -1,0 +1,63 @@
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>
+/// What products of packed codes with int8 activations need from a vector: lanes of 32 bits, each with four neighbouring codes of
+/// one row of the weight, times the same four activations of one row of x. All sums are exact in every variant; activations are
+/// −127 … 127.
+/// </summary>
+/// <typeparam name="B">The vector of bytes.</typeparam>
+/// <typeparam name="V">The vector of as many floats as there are lanes.</typeparam>
+internal unsafe interface IByteLanes<B, V>
+    where B : unmanaged
+    where V : unmanaged
+{
+    /// <summary>Lanes of 32 bits.</summary>
+    static abstract int Count { get; }
+
+    /// <summary>What <see cref="AddByte"/> subtracts from every code.</summary>
+    static abstract int ByteOffset { get; }
+
+    static abstract B Zero { get; }
+
+    static abstract B Load(uint* words);
+
+    /// <summary>The same four bytes in every lane.</summary>
+    static abstract B Broadcast(int bytes);
+
+    /// <summary>16 bytes in every 128 bits.</summary>
+    static abstract B Table(byte* table);
+
+    static abstract B And(B a, byte mask);
+
+    static abstract B Or(B a, B b);
+
+    /// <summary>Each lane shifted right (left if negative); bits cross bytes, so a mask follows.</summary>
+    static abstract B Shift(B a, int count);
+
+    /// <summary>Per byte (below 16): the entry of a table.</summary>
+    static abstract B Lookup(B table, B index);
+
+    /// <summary>
+    /// small + Σ codes·x, for codes of at most 4 bits. Small sums may be 16 bits wide: they hold up to 8 (4 bits), 16 (3 bits) or 40
+    /// (2 bits) of these additions, then <see cref="Flush"/> empties them.
+    /// </summary>
+    static abstract B AddSmall(B small, B codes, B x);
+
+    /// <summary>sum + what small holds, in 32 bits.</summary>
+    static abstract B Flush(B sum, B small);
+
+    /// <summary>sum + Σ (code − ByteOffset)·x, for codes of 8 bits.</summary>
+    static abstract B AddByte(B sum, B codes, B x);
+
+    /// <summary>sum + Σ (128·high + low)·x, for high and low below 128.</summary>
+    static abstract B AddWide(B sum, B high, B low, B x);
+
+    /// <summary>sum + value in 32 bits.</summary>
+    static abstract B AddInt(B sum, int value);
+
+    /// <summary>sum − factor·value in 32 bits, for whole factors.</summary>
+    static abstract B SubtractProduct(B sum, V factor, int value);
+
+    /// <summary>Each sum as a float.</summary>
+    static abstract V ToFloat(B sum);
+}

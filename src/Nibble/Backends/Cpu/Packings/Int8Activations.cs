@@ -1,0 +1,123 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>
+/// Rows of activations as int8: q = round to even(x · 127/absmax), x ≈ q · absmax/127 (absmax of the row). Bytes stand in the order
+/// in which the packed codes come out of their words: natural for 8 bits; for 4, 3 and 2 bits a word gives every second or every
+/// fourth column at a time.
+/// </summary>
+internal unsafe struct Int8Activations
+{
+    // Below it 127/absmax overflows; such a row is zero next to anything.
+    private const float Smallest = 1e-35f;
+
+    public float* X;
+    public nint Rows, Columns;
+
+    /// <summary>Bytes of a row: columns up to a multiple of <see cref="CodePanels.Alignment"/>, zeros behind them.</summary>
+    public nint Stride;
+
+    /// <summary>Columns of a group, a multiple of 32 unless there is only one.</summary>
+    public nint GroupSize, Groups;
+    public int Bits;
+
+    /// <summary>Multiplied into every scale.</summary>
+    public float Factor;
+    public sbyte* Values;
+    public int* Sums;
+    public float* Scales;
+
+    /// <summary>Bytes of scratch memory that the results need.</summary>
+    public readonly nint ByteLength => Rows * (Stride + (sizeof(int) * Groups) + sizeof(float));
+
+    /// <summary>Where the results go.</summary>
+    public void Place(void* memory)
+    {
+        Values = (sbyte*)memory;
+        Sums = (int*)(Values + (Rows * Stride));
+        Scales = (float*)(Sums + (Rows * Groups));
+    }
+
+    /// <summary>Quantizes a row. A row with NaN or infinity gets the scale NaN: so does everything computed from it.</summary>
+    public readonly void Quantize(nint row)
+    {
+        float* x = X + (row * Columns);
+        Quantize(row, x, Largest(x, Columns));
+    }
+
+    /// <summary>Quantizes a row whose absmax the caller knows; <paramref name="x"/> are its values.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public readonly void Quantize(nint row, float* x, float absmax)
+    {
+        bool isUsable = absmax >= Smallest && absmax <= float.MaxValue;
+        Scales[row] = float.IsFinite(absmax) ? absmax / 127 * Factor : float.NaN;
+        sbyte* values = Values + (row * Stride);
+        int* sums = Sums + (row * Groups);
+        float inverse = isUsable ? 127 / absmax : 0;
+        Vector128<sbyte> order = Order(Bits);
+        Vector128<int> sum = default;
+        nint group = 0, groupEnd = Groups == 1 ? Stride : GroupSize;
+        float* tail = stackalloc float[16];
+        for (nint k = 0; k < Stride; k += 16)
+        {
+            float* source = isUsable && k <= Columns - 16 ? x + k : Tail(x, k, isUsable ? Columns : 0, tail);
+            Vector128<int> a = Round(source, inverse), b = Round(source + 4, inverse), c = Round(source + 8, inverse), d = Round(source + 12, inverse);
+            sum += a + b + c + d;
+            Vector128<sbyte> bytes = Vector128.Narrow(Vector128.Narrow(a, b), Vector128.Narrow(c, d));
+            Vector128.Shuffle(bytes, order).Store(values + k);
+            if (k + 16 == groupEnd || k + 16 == Stride)
+            {
+                sums[group++] = Vector128.Sum(sum);
+                sum = default;
+                groupEnd += GroupSize;
+            }
+        }
+    }
+
+    /// <summary>Largest magnitude; NaN if there is one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static float Largest(float* x, nint count)
+    {
+        // As integers, magnitudes keep their order, and NaN is above infinity.
+        Vector128<int> mask = Vector128.Create(0x7fffffff), m0 = default, m1 = default;
+        nint k = 0;
+        for (; k <= count - 8; k += 8)
+        {
+            m0 = Vector128.Max(m0, Vector128.Load((int*)x + k) & mask);
+            m1 = Vector128.Max(m1, Vector128.Load((int*)x + k + 4) & mask);
+        }
+
+        m0 = Vector128.Max(m0, m1);
+        int largest = Math.Max(Math.Max(m0[0], m0[1]), Math.Max(m0[2], m0[3]));
+        for (; k < count; k++)
+        {
+            largest = Math.Max(largest, ((int*)x)[k] & 0x7fffffff);
+        }
+
+        return BitConverter.Int32BitsToSingle(largest);
+    }
+
+    // Byte i of 16 is the column that byte i of the planes of a word (4 bits), or of a half of 16 columns (3 and 2 bits), holds.
+    private static Vector128<sbyte> Order(int bits) => bits switch
+    {
+        8 => Vector128.Create(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+        4 => Vector128.Create(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15),
+        _ => Vector128.Create(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+    };
+
+    private static float* Tail(float* x, nint start, nint count, float* buffer)
+    {
+        for (nint i = 0; i < 16; i++)
+        {
+            buffer[i] = start + i < count ? x[start + i] : 0;
+        }
+
+        return buffer;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<int> Round(float* source, float inverse) =>
+        Vector128.ConvertToInt32(Vector128.Round(Vector128.Load(source) * Vector128.Create(inverse)));
+}

@@ -1,0 +1,123 @@
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>
+/// The product with int8 activations over all panels: x is quantized once, then every part multiplies some panels with a block of
+/// rows. Each element is computed in the same way, whatever the number of rows or threads.
+/// </summary>
+internal static unsafe class Int8Product
+{
+    /// <summary>Quantizes x and multiplies. <paramref name="outliers"/>: the columns that go the high-precision way.</summary>
+    public static void Multiply(PanelPacking packing, in CpuMatMul call, in OutlierColumns outliers)
+    {
+        Int8Activations x = packing.Activations8(call);
+        using CpuScratch.Lease memory = CpuScratch.Rent(x.ByteLength);
+        x.Place(memory.Pointer);
+        QuantizeJob quantize = new() { X = x, Outliers = outliers };
+        call.Threads.Run(quantize.Parts, quantize);
+        MultiplyJob multiply = new() { Packing = packing, Call = call, X = x, Outliers = outliers };
+        call.Threads.Run(multiply.Parts, multiply);
+    }
+
+    private struct QuantizeJob : ICpuJob
+    {
+        public Int8Activations X;
+        public OutlierColumns Outliers;
+
+        public readonly int Parts => Kernels.Parts.Count(X.Rows, RowsPerPart);
+
+        private readonly nint RowsPerPart => Kernels.Parts.RowsPerPart(X.Columns);
+
+        public readonly void Execute(int part)
+        {
+            nint end = nint.Min(X.Rows, (part + 1) * RowsPerPart);
+            for (nint row = part * RowsPerPart; row < end; row++)
+            {
+                if (Outliers.Count == 0)
+                {
+                    X.Quantize(row);
+                }
+                else
+                {
+                    Outliers.Quantize(X, row);
+                }
+            }
+        }
+    }
+
+    private struct MultiplyJob : ICpuJob
+    {
+        // Rows of x whose bytes stay in the second-level cache while panels pass by; weights of a part: some microseconds.
+        private const int RowBlock = 256;
+        private const nint WeightsPerPart = 64 << 10;
+        public PanelPacking Packing;
+        public CpuMatMul Call;
+        public Int8Activations X;
+        public OutlierColumns Outliers;
+
+        public readonly int Parts => PanelParts * RowBlocks;
+
+        private readonly int Lanes => Packing.Variant.PanelWidth;
+
+        private readonly int RowBlocks => Kernels.Parts.Count(Call.Rows, RowBlock);
+
+        private readonly int PanelParts => Kernels.Parts.Count(Call.Count, PartWidth);
+
+        private readonly nint PartWidth => Lanes * nint.Max(1, WeightsPerPart / (Lanes * nint.Max(1, X.Columns) * nint.Min(4, nint.Max(1, Call.Rows))));
+
+        public readonly void Execute(int part)
+        {
+            nint row = (nint)(part % RowBlocks) * RowBlock;
+            nint rows = nint.Min(RowBlock, Call.Rows - row);
+            nint end = nint.Min(Call.Count, ((part / RowBlocks) + 1) * PartWidth);
+            nint bytes = X.Groups * Lanes * sizeof(float);
+            using CpuScratch.Lease values = CpuScratch.Rent(2 * bytes);
+            for (nint feature = part / RowBlocks * PartWidth; feature < end; feature += Lanes)
+            {
+                ByteTile tile = Packing.Tile((Call.First + feature) / Lanes, (float*)values.Pointer, (float*)((byte*)values.Pointer + bytes));
+                for (int strip = 0; strip < Lanes && feature + strip < Call.Count; strip += Packing.Variant.Bytes.StripLanes)
+                {
+                    RunStrip(tile, strip, feature + strip, row, rows);
+                }
+
+                if (Outliers.Count > 0)
+                {
+                    Outliers.Add(Packing, Call, feature, row, rows);
+                }
+            }
+        }
+
+        private readonly void RunStrip(ByteTile tile, int strip, nint feature, nint row, nint rows)
+        {
+            int width = Packing.Variant.Bytes.StripLanes;
+            nint valid = nint.Min(width, Call.Count - feature);
+            float* bias = stackalloc float[width], buffer = stackalloc float[4 * width];
+            for (nint j = 0; j < width; j++)
+            {
+                bias[j] = j < valid && Call.FirstBias != null ? Call.FirstBias[feature + j] : 0;
+            }
+
+            tile.Words += strip;
+            tile.Scales += strip;
+            tile.Offsets += strip;
+            tile.Bias = bias;
+            (tile.XStride, tile.SumStride) = (X.Stride, X.Groups);
+            for (nint r = row; r < row + rows;)
+            {
+                int count = ByteKernels.Rows(row + rows - r);
+                tile.X = X.Values + (r * X.Stride);
+                tile.Sums = X.Sums + (r * X.Groups);
+                tile.XScales = X.Scales + r;
+                float* y = Call.Output + (r * Call.YStride) + feature;
+                tile.Y = valid == width ? y : buffer;
+                tile.YStride = valid == width ? Call.YStride : width;
+                Packing.RunTile(count, tile);
+                for (int i = 0; valid < width && i < count; i++)
+                {
+                    new Span<float>(buffer + (i * width), (int)valid).CopyTo(new Span<float>(y + (i * Call.YStride), (int)valid));
+                }
+
+                r += count;
+            }
+        }
+    }
+}
