@@ -64,7 +64,7 @@ public sealed class CpuBackend : IBackend
     }
 
     /// <inheritdoc/>
-    public IPackedWeight Prepare(Tensor weight) => _variant.PackDense(weight);
+    public IPackedWeight Prepare(Tensor weight) => _variant.PackDense(weight, _threads);
 
     /// <inheritdoc/>
     public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations) => CpuPackings.Create(weight, activations, _variant);

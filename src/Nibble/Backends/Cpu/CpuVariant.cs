@@ -59,7 +59,7 @@ internal abstract class CpuVariant
     public abstract IGradientKernels CreateGradients(CpuThreads threads);
 
     /// <summary>Packs a dense F32, F16 or BF16 matrix on the host.</summary>
-    public abstract CpuPacking PackDense(Tensors.Tensor weight);
+    public abstract CpuPacking PackDense(Tensors.Tensor weight, CpuThreads threads);
 
     /// <summary>
     /// The blocked product of F32 activations with any packing, through <see cref="CpuPacking.DecodePanel"/>; for many rows: each

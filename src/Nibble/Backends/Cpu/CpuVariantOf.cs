@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using Nibble.Backends.Cpu.Gradients;
 using Nibble.Backends.Cpu.Kernels;
 using Nibble.Backends.Cpu.Packings;
@@ -25,7 +26,7 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, bool isSupported
 
     public override IGradientKernels CreateGradients(CpuThreads threads) => new CpuGradients<S, V>(threads);
 
-    public override CpuPacking PackDense(Tensor weight)
+    public override CpuPacking PackDense(Tensor weight, CpuThreads threads)
     {
         if (weight.Shape.Rank != 2 || !weight.DType.IsFloat() || !weight.IsOnHost)
         {
@@ -34,11 +35,32 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, bool isSupported
 
         return weight.DType switch
         {
-            DType.F32 => new DensePacking<S, V, FloatLoader>(weight, this),
-            DType.F16 => new DensePacking<S, V, HalfLoader>(weight, this),
-            _ => new DensePacking<S, V, BFloat16Loader>(weight, this),
+            DType.F32 => new DensePacking<S, V, FloatLoader>(weight, this, threads),
+            DType.F16 when AllFinite(weight) => new DensePacking<S, V, FiniteHalfLoader>(weight, this, threads),
+            DType.F16 => new DensePacking<S, V, HalfLoader>(weight, this, threads),
+            _ => new DensePacking<S, V, BFloat16Loader>(weight, this, threads),
         };
     }
 
     public override void Gemm(CpuPacking weights, in CpuMatMul call) => Gemm<S, V>.Multiply(weights, call);
+
+    private static unsafe bool AllFinite(Tensor half)
+    {
+        const ushort Exponent = 0x7c00;
+        ushort* values = (ushort*)half.HostPointer;
+        nint i = 0;
+        Vector128<ushort> special = default, mask = Vector128.Create(Exponent);
+        for (; i <= half.Shape.Count - 8; i += 8)
+        {
+            special |= Vector128.Equals(Vector128.Load(values + i) & mask, mask);
+        }
+
+        bool finite = special == default;
+        for (; i < half.Shape.Count; i++)
+        {
+            finite &= (values[i] & Exponent) != Exponent;
+        }
+
+        return finite;
+    }
 }

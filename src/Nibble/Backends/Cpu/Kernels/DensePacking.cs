@@ -22,16 +22,13 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
     private readonly NativeStorage _storage;
     private readonly DType _dtype;
 
-    public DensePacking(Tensor weight, CpuVariant variant)
+    public DensePacking(Tensor weight, CpuVariant variant, CpuThreads threads)
         : base(weight.Shape[0], weight.Shape[1], variant)
     {
         _dtype = weight.DType;
         _storage = new NativeStorage(checked(Panels * PanelBytes));
         PackJob job = new() { Packing = this, Source = weight.HostPointer };
-        for (int panel = 0; panel < Panels; panel++)
-        {
-            job.Execute(panel);
-        }
+        threads.Run(checked((int)Panels), job);
     }
 
     public override nint ByteLength => _storage.ByteLength;

@@ -51,6 +51,10 @@ internal readonly unsafe struct Lanes1 : ILanes<float>
 
     public static float HalfSecond(ushort* source) => (float)BitConverter.UInt16BitsToHalf(source[1]);
 
+    public static float FiniteHalfFirst(ushort* source) => HalfFirst(source);
+
+    public static float FiniteHalfSecond(ushort* source) => HalfSecond(source);
+
     public static float LoadBits(uint* source) => BitConverter.UInt32BitsToSingle(*source);
 
     public static float ShiftBits(float bits, int count) => BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(bits) >> count);

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Vector = System.Runtime.Intrinsics.Vector128;
 using Floats = System.Runtime.Intrinsics.Vector128<float>;
+using Integers = System.Runtime.Intrinsics.Vector128<int>;
 using Words = System.Runtime.Intrinsics.Vector128<uint>;
 
 namespace Nibble.Backends.Cpu.Kernels;
@@ -99,6 +100,17 @@ internal readonly unsafe struct Lanes128 : ILanes<Floats>
         Words index = bits.AsUInt32() & Vector.Create(15u);
         return Vector.Create(table[index[0]], table[index[1]], table[index[2]], table[index[3]]);
     }
+
+    // A shift that keeps the sign, and a mask, put sign, exponent and fraction in place at once.
+    [MethodImpl(Inline)]
+    public static Floats FiniteHalfFirst(ushort* source) => Rescale(Vector.ShiftLeft(Vector.Load((int*)source), 16));
+
+    [MethodImpl(Inline)]
+    public static Floats FiniteHalfSecond(ushort* source) => Rescale(Vector.Load((int*)source));
+
+    [MethodImpl(Inline)]
+    private static Floats Rescale(Integers upper) =>
+        (Vector.ShiftRightArithmetic(upper, 3) & Vector.Create(unchecked((int)0x8fffe000))).AsSingle() * Vector.Create(5.192296858534828e33f);
 
     // .NET has no F16C: move exponent and fraction into place and correct the exponent's bias by a product, which also turns the
     // half's subnormal numbers into normal ones; infinities and NaN get the full exponent back.

@@ -3,6 +3,7 @@ using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Vector = System.Runtime.Intrinsics.Vector256;
 using Floats = System.Runtime.Intrinsics.Vector256<float>;
+using Integers = System.Runtime.Intrinsics.Vector256<int>;
 using Words = System.Runtime.Intrinsics.Vector256<uint>;
 
 namespace Nibble.Backends.Cpu.Kernels;
@@ -107,6 +108,17 @@ internal readonly unsafe struct Lanes256 : ILanes<Floats>
 
         return Vector.Create(Lanes128.Lookup(bits.GetLower(), table), Lanes128.Lookup(bits.GetUpper(), table));
     }
+
+    // A shift that keeps the sign, and a mask, put sign, exponent and fraction in place at once.
+    [MethodImpl(Inline)]
+    public static Floats FiniteHalfFirst(ushort* source) => Rescale(Vector.ShiftLeft(Vector.Load((int*)source), 16));
+
+    [MethodImpl(Inline)]
+    public static Floats FiniteHalfSecond(ushort* source) => Rescale(Vector.Load((int*)source));
+
+    [MethodImpl(Inline)]
+    private static Floats Rescale(Integers upper) =>
+        (Vector.ShiftRightArithmetic(upper, 3) & Vector.Create(unchecked((int)0x8fffe000))).AsSingle() * Vector.Create(5.192296858534828e33f);
 
     // .NET has no F16C: move exponent and fraction into place and correct the exponent's bias by a product, which also turns the
     // half's subnormal numbers into normal ones; infinities and NaN get the full exponent back.

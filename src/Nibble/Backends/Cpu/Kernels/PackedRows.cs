@@ -1,4 +1,6 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Nibble.Backends.Cpu.Kernels;
 
@@ -53,11 +55,34 @@ internal unsafe struct PackedRows
         }
     }
 
+    // Transposes 4 × 4: four steps of k of the first four rows.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PackFour(Vector128<float> a, Vector128<float> b, Vector128<float> c, Vector128<float> d, float* tile)
+    {
+        Vector128<float> lowAb = Sse.UnpackLow(a, b), lowCd = Sse.UnpackLow(c, d), highAb = Sse.UnpackHigh(a, b), highCd = Sse.UnpackHigh(c, d);
+        Sse.MoveLowToHigh(lowAb, lowCd).Store(tile);
+        Sse.MoveHighToLow(lowCd, lowAb).Store(tile + TileRows);
+        Sse.MoveLowToHigh(highAb, highCd).Store(tile + (2 * TileRows));
+        Sse.MoveHighToLow(highCd, highAb).Store(tile + (3 * TileRows));
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackSix(float* x, nint stride, nint steps, float* tile)
     {
         float* r0 = x, r1 = r0 + stride, r2 = r1 + stride, r3 = r2 + stride, r4 = r3 + stride, r5 = r4 + stride;
-        for (nint k = 0; k < steps; k++, tile += TileRows)
+        nint k = 0;
+        for (; Sse.IsSupported && k <= steps - 4; k += 4, tile += 4 * TileRows)
+        {
+            PackFour(Vector128.Load(r0 + k), Vector128.Load(r1 + k), Vector128.Load(r2 + k), Vector128.Load(r3 + k), tile);
+            Vector128<float> e = Vector128.Load(r4 + k), f = Vector128.Load(r5 + k);
+            Vector128<double> low = Sse.UnpackLow(e, f).AsDouble(), high = Sse.UnpackHigh(e, f).AsDouble();
+            *(double*)(tile + 4) = low[0];
+            *(double*)(tile + 10) = low[1];
+            *(double*)(tile + 16) = high[0];
+            *(double*)(tile + 22) = high[1];
+        }
+
+        for (; k < steps; k++, tile += TileRows)
         {
             tile[0] = r0[k];
             tile[1] = r1[k];

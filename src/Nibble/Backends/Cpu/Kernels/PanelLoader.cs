@@ -67,3 +67,17 @@ internal readonly unsafe struct HalfLoader : IPanelLoader
         where S : struct, ILanes<V>
         where V : unmanaged => S.HalfSecond((ushort*)source);
 }
+
+/// <summary>F16 weights none of which is infinite or NaN.</summary>
+internal readonly unsafe struct FiniteHalfLoader : IPanelLoader
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V First<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.FiniteHalfFirst((ushort*)source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Second<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => S.FiniteHalfSecond((ushort*)source);
+}
