@@ -12,6 +12,12 @@ public interface IGradientKernels
     /// <summary>The numbers of a dense F32 packing in the packing's own order, as a tensor that shares its memory; null for every other packing.</summary>
     Tensor? Values(IPackedWeight weight);
 
+    /// <summary>Reads numbers in the order of <see cref="Values"/> (the values, a gradient, a moment) as a matrix <c>[out, in]</c> in row order.</summary>
+    void ToRows(IPackedWeight weight, Tensor values, Tensor rows);
+
+    /// <summary>The inverse of <see cref="ToRows"/>.</summary>
+    void FromRows(IPackedWeight weight, Tensor rows, Tensor values);
+
     /// <summary>dx += dy·W straight from the packing, whatever its kind: dy <c>[rows, out]</c>, dx <c>[rows, in]</c>.</summary>
     void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx);
 

@@ -134,3 +134,29 @@ internal readonly unsafe struct DropoutJob(float* x, nint count, ulong key, floa
         }
     }
 }
+
+/// <summary>Copies between a matrix in row order and its panels <c>[panel][k][lane]</c>; a part is a row.</summary>
+internal unsafe struct PanelOrderJob : ICpuJob
+{
+    public float* Panels, Rows;
+    public nint Columns;
+    public int Width;
+    public bool Back;
+
+    public readonly void Execute(int part)
+    {
+        float* lane = Panels + (part / Width * Columns * Width) + (part % Width);
+        float* row = Rows + (part * Columns);
+        for (nint k = 0; k < Columns; k++)
+        {
+            if (Back)
+            {
+                lane[k * Width] = row[k];
+            }
+            else
+            {
+                row[k] = lane[k * Width];
+            }
+        }
+    }
+}

@@ -11,6 +11,18 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
 {
     public Tensor? Values(IPackedWeight weight) => ((CpuPacking)weight).FloatValues;
 
+    public void ToRows(IPackedWeight weight, Tensor values, Tensor rows)
+    {
+        PanelOrderJob job = new() { Panels = Floats(values), Rows = Floats(rows), Columns = weight.In, Width = Blocks<S, V>.Width };
+        threads.Run(checked((int)weight.Out), job);
+    }
+
+    public void FromRows(IPackedWeight weight, Tensor rows, Tensor values)
+    {
+        PanelOrderJob job = new() { Panels = Floats(values), Rows = Floats(rows), Columns = weight.In, Width = Blocks<S, V>.Width, Back = true };
+        threads.Run(checked((int)weight.Out), job);
+    }
+
     public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx)
     {
         ProductJob<S, V, WeightPanels<S, V>> job = new()

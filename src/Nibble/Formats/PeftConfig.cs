@@ -1,0 +1,136 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using Nibble.IO;
+using Nibble.Tuning;
+
+namespace Nibble.Formats;
+
+/// <summary><c>adapter_config.json</c> of PEFT: what an adapter is and where it goes.</summary>
+public static class PeftConfig
+{
+    /// <summary>Name of the config.</summary>
+    public const string FileName = "adapter_config.json";
+
+    /// <summary>Name of the weights.</summary>
+    public const string WeightsName = "adapter_model.safetensors";
+
+    // Variants of LoRA that change the arithmetic: loading them as plain LoRA would give wrong numbers without a word.
+    private static readonly string[] Unsupported =
+    [
+        "use_qalora", "use_bdlora", "lora_bias", "alora_invocation_tokens", "layer_replication", "trainable_token_indices", "target_parameters",
+        "kasa_config", "velora_config", "monteclora_config", "arrow_config", "megatron_config", "corda_config", "eva_config", "lora_ga_config",
+    ];
+
+    /// <summary>Opens the config of an adapter folder.</summary>
+    public static JsonConfig Open(string folder)
+    {
+        string path = Path.Combine(folder, FileName);
+        if (File.Exists(path))
+        {
+            return JsonConfig.Open(path);
+        }
+
+        Throw.NotFound(
+            $"{folder} has no {FileName}",
+            File.Exists(Path.Combine(folder, "adapters.safetensors")) ? "it looks like an adapter of mlx-lm, which has another form" : "an adapter is a folder in PEFT's form",
+            "give the folder that PEFT's save_pretrained or nibble finetune wrote");
+        return null;
+    }
+
+    /// <summary>Reads the settings of a LoRA adapter; known settings that are not supported are refused, unknown ones do not matter.</summary>
+    public static LoraSettings ReadLora(JsonConfig json)
+    {
+        foreach (string key in Unsupported.Where(key => IsOn(json, key)))
+        {
+            json.Refuse(key, "this variant of LoRA is not supported", "merge the adapter with PEFT first (merge_and_unload), then use the merged model");
+        }
+
+        if (json.GetString("bias", "none") != "none")
+        {
+            json.Refuse("bias", "adapters that train biases are not supported", "merge the adapter with PEFT first");
+        }
+
+        (IReadOnlyList<string> targets, bool regex) = Names(json, "target_modules");
+        (IReadOnlyList<string> excludes, bool excludeRegex) = Names(json, "exclude_modules");
+        return new LoraSettings
+        {
+            Rank = json.GetInt("r", 8, 1, 1 << 20),
+            Alpha = json.GetDouble("lora_alpha", 8),
+            Dropout = json.GetDouble("lora_dropout", 0, 0, 1),
+            TargetModules = targets,
+            TargetsAreRegex = regex,
+            ExcludeModules = excludes,
+            ExcludesAreRegex = excludeRegex,
+            Layers = json.GetInts("layers_to_transform", 0),
+            RankPattern = Numbers(json, "rank_pattern").ToDictionary(item => item.Key, item => (int)item.Value),
+            AlphaPattern = Numbers(json, "alpha_pattern").ToDictionary(item => item.Key, item => item.Value),
+            UseRsLora = json.GetBool("use_rslora", false),
+            UseDora = json.GetBool("use_dora", false),
+            ModulesToSave = json.GetStrings("modules_to_save"),
+            BaseModel = json.GetString("base_model_name_or_path", null),
+        };
+    }
+
+    /// <summary>Writes the config of a LoRA adapter, keys sorted as PEFT does.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="settings">The settings; targets are written as they were given.</param>
+    /// <param name="targets">The names to write when none were given or all linear layers were meant.</param>
+    /// <param name="transposed">The base stores its matrices transposed (Conv1D).</param>
+    /// <param name="taskType"><c>CAUSAL_LM</c> or <c>SEQ_CLS</c>.</param>
+    public static void WriteLora(string path, LoraSettings settings, IEnumerable<string> targets, bool transposed, string taskType = "CAUSAL_LM")
+    {
+        bool expand = settings.TargetModules is [] or [TargetModules.AllLinear];
+        SortedDictionary<string, object?> values = new(StringComparer.Ordinal)
+        {
+            ["alpha_pattern"] = settings.AlphaPattern,
+            ["auto_mapping"] = null,
+            ["base_model_name_or_path"] = settings.BaseModel,
+            ["bias"] = "none",
+            ["exclude_modules"] = settings.ExcludesAreRegex ? settings.ExcludeModules[0] : settings.ExcludeModules is [] ? null : settings.ExcludeModules,
+            ["fan_in_fan_out"] = transposed,
+            ["inference_mode"] = true,
+            ["init_lora_weights"] = true,
+            ["layers_pattern"] = null,
+            ["layers_to_transform"] = settings.Layers is [] ? null : settings.Layers,
+            ["loftq_config"] = new Dictionary<string, int>(),
+            ["lora_alpha"] = settings.Alpha == Math.Floor(settings.Alpha) ? (long)settings.Alpha : settings.Alpha,
+            ["lora_bias"] = false,
+            ["lora_dropout"] = settings.Dropout,
+            ["megatron_config"] = null,
+            ["megatron_core"] = "megatron.core",
+            ["modules_to_save"] = settings.ModulesToSave is [] ? null : settings.ModulesToSave,
+            ["peft_type"] = "LORA",
+            ["r"] = settings.Rank,
+            ["rank_pattern"] = settings.RankPattern,
+            ["revision"] = null,
+            ["target_modules"] = settings.TargetsAreRegex ? settings.TargetModules[0] : expand ? targets.Distinct().Order(StringComparer.Ordinal) : settings.TargetModules,
+            ["task_type"] = taskType,
+            ["use_dora"] = settings.UseDora,
+            ["use_rslora"] = settings.UseRsLora,
+        };
+        JsonSerializerOptions options = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+        AtomicFile.WriteAllBytes(path, JsonSerializer.SerializeToUtf8Bytes(values, options));
+    }
+
+    private static bool IsOn(JsonConfig json, string key) =>
+        json.Element.TryGetProperty(key, out JsonElement value) && value.ValueKind switch
+        {
+            JsonValueKind.Null or JsonValueKind.False => false,
+            JsonValueKind.Array => value.GetArrayLength() > 0,
+            JsonValueKind.Object => value.EnumerateObject().Any(),
+            _ => true,
+        };
+
+    private static (IReadOnlyList<string> Names, bool IsRegex) Names(JsonConfig json, string key)
+    {
+        bool single = json.Element.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.String;
+        IReadOnlyList<string> names = json.GetStrings(key);
+        return (names, single && names is not [TargetModules.AllLinear]);
+    }
+
+    private static IEnumerable<KeyValuePair<string, double>> Numbers(JsonConfig json, string key)
+    {
+        JsonConfig? section = json.Section(key);
+        return section is null ? [] : section.Element.EnumerateObject().Select(item => KeyValuePair.Create(item.Name, item.Value.GetDouble()));
+    }
+}

@@ -1,0 +1,106 @@
+using System.Text.RegularExpressions;
+using Nibble.IO;
+using Nibble.Models;
+
+namespace Nibble.Tuning;
+
+/// <summary>One layer that gets an adapter.</summary>
+/// <param name="Linear">The layer.</param>
+/// <param name="Rank">Its rank after the patterns.</param>
+/// <param name="Alpha">Its alpha after the patterns.</param>
+public sealed record LoraTarget(LinearSpec Linear, int Rank, double Alpha)
+{
+    /// <summary>Numbers in A <c>[rank, in]</c> and B <c>[out, rank]</c>.</summary>
+    public long ParameterCount => Rank * ((long)Linear.In + Linear.Out);
+}
+
+/// <summary>Which layers <c>target_modules</c> means, by PEFT's rules.</summary>
+public static class TargetModules
+{
+    /// <summary>All linear layers of the blocks.</summary>
+    public const string AllLinear = "all-linear";
+
+    private static readonly TimeSpan MostRegexTime = TimeSpan.FromSeconds(1);
+
+    /// <summary>The layers that get adapters, in the model's order.</summary>
+    /// <exception cref="NibbleException">A name matches nothing, or a layer that can't have an adapter.</exception>
+    public static IReadOnlyList<LoraTarget> Find(IReadOnlyList<LinearSpec> linears, LoraSettings settings)
+    {
+        IReadOnlyList<string> names = settings.TargetModules.Count > 0 ? settings.TargetModules : Default(linears);
+        bool all = names is [AllLinear];
+        bool Wanted(LinearSpec spec) =>
+            (all ? spec.Role == LinearRole.Block : settings.TargetsAreRegex ? Full(names[0], spec.Path) : names.Any(name => EndsWith(spec.Path, name)))
+            && !(settings.ExcludesAreRegex ? Full(settings.ExcludeModules[0], spec.Path) : settings.ExcludeModules.Any(name => EndsWith(spec.Path, name)))
+            && !settings.ModulesToSave.Any(name => EndsWith(spec.Path, name))
+            && (settings.Layers.Count == 0 || settings.Layers.Contains(LayerOf(spec.Path)));
+        LinearSpec[] found = [.. linears.Where(Wanted)];
+        string[] unmatched = all || settings.TargetsAreRegex ? [] : [.. names.Where(name => !linears.Any(spec => EndsWith(spec.Path, name)))];
+        if (found.Length == 0 || unmatched.Length > 0)
+        {
+            Throw.Usage(
+                $"target modules {string.Join(", ", unmatched.Length > 0 ? unmatched : names)} match no linear layer",
+                $"this model has {string.Join(", ", linears.Select(spec => LastName(spec.Path)).Distinct())}",
+                "give names from this list, a regular expression over whole paths, or all-linear");
+        }
+
+        if (found.FirstOrDefault(spec => spec.Role != LinearRole.Block) is { } outside)
+        {
+            Throw.Usage(
+                $"target module {outside.Path} is no layer of a block", "adapters stand beside the linear layers of blocks", "leave it out of --target-modules");
+        }
+
+        return [.. found.Select(spec => new LoraTarget(spec, Pattern(settings.RankPattern, spec.Path, settings.Rank), Pattern(settings.AlphaPattern, spec.Path, settings.Alpha)))];
+    }
+
+    /// <summary>What PEFT targets when nothing is said: c_attn of GPT-2, q_proj and v_proj of the LLaMA family.</summary>
+    public static IReadOnlyList<string> Default(IReadOnlyList<LinearSpec> linears) =>
+        linears.Any(spec => EndsWith(spec.Path, "c_attn")) ? ["c_attn"] : ["q_proj", "v_proj"];
+
+    /// <summary>Reads a value of <c>--target-modules</c>: names separated by commas, or a regular expression (anything with a sign that no module name has).</summary>
+    public static (IReadOnlyList<string> Names, bool IsRegex) Parse(string? text)
+    {
+        if (string.IsNullOrWhiteSpace(text))
+        {
+            return ([], false);
+        }
+
+        return text.AsSpan().IndexOfAny("*+?()[]{}|^$\\") >= 0
+            ? ([text], true)
+            : (text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries), false);
+    }
+
+    /// <summary>True if a path is the name or ends with it after a dot.</summary>
+    public static bool EndsWith(string path, string name) => path == name || path.EndsWith("." + name, StringComparison.Ordinal);
+
+    private static string LastName(string path) => path[(path.LastIndexOf('.') + 1)..];
+
+    /// <summary>The number in the first <c>.name.number.</c> of a path, −1 if there is none.</summary>
+    private static int LayerOf(string path) =>
+        path.Split('.').Skip(1).SkipLast(1).Select(part => int.TryParse(part, out int number) ? number : -1).FirstOrDefault(number => number >= 0, -1);
+
+    private static T Pattern<T>(IReadOnlyDictionary<string, T> patterns, string path, T otherwise)
+    {
+        foreach ((string key, T value) in patterns)
+        {
+            if (Full($"(.*\\.)?({key})", path))
+            {
+                return value;
+            }
+        }
+
+        return otherwise;
+    }
+
+    private static bool Full(string pattern, string path)
+    {
+        try
+        {
+            return Regex.IsMatch(path, $"^(?:{pattern})$", RegexOptions.CultureInvariant, MostRegexTime);
+        }
+        catch (Exception error) when (error is ArgumentException or RegexMatchTimeoutException)
+        {
+            Throw.Usage($"'{pattern}' can't be used as a regular expression over module paths", error.Message, "give module names separated by commas instead");
+            return false;
+        }
+    }
+}
