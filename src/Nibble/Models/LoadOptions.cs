@@ -33,4 +33,10 @@ public sealed record LoadOptions
 
     /// <summary>Quantize the matrices of a dense model while it loads; null keeps them dense.</summary>
     public PlanRequest? Quantization { get; init; }
+
+    /// <summary>Folder of a PEFT adapter that is put on the model.</summary>
+    public string? Adapter { get; init; }
+
+    /// <summary>Everything dense comes as F32, so that all parameters can be trained.</summary>
+    public bool Trainable { get; init; }
 }

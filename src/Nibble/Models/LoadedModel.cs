@@ -5,6 +5,7 @@ using Nibble.Generation;
 using Nibble.IO;
 using Nibble.Tensors;
 using Nibble.Tokenization;
+using Nibble.Tuning;
 
 namespace Nibble.Models;
 
@@ -13,6 +14,7 @@ public sealed class LoadedModel : IDisposable
 {
     private readonly HfFolder _folder;
     private readonly IWeightSource _weights;
+    private readonly IAdapter? _adapter;
     private readonly Tokenizer? _tokenizer;
     private readonly NibbleException? _noTokenizer;
 
@@ -21,6 +23,12 @@ public sealed class LoadedModel : IDisposable
         (_folder, Backend) = (folder, backend);
         _weights = WeightSources.Open(folder, options);
         Model = ModelBuilder.Build(folder.Config, _weights, backend);
+        if (options.Adapter is not null)
+        {
+            _adapter = Adapters.Load(options.Adapter, folder.Config, backend);
+            _adapter.Attach(Model);
+        }
+
         try
         {
             _tokenizer = TokenizerLoader.FromFolder(folder.Path);
@@ -123,6 +131,7 @@ public sealed class LoadedModel : IDisposable
     public void Dispose()
     {
         Model.Dispose();
+        _adapter?.Dispose();
         _weights.Dispose();
         _folder.Dispose();
         Backend.Dispose();

@@ -1,6 +1,7 @@
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Tensors;
 
 namespace Nibble.Models;
 
@@ -25,6 +26,8 @@ internal static class WeightSources
             return new LoadTimeQuantizer(folder, architecture, QuantPlan.Create(folder.Config, request), options.Dtype, options.Activations);
         }
 
-        return new DenseWeightSource(folder, architecture, options.Dtype);
+        return options.Trainable
+            ? new FloatWeightSource(new DenseWeightSource(folder, architecture, DType.F32))
+            : new DenseWeightSource(folder, architecture, options.Dtype);
     }
 }

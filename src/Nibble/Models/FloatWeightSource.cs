@@ -1,8 +1,7 @@
 using Nibble.Backends;
-using Nibble.Models;
 using Nibble.Tensors;
 
-namespace Nibble.Tuning;
+namespace Nibble.Models;
 
 /// <summary>A weight source whose dense tensors come as F32, which is what full fine-tuning trains.</summary>
 /// <param name="inner">The source, which this one then owns; its linear layers must already come as F32.</param>

@@ -1,0 +1,62 @@
+using Nibble.Tensors;
+using Nibble.Tuning;
+
+namespace Nibble.Data;
+
+/// <summary>The order of rows and batches as a function of seed and step: any position can be reached without going through those before it.</summary>
+/// <param name="rows">All rows.</param>
+/// <param name="batchSize">Rows of a pass.</param>
+/// <param name="accumulation">Passes of a step.</param>
+/// <param name="seed">Seed of the shuffle.</param>
+internal sealed class Batcher(IReadOnlyList<TrainingRow> rows, int batchSize, int accumulation, ulong seed)
+{
+    private long _shuffledEpoch = -1;
+    private int[] _order = [];
+
+    /// <summary>Steps of one epoch: the last one may have fewer rows.</summary>
+    public int StepsPerEpoch => (rows.Count + RowsPerStep - 1) / RowsPerStep;
+
+    private int RowsPerStep => batchSize * accumulation;
+
+    /// <summary>Numbers of the rows of a step, counted from 0.</summary>
+    public int[] RowsOf(int step)
+    {
+        Shuffle(step / StepsPerEpoch);
+        return [.. _order.Skip(step % StepsPerEpoch * RowsPerStep).Take(RowsPerStep)];
+    }
+
+    /// <summary>The passes of a step.</summary>
+    public IEnumerable<TrainingBatch> Batches(int step) => RowsOf(step).Chunk(batchSize).Select(numbers => Pad([.. numbers.Select(number => rows[number])]));
+
+    /// <summary>Rows of different lengths as one batch, padded on the right with unscored tokens.</summary>
+    public static TrainingBatch Pad(IReadOnlyList<TrainingRow> rows)
+    {
+        int length = rows.Max(row => row.Ids.Length);
+        int[] ids = new int[rows.Count * length], targets = new int[rows.Count * length];
+        Array.Fill(targets, -1);
+        for (int i = 0; i < rows.Count; i++)
+        {
+            rows[i].Ids.CopyTo(ids, i * length);
+            rows[i].Targets.CopyTo(targets, i * length);
+        }
+
+        return new TrainingBatch(ids, targets, rows.Count, length);
+    }
+
+    private void Shuffle(long epoch)
+    {
+        if (epoch == _shuffledEpoch)
+        {
+            return;
+        }
+
+        _shuffledEpoch = epoch;
+        _order = [.. Enumerable.Range(0, rows.Count)];
+        ulong key = CounterRandom.Key(seed, (ulong)epoch);
+        for (int i = rows.Count - 1; i > 0; i--)
+        {
+            int j = (int)(CounterRandom.Bits(key, (ulong)i) % (ulong)(i + 1));
+            (_order[i], _order[j]) = (_order[j], _order[i]);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+using System.Diagnostics;
+using Nibble.Backends;
+using Nibble.Data;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Tensors;
+
+namespace Nibble.Tuning;
+
+/// <summary>What one step did.</summary>
+/// <param name="Step">Number of the step, from 1.</param>
+/// <param name="Steps">Steps of the whole training.</param>
+/// <param name="Loss">Mean −log p of the scored tokens of the step.</param>
+/// <param name="GradientNorm">Norm of all gradients before clipping.</param>
+/// <param name="LearningRate">Learning rate of the step.</param>
+/// <param name="Tokens">Scored tokens of the step.</param>
+/// <param name="Seconds">Time that it took.</param>
+public sealed record StepReport(int Step, int Steps, double Loss, double GradientNorm, double LearningRate, int Tokens, double Seconds);
+
+/// <summary>
+/// Trains parameters by AdamW. Everything that happens is a function of the settings, the seed and the number of the step, so a
+/// training that goes on from a saved state equals one that was never interrupted.
+/// </summary>
+public sealed class Trainer : IDisposable
+{
+    private readonly TrainerSettings _settings;
+    private readonly Batcher _batcher;
+    private readonly TrainingPass _pass;
+    private readonly ParameterSet _parameters;
+
+    /// <summary>Prepares a training.</summary>
+    public Trainer(CausalModel model, ParameterSet parameters, TrainingSet data, TrainerSettings settings)
+    {
+        (_settings, _parameters) = (settings, parameters);
+        _batcher = new Batcher(data.Rows, settings.BatchSize, settings.GradAccumulationSteps, CounterRandom.Key((ulong)settings.Seed));
+        _pass = new TrainingPass(model, parameters, settings.GradientCheckpointing);
+        Optimizer = new AdamW(parameters, model.Backend, settings.Optimizer);
+        Backend = model.Backend;
+        Steps = settings.MaxSteps ?? (int)Math.Ceiling(settings.Epochs * _batcher.StepsPerEpoch);
+    }
+
+    /// <summary>Steps of the whole training.</summary>
+    public int Steps { get; }
+
+    /// <summary>Steps done.</summary>
+    public int Step => Optimizer.Steps;
+
+    /// <summary>Bytes of activations, gradients and optimizer states.</summary>
+    public long StateBytes => _pass.PeakBytes + Optimizer.ByteLength + _parameters.All.Sum(parameter => (long)parameter.Gradient.ByteLength);
+
+    internal AdamW Optimizer { get; }
+
+    internal IBackend Backend { get; }
+
+    internal ParameterSet Parameters => _parameters;
+
+    /// <summary>Runs the remaining steps; a cancellation ends after the step that runs.</summary>
+    public void Run(Action<StepReport>? report = null, CancellationToken cancellation = default)
+    {
+        while (Step < Steps && !cancellation.IsCancellationRequested)
+        {
+            StepReport done = RunStep();
+            report?.Invoke(done);
+        }
+    }
+
+    /// <summary>Runs one step.</summary>
+    /// <exception cref="NibbleException">The loss or a gradient is no finite number: the parameters are those before the step.</exception>
+    public StepReport RunStep()
+    {
+        long start = Stopwatch.GetTimestamp();
+        int step = Step;
+        TrainingBatch[] batches = [.. _batcher.Batches(step)];
+        int tokens = batches.Sum(batch => batch.ScoredTokens);
+        Optimizer.ClearGradients();
+        double loss = 0;
+        for (int i = 0; i < batches.Length; i++)
+        {
+            _pass.DropoutKey = CounterRandom.Key((ulong)_settings.Seed, (ulong)step, (ulong)i) | 1;
+            loss += _pass.Run(batches[i], 1f / tokens);
+        }
+
+        loss /= tokens;
+        double norm = Optimizer.GradientNorm();
+        RequireGradient(step, loss, norm);
+        double scale = _settings.MaxGradNorm > 0 && norm > _settings.MaxGradNorm ? _settings.MaxGradNorm / norm : 1;
+        double learningRate = _settings.LearningRateAt(step, Steps);
+        Optimizer.Step(learningRate, scale);
+        Backend.Synchronize();
+        return new StepReport(step + 1, Steps, loss, norm, learningRate, tokens, Stopwatch.GetElapsedTime(start).TotalSeconds);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Optimizer.Dispose();
+        _pass.Dispose();
+    }
+
+    private void RequireGradient(int step, double loss, double norm)
+    {
+        if (!double.IsFinite(loss) || !double.IsFinite(norm))
+        {
+            Throw.Failed(
+                $"step {step + 1}: loss {loss}, gradient norm {norm} (rows {string.Join(", ", _batcher.RowsOf(step))} of the data)",
+                "a number overflowed: the learning rate is too high, or these rows are unusual",
+                "lower --learning-rate, lower --max-grad-norm, or look at these rows");
+        }
+
+        if (norm == 0)
+        {
+            Throw.Failed($"step {step + 1}: all gradients are zero", "no trained parameter has an influence on the loss", "check --target-modules");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+namespace Nibble.Tuning;
+
+/// <summary>How the learning rate changes.</summary>
+public enum ScheduleKind
+{
+    /// <summary>Half a cosine down to 0.</summary>
+    Cosine,
+
+    /// <summary>A line down to 0.</summary>
+    Linear,
+
+    /// <summary>It does not, after the warm-up.</summary>
+    Constant,
+}
+
+/// <summary>How a training runs. The defaults are those of the command.</summary>
+public sealed record TrainerSettings
+{
+    /// <summary>Rows of one forward pass.</summary>
+    public int BatchSize { get; init; } = 8;
+
+    /// <summary>Passes of one optimizer step; gradients are weighted by tokens, so the step equals that of one large batch.</summary>
+    public int GradAccumulationSteps { get; init; } = 1;
+
+    /// <summary>Most tokens of a row.</summary>
+    public int MaxSeqLength { get; init; } = 512;
+
+    /// <summary>Passes over the data.</summary>
+    public double Epochs { get; init; } = 1;
+
+    /// <summary>Steps, if given: wins over <see cref="Epochs"/>.</summary>
+    public int? MaxSteps { get; init; }
+
+    /// <summary>Highest learning rate.</summary>
+    public double LearningRate { get; init; } = 2e-4;
+
+    /// <summary>Its course.</summary>
+    public ScheduleKind Schedule { get; init; } = ScheduleKind.Cosine;
+
+    /// <summary>Share of the steps over which the learning rate rises.</summary>
+    public double WarmupRatio { get; init; } = 0.03;
+
+    /// <summary>AdamW.</summary>
+    public OptimizerSettings Optimizer { get; init; } = new();
+
+    /// <summary>Gradients are scaled down to this norm; 0 leaves them alone.</summary>
+    public double MaxGradNorm { get; init; } = 1;
+
+    /// <summary>Keep only the inputs of blocks and compute the rest again.</summary>
+    public bool GradientCheckpointing { get; init; }
+
+    /// <summary>Seed of data order, initialization and dropout.</summary>
+    public int Seed { get; init; } = 1234;
+
+    /// <summary>Steps between checkpoints; 0 writes none.</summary>
+    public int SaveSteps { get; init; }
+
+    /// <summary>The learning rate of a step, counted from 0.</summary>
+    public double LearningRateAt(int step, int steps)
+    {
+        int warmup = (int)Math.Ceiling(WarmupRatio * steps);
+        if (step < warmup)
+        {
+            return LearningRate * (step + 1) / warmup;
+        }
+
+        double progress = (double)(step - warmup) / Math.Max(1, steps - warmup);
+        return Schedule switch
+        {
+            ScheduleKind.Linear => LearningRate * (1 - progress),
+            ScheduleKind.Cosine => LearningRate * 0.5 * (1 + Math.Cos(Math.PI * progress)),
+            _ => LearningRate,
+        };
+    }
+}
