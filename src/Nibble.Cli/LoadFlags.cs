@@ -12,16 +12,20 @@ internal sealed class LoadFlags(string activations)
     private readonly Option<string?> _dtype = CommonOptions.Dtype();
     private readonly Option<string> _activations = CommonOptions.Activations(activations);
 
+    private readonly Option<string?> _adapter = new("--adapter") { Description = "Folder of a PEFT adapter to put on the model." };
+
     public void AddTo(Command command)
     {
         command.Options.Add(_device);
         command.Options.Add(_threads);
         command.Options.Add(_dtype);
         command.Options.Add(_activations);
+        command.Options.Add(_adapter);
     }
 
     public LoadOptions Read(ParseResult parsed) => new()
     {
+        Adapter = parsed.GetValue(_adapter),
         Device = parsed.GetRequiredValue(_device),
         Threads = parsed.GetValue(_threads),
         Activations = Enum.Parse<ActivationChoice>(parsed.GetRequiredValue(_activations), ignoreCase: true),

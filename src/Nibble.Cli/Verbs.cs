@@ -6,6 +6,8 @@ internal static class Verbs
     public static IReadOnlyList<IVerb> All { get; } =
     [
         new GenerateVerb(),
+        new FinetuneVerb(),
+        new MergeVerb(),
         new ShowVerb(),
         new EstimateVerb(),
         new DevicesVerb(),

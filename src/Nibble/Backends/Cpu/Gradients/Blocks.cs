@@ -117,6 +117,7 @@ internal static unsafe class Blocks<S, V>
             {
                 nint valid = nint.Min(TileRows, rows - row);
                 tile.A = tiles + (row * depth);
+                tile.AStep = Gemm<S, V>.KernelRows(valid);
                 tile.C = c.At(row, panel).Pointer;
                 tile.Start = add ? tile.C : null;
                 Gemm<S, V>.RunTile<FloatLoader>(Gemm<S, V>.KernelRows(valid), 1, valid, columns - column, tile);

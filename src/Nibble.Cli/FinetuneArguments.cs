@@ -1,0 +1,158 @@
+using System.CommandLine;
+using Nibble.IO;
+using Nibble.Quantization;
+using Nibble.Tuning;
+
+namespace Nibble.Cli;
+
+/// <summary>The options of <c>nibble finetune</c> and what they mean together.</summary>
+internal sealed class FinetuneArguments
+{
+    private readonly Argument<string?> _model = new("model") { Description = "Folder of the base model (left out with --demo).", Arity = ArgumentArity.ZeroOrOne };
+    private readonly Option<bool> _demo = new("--demo") { Description = "Tune the embedded model on embedded text of another domain." };
+    private readonly Option<string?> _data = new("--data") { Description = "Text (.txt), JSON lines (text; prompt and completion; instruction and output), or a folder of them." };
+    private readonly Option<string?> _evalData = new("--eval-data") { Description = "Held-out data, measured before and after." };
+    private readonly Option<string> _method = new("--method") { Description = "full, lora or qlora.", DefaultValueFactory = _ => "lora" };
+    private readonly Option<string?> _quantization = new("--quantization") { Description = "qlora: how a dense base is quantized (nf4, fp4, rtn, quanto …; default nf4 with double quantization)." };
+    private readonly Option<int?> _bits = new("--bits") { Description = "qlora: bits of the base, where the quantization leaves a choice." };
+    private readonly Option<int> _rank = Ranged("--rank", 8, 1, 1 << 16, "Rank of the adapters.");
+    private readonly Option<double?> _alpha = new("--alpha") { Description = "Numerator of the adapters' factor (default: twice the rank)." };
+    private readonly Option<double> _dropout = Ranged("--dropout", 0.0, 0.0, 0.99, "Dropout on the adapters' input.");
+    private readonly Option<string?> _targets = new("--target-modules") { Description = "Layers that get adapters: names separated by commas, a regular expression over paths, or all-linear." };
+    private readonly Option<string?> _exclude = new("--exclude-modules") { Description = "Layers that don't, although they match." };
+    private readonly Option<bool> _rslora = new("--rslora") { Description = "Factor alpha / sqrt(rank) instead of alpha / rank." };
+    private readonly Option<double?> _learningRate = new("--learning-rate") { Description = "Highest learning rate (default 1e-3 for adapters, 1e-4 for full)." };
+    private readonly Option<string> _schedule = new("--schedule") { Description = "cosine, linear or constant.", DefaultValueFactory = _ => "cosine" };
+    private readonly Option<double> _warmup = Ranged("--warmup-ratio", 0.03, 0, 1, "Share of the steps over which the learning rate rises.");
+    private readonly Option<double> _decay = Ranged("--weight-decay", 0.0, 0.0, 10.0, "Decoupled weight decay.");
+    private readonly Option<double> _norm = Ranged("--max-grad-norm", 1.0, 0.0, 1e9, "Gradients are scaled down to this norm; 0 leaves them alone.");
+    private readonly Option<int> _batch = Ranged("--batch-size", 8, 1, 1 << 20, "Rows of one pass.");
+    private readonly Option<int> _accumulation = Ranged("--grad-accumulation-steps", 1, 1, 1 << 20, "Passes of one step.");
+    private readonly Option<int> _length = Ranged("--max-seq-length", 512, 2, 1 << 24, "Most tokens of a row.");
+    private readonly Option<double> _epochs = Ranged("--epochs", 1, 1e-6, 1e6, "Passes over the data.");
+    private readonly Option<int?> _steps = new("--max-steps") { Description = "Steps; wins over --epochs." };
+    private readonly Option<int> _save = Ranged("--save-steps", 0, 0, int.MaxValue, "Steps between checkpoints; 0 writes none.");
+    private readonly Option<bool> _checkpointing = new("--gradient-checkpointing") { Description = "Keep only the inputs of blocks, compute the rest again: less memory, a third more time." };
+    private readonly Option<bool> _resume = new("--resume") { Description = "Go on from the newest checkpoint in the output." };
+    private readonly Option<bool> _skipBad = new("--skip-bad") { Description = "Leave out rows of the data that can't be used, and count them." };
+    private readonly Option<string?> _output = CommonOptions.Output("Folder to write.");
+    private readonly Option<bool> _force = CommonOptions.Force();
+    private readonly Option<int> _seed = CommonOptions.Seed();
+    private readonly Option<int?> _threads = CommonOptions.Threads();
+
+    public FinetuneArguments()
+    {
+        _method.AcceptOnlyFromAmong("full", "lora", "qlora");
+        _schedule.AcceptOnlyFromAmong("cosine", "linear", "constant");
+    }
+
+    /// <summary>Declares everything.</summary>
+    public void AddTo(Command command)
+    {
+        command.Arguments.Add(_model);
+        Option[] all =
+        [
+            _demo, _data, _evalData, _method, _quantization, _bits, _rank, _alpha, _dropout, _targets, _exclude, _rslora, _learningRate, _schedule, _warmup,
+            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads,
+        ];
+        foreach (Option option in all)
+        {
+            command.Options.Add(option);
+        }
+    }
+
+    /// <summary>The options as the library takes them; <paramref name="dryRun"/> needs neither data nor output.</summary>
+    public FineTuneOptions Read(ParseResult parsed, bool dryRun)
+    {
+        bool demo = parsed.GetValue(_demo);
+        string? model = parsed.GetValue(_model) ?? (demo ? AssetFolder.Find("assets/nibble-gpt2-10m") : null);
+        FineTuneOptions options = new()
+        {
+            Model = model ?? Missing("a model", "give the folder of the base model, or --demo"),
+            Method = parsed.GetValue(_method)!,
+            Data = parsed.GetValue(_data) ?? (demo ? AssetFolder.Find("assets/text/tune-train.txt") : null),
+            EvalData = parsed.GetValue(_evalData) ?? (demo ? AssetFolder.Find("assets/text/tune-valid.txt") : null),
+            Lora = Lora(parsed, demo),
+            Quantization = Quantization(parsed),
+            Trainer = Trainer(parsed, demo),
+            Output = parsed.GetValue(_output),
+            Force = parsed.GetValue(_force),
+            Resume = parsed.GetValue(_resume),
+            SkipBad = parsed.GetValue(_skipBad),
+            Threads = parsed.GetValue(_threads),
+        };
+        if (!dryRun && options.Data is null)
+        {
+            Missing("--data", "give a text file, JSON lines or a folder of them, or --demo");
+        }
+
+        if (!dryRun && options.Output is null)
+        {
+            Missing("-o", "give the folder to write");
+        }
+
+        return options;
+    }
+
+    private static string Missing(string what, string remedy)
+    {
+        Throw.Usage($"finetune needs {what}", remedy: remedy);
+        return what;
+    }
+
+    private static Option<T> Ranged<T>(string name, T value, T least, T most, string description)
+        where T : struct, IComparable<T>
+    {
+        Option<T> option = new(name) { Description = description, DefaultValueFactory = _ => value };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && result.GetValueOrDefault<T>() is { } given && (given.CompareTo(least) < 0 || given.CompareTo(most) > 0))
+            {
+                result.AddError($"{name} {given}: expected {least} to {most}");
+            }
+        });
+        return option;
+    }
+
+    private LoraSettings Lora(ParseResult parsed, bool demo)
+    {
+        (IReadOnlyList<string> targets, bool regex) = TargetModules.Parse(parsed.GetValue(_targets) ?? (demo ? TargetModules.AllLinear : null));
+        (IReadOnlyList<string> excludes, bool excludeRegex) = TargetModules.Parse(parsed.GetValue(_exclude));
+        int rank = parsed.GetValue(_rank);
+        return new LoraSettings
+        {
+            Rank = rank,
+            Alpha = parsed.GetValue(_alpha) ?? (2 * rank),
+            Dropout = parsed.GetValue(_dropout),
+            TargetModules = targets,
+            TargetsAreRegex = regex,
+            ExcludeModules = excludes,
+            ExcludesAreRegex = excludeRegex,
+            UseRsLora = parsed.GetValue(_rslora),
+        };
+    }
+
+    private QuantizationSettings? Quantization(ParseResult parsed)
+    {
+        string? name = parsed.GetValue(_quantization);
+        int? bits = parsed.GetValue(_bits);
+        return name is null && bits is null ? null : new QuantizationSettings { Method = name ?? "rtn", Bits = bits };
+    }
+
+    private TrainerSettings Trainer(ParseResult parsed, bool demo) => new()
+    {
+        BatchSize = parsed.GetValue(_batch),
+        GradAccumulationSteps = parsed.GetValue(_accumulation),
+        MaxSeqLength = demo && parsed.GetResult(_length) is null or { Implicit: true } ? 256 : parsed.GetValue(_length),
+        Epochs = parsed.GetValue(_epochs),
+        MaxSteps = parsed.GetValue(_steps),
+        LearningRate = parsed.GetValue(_learningRate) ?? (parsed.GetValue(_method) == "full" ? 1e-4 : 1e-3),
+        Schedule = Enum.Parse<ScheduleKind>(parsed.GetValue(_schedule)!, ignoreCase: true),
+        WarmupRatio = parsed.GetValue(_warmup),
+        Optimizer = new OptimizerSettings { WeightDecay = (float)parsed.GetValue(_decay) },
+        MaxGradNorm = parsed.GetValue(_norm),
+        GradientCheckpointing = parsed.GetValue(_checkpointing),
+        Seed = parsed.GetValue(_seed),
+        SaveSteps = parsed.GetValue(_save),
+    };
+}
