@@ -37,6 +37,7 @@ internal sealed class GenerateVerb : IVerb
         GenerationOptions options = Options(parsed, cancellation);
         string[] prompts = [.. parsed.GetRequiredValue(_prompt).Select(prompt => prompt == "-" ? Console.In.ReadToEnd() : prompt)];
         using LoadedModel loaded = LoadedModel.Load(parsed.GetRequiredValue(_model), _load.Read(parsed));
+        loaded.Warnings.ToList().ForEach(warning => Console.Error.WriteLine("warning: " + warning));
         using Generator generator = loaded.CreateGenerator(prompts, options);
         bool json = parsed.GetValue(_json);
         // One prompt streams; several would mix their words, so they are printed one after the other.

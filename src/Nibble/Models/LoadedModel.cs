@@ -39,6 +39,7 @@ public sealed class LoadedModel : IDisposable
             _noTokenizer = error;
         }
 
+        Warnings = [.. folder.Warnings, .. Unused(folder)];
         EosIds = GenerationConfig.EosIds(folder.Path, folder.Config, _tokenizer);
     }
 
@@ -58,7 +59,7 @@ public sealed class LoadedModel : IDisposable
     public ModelConfig Config => _folder.Config;
 
     /// <summary>Oddities that did not prevent loading.</summary>
-    public IReadOnlyList<string> Warnings => _folder.Warnings;
+    public IReadOnlyList<string> Warnings { get; }
 
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> EosIds { get; }
@@ -145,6 +146,17 @@ public sealed class LoadedModel : IDisposable
         }
 
         return new CpuBackend(new CpuOptions(options.Threads));
+    }
+
+    /// <summary>Tensors of a dense model that no layer takes. (A quantized model has parts of weights under names of its layout.)</summary>
+    private IEnumerable<string> Unused(HfFolder folder)
+    {
+        IArchitecture architecture = Registry.Architecture(folder.Config);
+        IEnumerable<string> taken = architecture.Linears(folder.Config).Select(spec => spec.WeightName)
+            .Concat(architecture.Vectors(folder.Config).Select(spec => spec.Name));
+        // A tied head may be stored a second time.
+        string[] unused = folder.Config.QuantMethod is null ? [.. _weights.Names.Except(taken).Except(["lm_head.weight"]).Order(StringComparer.Ordinal)] : [];
+        return unused.Length == 0 ? [] : [$"{unused.Length:N0} tensors belong to no layer and are not used: {string.Join(", ", unused.Take(10))}"];
     }
 
     private void RequireFit(Tokenizer tokenizer)
