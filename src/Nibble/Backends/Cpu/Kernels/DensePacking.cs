@@ -102,20 +102,34 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
 
         using CpuScratch.Lease packed = CpuScratch.Rent(Gemm<S, V>.TileRows * In * sizeof(float));
         PackedRows.PackTile(call.Input, In, call.Rows, In, (float*)packed.Pointer);
-        DirectJob job = new()
+        if (Gemm<S, V>.KernelRows(call.Rows) < 4)
+        {
+            RunDirect<L>(call, (float*)packed.Pointer);
+        }
+        else
+        {
+            RunDirect<Streamed<L>>(call, (float*)packed.Pointer);
+        }
+    }
+
+    public override void Dispose() => _storage.Dispose();
+
+    private void RunDirect<T>(in CpuMatMul call, float* packed)
+        where T : struct, IPanelLoader
+    {
+        DirectJob<T> job = new()
         {
             Packing = this,
-            Packed = (float*)packed.Pointer,
+            Packed = packed,
             Call = call,
             PanelsPerPart = 4 * nint.Max(1, BytesPerPart / nint.Max(1, 4 * PanelBytes)),
         };
         call.Threads.Run(job.Parts, job);
     }
 
-    public override void Dispose() => _storage.Dispose();
-
     /// <summary>Rows of x fewer than a tile: the weights are read once, in storage order.</summary>
-    private struct DirectJob : ICpuJob
+    private struct DirectJob<T> : ICpuJob
+        where T : struct, IPanelLoader
     {
         public DensePacking<S, V, L> Packing;
         public float* Packed;
@@ -160,7 +174,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
                 };
                 tile.Start = k > 0 ? tile.C : bias == null ? null : bias + feature;
                 tile.StartStride = k > 0 ? Call.YStride : 0;
-                Gemm<S, V>.RunTile<L>(rows, panels, Call.Rows, Call.Count - feature, tile);
+                Gemm<S, V>.RunTile<T>(rows, panels, Call.Rows, Call.Count - feature, tile);
             }
         }
     }

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Nibble.Backends.Cpu.Kernels;
 
@@ -38,6 +39,34 @@ internal readonly unsafe struct FloatLoader : IPanelLoader
     public static V Second<S, V>(byte* source)
         where S : struct, ILanes<V>
         where V : unmanaged => S.Load((float*)source + S.Count);
+}
+
+/// <summary>
+/// Weights that come from memory in one stream, which the processor's own prefetcher follows only to the end of a page. (Two or
+/// more streams are better off without.)
+/// </summary>
+internal readonly unsafe struct Streamed<L> : IPanelLoader
+    where L : struct, IPanelLoader
+{
+    private const int Ahead = 2048;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V First<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged
+    {
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(source + Ahead);
+        }
+
+        return L.First<S, V>(source);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Second<S, V>(byte* source)
+        where S : struct, ILanes<V>
+        where V : unmanaged => L.Second<S, V>(source);
 }
 
 /// <summary>BF16 weights.</summary>
