@@ -18,6 +18,7 @@ internal static class BenchCommand
         new("attention", "prefill and decode attention", AttentionBench.Run),
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
+        new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
     ];
 

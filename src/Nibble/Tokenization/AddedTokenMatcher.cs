@@ -24,8 +24,13 @@ internal sealed class AddedTokenMatcher
         return found.Length > 0 ? new AddedTokenMatcher(found) : null;
     }
 
-    /// <summary>The next token at or after <paramref name="from"/>; the stretch that it takes begins at or after <paramref name="floor"/>.</summary>
-    public AddedToken? Next(ReadOnlySpan<char> text, int from, int floor, out int start, out int end)
+    /// <summary>The next token at or after <paramref name="from"/>, which moves behind its content.</summary>
+    /// <param name="text">The text.</param>
+    /// <param name="from">Where to look; white space that an earlier token took is looked at again, as the reference does.</param>
+    /// <param name="floor">The stretch that the token takes begins at or after this place.</param>
+    /// <param name="start">Where that stretch begins.</param>
+    /// <param name="end">Where that stretch ends.</param>
+    public AddedToken? Next(ReadOnlySpan<char> text, ref int from, int floor, out int start, out int end)
     {
         while (from < text.Length)
         {
@@ -38,13 +43,12 @@ internal sealed class AddedTokenMatcher
             start = from + found;
             AddedToken token = Longest(text[start..], out int length);
             end = start + length;
+            from = end;
             if (!token.SingleWord || IsApart(text, start, end))
             {
                 Widen(text, token, floor, ref start, ref end);
                 return token;
             }
-
-            from = end;
         }
 
         (start, end) = (text.Length, text.Length);

@@ -95,6 +95,9 @@ internal sealed class PipelineTokenizer : Tokenizer
         _states.Add(state);
     }
 
+    /// <summary>Drops what was remembered of earlier texts.</summary>
+    internal void Forget() => _states.Clear();
+
     /// <inheritdoc/>
     internal override ReadOnlySpan<byte> Bytes(int id, ref DecodePosition position) => _decoder.Bytes(id, ref position);
 
@@ -104,7 +107,8 @@ internal sealed class PipelineTokenizer : Tokenizer
     private void EncodeRaw(ReadOnlySpan<char> text, EncodeState state)
     {
         int at = 0;
-        while (_rawMatcher?.Next(text, at, at, out int start, out int end) is AddedToken token)
+        int from = 0;
+        while (_rawMatcher?.Next(text, ref from, at, out int start, out int end) is AddedToken token)
         {
             EncodeSection(text[at..Math.Max(at, start)], at == 0, state);
             state.Output.Add(token.Id);
@@ -127,7 +131,8 @@ internal sealed class PipelineTokenizer : Tokenizer
         }
 
         int at = 0;
-        while (_normalizedMatcher?.Next(text, at, at, out int start, out int end) is AddedToken token)
+        int from = 0;
+        while (_normalizedMatcher?.Next(text, ref from, at, out int start, out int end) is AddedToken token)
         {
             if (start > at)
             {

@@ -27,7 +27,10 @@ internal sealed class BpeModel : PieceStep
         }
 
         _fallback = rules.ByteFallback ? rules.Vocabulary.FallbackIds() : null;
-        _wordsApart = !rules.Bytes && !rules.IgnoreMerges && MarksOnlyBegin(rules);
+
+        // Without any token for unknown characters they vanish, and what they stood between becomes neighbours.
+        bool nothingVanishes = _fallback != null || rules.UnknownId != null;
+        _wordsApart = !rules.Bytes && !rules.IgnoreMerges && nothingVanishes && MarksOnlyBegin(rules);
     }
 
     /// <inheritdoc/>
