@@ -5,6 +5,9 @@ internal static class Verbs
 {
     public static IReadOnlyList<IVerb> All { get; } =
     [
+        new DemoVerb(),
+        new EvalVerb(),
+        new CompareVerb(),
         new GenerateVerb(),
         new FinetuneVerb(),
         new MergeVerb(),

@@ -1,3 +1,4 @@
+using Nibble.Evaluation.Tasks;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
@@ -73,6 +74,25 @@ public static class Registry
         if (found is null)
         {
             Throw.Usage($"unknown quantization method '{name}'", $"known are {string.Join(", ", Methods.Select(method => method.Name))}", "see docs/methods.md");
+        }
+
+        return found;
+    }
+
+    /// <summary>What can be measured.</summary>
+    public static IReadOnlyList<IEvaluationTask> Tasks { get; } =
+    [
+        new PerplexityTask(),
+        new LatencyTask(),
+    ];
+
+    /// <summary>The task of a name; an unknown one is refused with the list of those there are.</summary>
+    public static IEvaluationTask Task(string name)
+    {
+        IEvaluationTask? found = Tasks.FirstOrDefault(task => task.Name == name);
+        if (found is null)
+        {
+            Throw.Usage($"unknown task '{name}'", $"known are {string.Join(", ", Tasks.Select(task => task.Name))}", "see docs/eval.md");
         }
 
         return found;

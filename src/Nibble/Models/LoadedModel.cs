@@ -3,6 +3,7 @@ using Nibble.Backends.Cpu;
 using Nibble.Formats;
 using Nibble.Generation;
 using Nibble.IO;
+using Nibble.Quantization;
 using Nibble.Tensors;
 using Nibble.Tokenization;
 using Nibble.Tuning;
@@ -60,6 +61,9 @@ public sealed class LoadedModel : IDisposable
 
     /// <summary>Oddities that did not prevent loading.</summary>
     public IReadOnlyList<string> Warnings { get; }
+
+    /// <summary>Time spent in quantization methods while the model was loaded; null if it was not quantized then.</summary>
+    public TimeSpan? QuantizationTime => (_weights as LoadTimeQuantizer)?.QuantizationTime;
 
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> EosIds { get; }

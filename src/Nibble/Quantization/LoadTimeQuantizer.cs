@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Nibble.Backends;
 using Nibble.Formats;
 using Nibble.Models;
@@ -29,6 +30,9 @@ public sealed class LoadTimeQuantizer : IWeightSource
         _plan = plan.Quantized.ToDictionary(tensor => tensor.Spec.Path);
         _activations = activations;
     }
+
+    /// <summary>Time spent in quantization methods so far, reading and packing left out.</summary>
+    public TimeSpan QuantizationTime { get; private set; }
 
     /// <inheritdoc/>
     public string Source => _folder.Path;
@@ -62,7 +66,10 @@ public sealed class LoadTimeQuantizer : IWeightSource
     {
         using Tensor stored = _dense.Matrix(planned.Spec);
         using Tensor floats = stored.To(DType.F32);
-        return Registry.Method(planned.Settings!.Method).Quantize(planned.Spec.WeightName, floats, planned.Settings);
+        long start = Stopwatch.GetTimestamp();
+        QuantizedWeight weight = Registry.Method(planned.Settings!.Method).Quantize(planned.Spec.WeightName, floats, planned.Settings);
+        QuantizationTime += Stopwatch.GetElapsedTime(start);
+        return weight;
     }
 
     /// <inheritdoc/>

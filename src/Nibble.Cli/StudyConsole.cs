@@ -1,0 +1,124 @@
+using System.Globalization;
+using Nibble.Evaluation;
+using Nibble.Evaluation.Metrics;
+using Nibble.Runs;
+using Nibble.Runs.Reports;
+using Nibble.Runs.Studies;
+using Spectre.Console;
+
+namespace Nibble.Cli;
+
+/// <summary>Runs a study for people: the plan, a line a cell, the table, where the files are.</summary>
+internal sealed class StudyConsole : IStudyObserver
+{
+    private static readonly string[] Columns =
+    [
+        "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second",
+        "quantization_seconds", "evaluation_seconds", "energy_joules",
+    ];
+
+    /// <summary>Runs what is not finished, shows how it goes, and returns the results.</summary>
+    public static StudyResults Run(StudyPlan plan, string output, bool force, CancellationToken cancellation)
+    {
+        StudyRunner runner = new(plan, output, ChildProcess.Self());
+        runner.Prepare(force);
+        try
+        {
+            StudyResults results = runner.Run(new StudyConsole(), cancellation);
+            Record(results);
+            return results;
+        }
+        catch (OperationCanceledException)
+        {
+            Output.Human.MarkupLineInterpolated($"stopped; what is finished is in {output}: the same command goes on from there");
+            throw;
+        }
+    }
+
+    /// <summary>The cells and what they will take.</summary>
+    public static void ShowPlan(StudyPlan plan)
+    {
+        Table table = new Table().AddColumns("#", "model", "method", "time (estimate)", "memory (estimate)");
+        foreach ((int index, StudyCell cell) in plan.Cells.Index())
+        {
+            table.AddRow(
+                $"{index + 1}", Markup.Escape(cell.Model.Name), Markup.Escape(cell.Method.Label) + (cell.Method.IsBaseline ? " (baseline)" : string.Empty),
+                Seconds(cell.Estimate.Seconds), string.Create(CultureInfo.InvariantCulture, $"{cell.Estimate.Bytes / 1e6:#,0} MB"));
+        }
+
+        Output.Human.Write(table);
+        Output.Human.MarkupLineInterpolated($"{plan.Cells.Count} cells, roughly {Seconds(plan.Seconds)}: tokens × multiply-adds ÷ 40 GFLOP/s a thread");
+    }
+
+    /// <summary>The results.</summary>
+    public static void ShowTable(StudyResults results)
+    {
+        bool models = ReportTable.ManyModels(results);
+        MetricInfo[] columns = [.. Columns.Select(name => MetricInfo.Find(name)!).Where(metric => results.Cells.Any(cell => cell.Metrics.ContainsKey(metric.Name)))];
+        Table table = new Table().Border(TableBorder.Simple);
+        table.AddColumns([.. models ? ["model"] : Array.Empty<string>(), "method"]);
+        foreach (MetricInfo metric in columns)
+        {
+            table.AddColumn(new TableColumn(Markup.Escape(ReportTable.Heading(metric))).RightAligned());
+        }
+
+        foreach (ResultDocument cell in results.Cells)
+        {
+            table.AddRow([.. models ? [Markup.Escape(cell.Model)] : Array.Empty<string>(), Markup.Escape(ReportTable.Label(cell)), .. columns.Select(metric => Value(cell, metric))]);
+        }
+
+        Output.Human.Write(table);
+        foreach (CellFailure failure in results.Failures)
+        {
+            Output.Human.MarkupLineInterpolated($"[red]failed[/] {failure.Model}, {failure.Label} (exit code {failure.ExitCode}): {failure.Error}");
+        }
+    }
+
+    public void Started(StudyCell cell, int number, int cells) =>
+        Output.Human.MarkupInterpolated(CultureInfo.InvariantCulture, $"[[{number}/{cells}]] {cell.Title} … ");
+
+    public void Finished(StudyCell cell, ResultDocument result, bool reused)
+    {
+        string numbers = string.Join(", ", new[] { "perplexity", "decode_tokens_per_second" }
+            .Where(result.Metrics.ContainsKey)
+            .Select(name => $"{MetricInfo.Find(name)!.Label} {ReportTable.Number(result, MetricInfo.Find(name)!)}"));
+        Output.Human.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{(reused ? cell.Title + ": measured before, " : string.Empty)}{numbers}");
+    }
+
+    public void Failed(StudyCell cell, CellFailure failure) =>
+        Output.Human.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"[red]failed[/]: {failure.Error.Split('\n')[0]}");
+
+    private static string Value(ResultDocument cell, MetricInfo metric)
+    {
+        string number = ReportTable.Number(cell, metric);
+        return metric.Name is "perplexity" or "perplexity_ratio" && ReportTable.Interval(cell, metric) is { } interval ? $"{number}\n[dim]{interval}[/]" : number;
+    }
+
+    private static string Seconds(double seconds) => seconds switch
+    {
+        < 90 => string.Create(CultureInfo.InvariantCulture, $"{seconds:0} s"),
+        < 5400 => string.Create(CultureInfo.InvariantCulture, $"{seconds / 60:0} min"),
+        _ => string.Create(CultureInfo.InvariantCulture, $"{seconds / 3600:0.0} h"),
+    };
+
+    private static void Record(StudyResults results)
+    {
+        if (RunStore.DefaultPath is not { } path)
+        {
+            return;
+        }
+
+        try
+        {
+            using RunStore store = RunStore.Open(path);
+            foreach (ResultDocument cell in results.Cells)
+            {
+                RunRecorder.Record(store, "compare", cell);
+            }
+        }
+        catch (IO.NibbleException error)
+        {
+            Console.Error.WriteLine("warning: " + error.Message);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+using Nibble.Evaluation.Tasks;
+using Nibble.Evaluation.Texts;
+using Nibble.Formats;
+using Nibble.Models;
+using Nibble.Quantization;
+
+namespace Nibble.Evaluation;
+
+/// <summary>Loads a model, measures what was asked for, and returns one result document.</summary>
+public static class Evaluator
+{
+    /// <summary>Measures the model in folder <paramref name="path"/>.</summary>
+    public static ResultDocument Run(string path, EvaluationOptions options, Action<string, double>? progress = null, CancellationToken cancellation = default)
+    {
+        IEvaluationTask[] tasks = [.. options.Tasks.Select(Registry.Task)];
+        using PeakMemory memory = new();
+        ResultBuilder result = new();
+        progress?.Invoke("loading", 0);
+        using LoadedModel model = LoadedModel.Load(path, options.Load);
+        EvaluationContext context = new(model, options, new Lazy<EvaluationText>(() => TextSource.Load(options.Data)), progress ?? ((_, _) => { }), cancellation);
+        foreach (IEvaluationTask task in tasks)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            task.Run(context, result);
+        }
+
+        result.Add("peak_memory_bytes", memory.Bytes());
+        WeightSizes sizes = WeightSizes.Of(model.Model);
+        AddSizes(result, model, options, sizes);
+        return Document(model, options, result, sizes, memory.Source);
+    }
+
+    private static void AddSizes(ResultBuilder result, LoadedModel model, EvaluationOptions options, WeightSizes sizes)
+    {
+        result.Add("weight_bytes", sizes.Bytes);
+        result.Add("bits_per_parameter", sizes.BitsPerParameter);
+        result.Add("bits_per_weight", sizes.BitsPerWeight);
+        result.Add("outlier_share", sizes.OutlierShare);
+        result.Add("quantization_seconds", model.QuantizationTime?.TotalSeconds);
+        if (options.Load is { Quantization: null, Dtype: null })
+        {
+            // Otherwise what was measured is not what the files hold.
+            result.Add("file_bytes", Directory.EnumerateFiles(model.Path, "*.safetensors").Sum(file => new FileInfo(file).Length));
+        }
+    }
+
+    private static ResultDocument Document(LoadedModel model, EvaluationOptions options, ResultBuilder result, WeightSizes sizes, string memorySource)
+    {
+        MeasuredMethod method = MeasuredMethod.Of(model, options.Load);
+        return new ResultDocument
+        {
+            Model = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Path))),
+            Method = method.Name,
+            Bits = method.Bits,
+            Settings = method.Settings,
+            Task = options.Tasks[0],
+            Tasks = options.Tasks,
+            Protocol = result.Protocol,
+            Data = options.Data,
+            DataSha256 = result.DataSha256,
+            TokenizerSha256 = result.TokenizerSha256,
+            Device = model.Backend.Name,
+            ComputeDtype = "f32",
+            ActivationDtype = model.Model.Weights.Any(item => item.Weight.Activations == Backends.ActivationType.Int8) ? "int8" : "f32",
+            Kernels = model.Backend.KernelVariant,
+            Packings = sizes.Packings,
+            Threads = model.Backend.Threads,
+            Batch = result.Batch,
+            Seed = options.Seed,
+            Metrics = result.Metrics,
+            Intervals = result.Intervals,
+            EnergySource = result.EnergySource,
+            EnergyDescription = result.EnergyDescription,
+            CarbonSource = result.CarbonSource,
+            MemorySource = memorySource,
+            Environment = EnvironmentFacts.Read(),
+        };
+    }
+}

@@ -1,0 +1,58 @@
+using System.Text.Json;
+using Nibble.Backends;
+using Nibble.Models;
+using Nibble.Quantization;
+
+namespace Nibble.Evaluation;
+
+/// <summary>Which method made the weights that are measured.</summary>
+/// <param name="Name">The method; <c>none</c> for a dense model.</param>
+/// <param name="Bits">Bits of a code; of a dense weight its dtype's.</param>
+/// <param name="Settings">Its settings.</param>
+public sealed record MeasuredMethod(string Name, double? Bits, IReadOnlyDictionary<string, object> Settings)
+{
+    // A ternary digit holds log2(3) bits; what is stored takes more, and bits_per_weight says how much.
+    private const double TernaryBits = 1.58;
+
+    /// <summary>Finds out from how the model was loaded, the record beside it, or the weights themselves.</summary>
+    public static MeasuredMethod Of(LoadedModel model, LoadOptions load)
+    {
+        if (load.Quantization is { } request)
+        {
+            QuantizationSettings settings = Registry.Method(request.Settings.Method).Complete(request.Settings);
+            return new MeasuredMethod(settings.Method, BitsOf(settings.Method, settings.Bits), settings.ToDocument());
+        }
+
+        string record = Path.Combine(model.Path, QuantizationReport.FileName);
+        return model.Config.QuantMethod is not null && File.Exists(record) ? FromRecord(record) : FromWeights(model);
+    }
+
+    private static MeasuredMethod FromRecord(string path)
+    {
+        using JsonDocument document = JsonDocument.Parse(File.ReadAllText(path));
+        JsonElement report = document.RootElement.GetProperty("report");
+        string method = report.GetProperty("method").GetString()!;
+        Dictionary<string, object> settings = report.GetProperty("settings").EnumerateObject().ToDictionary(item => item.Name, item => (object)item.Value.Clone());
+        return new MeasuredMethod(method, BitsOf(method, report.GetProperty("bits").GetInt32()), settings);
+    }
+
+    private static MeasuredMethod FromWeights(LoadedModel model)
+    {
+        IPackedWeight first = model.Model.Blocks[0].Linears.First().Weight;
+        using QuantizedWeight? weight = first.Unpack();
+        Dictionary<string, object> none = [];
+        return weight?.Facts switch
+        {
+            null => new MeasuredMethod("none", first.Name.EndsWith("16", StringComparison.Ordinal) ? 16 : 32, none),
+            { Kind: WeightKind.Ternary } => new MeasuredMethod("ternary", TernaryBits, none),
+            { Kind: WeightKind.Codebook } facts => new MeasuredMethod(
+                facts.Codebook ?? "codebook", facts.Bits, new Dictionary<string, object> { ["block_size"] = facts.GroupSize, ["double_quant"] = facts.Nested }),
+            { OutlierThreshold: { } threshold } facts => new MeasuredMethod("int8", facts.Bits, new Dictionary<string, object> { ["threshold"] = threshold }),
+            // Codes do not tell which algorithm chose them; the layout's name is all that is known.
+            { } facts => new MeasuredMethod(
+                model.Config.QuantMethod!, facts.Bits, new Dictionary<string, object> { ["group_size"] = facts.GroupSize, ["symmetric"] = facts.Symmetric }),
+        };
+    }
+
+    private static double? BitsOf(string method, int? bits) => method == "ternary" ? TernaryBits : bits;
+}

@@ -1,0 +1,106 @@
+using System.IO.Compression;
+using System.Text;
+using System.Text.Json;
+using Nibble.IO;
+
+namespace Nibble.Evaluation.Texts;
+
+/// <summary>Reads files of text: plain or gzip, whole or as JSON lines; always strict UTF-8.</summary>
+public static class TextFile
+{
+    /// <summary>Fields of a JSON row that hold its text, the first that is there.</summary>
+    public static IReadOnlyList<string> TextFields { get; } = ["text", "code", "func_code_string", "content"];
+
+    /// <summary>The name without <c>.gz</c>.</summary>
+    public static string PlainName(string path)
+    {
+        string name = Path.GetFileName(path);
+        return name.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) ? name[..^3] : name;
+    }
+
+    /// <summary>Reads a whole file as it is, but for a byte order mark.</summary>
+    public static string Read(string path, Limits limits)
+    {
+        byte[] bytes = ReadBytes(path, limits);
+        ReadOnlySpan<byte> text = bytes.AsSpan().StartsWith(Encoding.UTF8.Preamble) ? bytes.AsSpan(3) : bytes;
+        try
+        {
+            return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(text);
+        }
+        catch (DecoderFallbackException error)
+        {
+            Throw.BadInput($"{path} is no text in UTF-8", $"byte {error.Index:N0} cannot be decoded", "convert it to UTF-8, or name another file", error);
+            return string.Empty;
+        }
+    }
+
+    /// <summary>The text field of every row of a JSON lines file.</summary>
+    public static IReadOnlyList<string> ReadRows(string path, Limits limits)
+    {
+        List<string> rows = [];
+        int number = 0;
+        foreach (string line in Read(path, limits).Split('\n'))
+        {
+            number++;
+            if (!string.IsNullOrWhiteSpace(line))
+            {
+                rows.Add(Row(path, number, line, limits));
+            }
+        }
+
+        return rows;
+    }
+
+    private static string Row(string path, int number, string line, Limits limits)
+    {
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(line, new JsonDocumentOptions { MaxDepth = limits.JsonDepth });
+            if (document.RootElement.ValueKind == JsonValueKind.Object)
+            {
+                foreach (string field in TextFields)
+                {
+                    if (document.RootElement.TryGetProperty(field, out JsonElement value) && value.ValueKind == JsonValueKind.String)
+                    {
+                        return value.GetString()!;
+                    }
+                }
+            }
+        }
+        catch (JsonException error)
+        {
+            Throw.BadInput($"{path}, line {number}: no JSON", error.Message, "a .jsonl file has one JSON object a line", error);
+        }
+
+        Throw.BadInput($"{path}, line {number}: the row has no text", $"looked for a string in the fields {string.Join(", ", TextFields)}", "rename the field that holds the text");
+        return string.Empty;
+    }
+
+    private static byte[] ReadBytes(string path, Limits limits)
+    {
+        using FileStream file = File.OpenRead(path);
+        bool packed = path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase);
+        using Stream stream = packed ? new GZipStream(file, CompressionMode.Decompress) : file;
+        using MemoryStream memory = new(packed ? 0 : (int)Math.Min(file.Length, int.MaxValue / 2));
+        byte[] buffer = new byte[1 << 16];
+        try
+        {
+            for (int read = stream.Read(buffer); read > 0; read = stream.Read(buffer))
+            {
+                // A string holds at most 2^30 characters; a larger text is to be cut by its owner.
+                if (memory.Length + read > Math.Min(limits.TextBytes, 1L << 30))
+                {
+                    Throw.BadInput($"{path} is too large to be read as one text", $"it has more than {memory.Length:N0} bytes", "cut it into files of less than 1 GB");
+                }
+
+                memory.Write(buffer, 0, read);
+            }
+        }
+        catch (InvalidDataException error)
+        {
+            Throw.BadInput($"{path} is damaged", error.Message, "it should be a gzip file: download it again", error);
+        }
+
+        return memory.ToArray();
+    }
+}

@@ -1,0 +1,95 @@
+using Nibble.Evaluation.Protocols;
+using Nibble.IO;
+
+namespace Nibble.Evaluation.Texts;
+
+/// <summary>Finds the text of <c>--data</c>: a file (.txt, .jsonl, each also .gz), a folder of them, or a name.</summary>
+public static class TextSource
+{
+    /// <summary>Names a folder that holds data sets which do not come with Nibble.</summary>
+    public const string EnvironmentVariable = "NIBBLE_DATA";
+
+    private static readonly string[] TextExtensions = [".txt", ".md", ".rst", ".py", ".cs", ".c", ".h", ".cpp", ".js", ".ts", ".java", ".go", ".rs", ".raw", ".tokens", ".jsonl"];
+
+    /// <summary>Reads a text.</summary>
+    /// <exception cref="NibbleException">There is none, or it is empty or no text.</exception>
+    public static EvaluationText Load(string data, Limits? limits = null)
+    {
+        limits ??= Limits.Default;
+        EvaluationText text = data switch
+        {
+            "demo" => File_(data, AssetFolder.Find(Path.Combine("assets", "text", "test.txt")), limits),
+            "wikitext2" => WikiText2(data, FindWikiText2(), limits),
+            _ when Directory.Exists(data) => Folder(data, limits),
+            _ when File.Exists(data) => File_(data, data, limits),
+            _ => throw new NibbleException(ErrorKind.NotFound, $"data '{data}' does not exist", "it is neither a file, nor a folder, nor one of the names demo, wikitext2", "check the path"),
+        };
+        if (text.Documents.All(string.IsNullOrWhiteSpace))
+        {
+            Throw.BadInput($"data '{data}' is empty", "there is nothing to measure on", "give a text of at least a few hundred words");
+        }
+
+        return text;
+    }
+
+    private static EvaluationText File_(string name, string path, Limits limits)
+    {
+        string plain = TextFile.PlainName(path);
+        if (plain.StartsWith("wiki.", StringComparison.Ordinal) && plain.EndsWith(".raw", StringComparison.Ordinal))
+        {
+            return WikiText2(name, path, limits);
+        }
+
+        return plain.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase)
+            ? new EvaluationText(name, TextFile.ReadRows(path, limits), TextJoin.Hf)
+            : new EvaluationText(name, [TextFile.Read(path, limits)], TextJoin.Raw);
+    }
+
+    private static EvaluationText Folder(string folder, Limits limits)
+    {
+        foreach (string split in new[] { "wiki.test.raw", "wiki.test.raw.gz" })
+        {
+            if (File.Exists(Path.Combine(folder, split)))
+            {
+                return WikiText2(folder, Path.Combine(folder, split), limits);
+            }
+        }
+
+        string[] files = [.. Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories)
+            .Where(file => TextExtensions.Contains(Path.GetExtension(TextFile.PlainName(file)), StringComparer.OrdinalIgnoreCase))
+            .Order(StringComparer.Ordinal)];
+        if (files.Length == 0)
+        {
+            Throw.BadInput($"data folder '{folder}' holds no text", $"looked for files ending in {string.Join(' ', TextExtensions)} (also with .gz)", "name a file instead");
+        }
+
+        return new EvaluationText(folder, [.. files.SelectMany(file => File_(file, file, limits).Documents)], TextJoin.Hf);
+    }
+
+    private static EvaluationText WikiText2(string name, string path, Limits limits) =>
+        new(name, [TextFile.Read(path, limits)], TextJoin.Hf);
+
+    private static string FindWikiText2()
+    {
+        List<string> folders = [];
+        if (Environment.GetEnvironmentVariable(EnvironmentVariable) is { Length: > 0 } chosen)
+        {
+            folders.Add(chosen);
+        }
+
+        for (DirectoryInfo? folder = new(Directory.GetCurrentDirectory()); folder != null; folder = folder.Parent)
+        {
+            folders.Add(Path.Combine(folder.FullName, "data"));
+            folders.Add(Path.Combine(folder.FullName, "shared", "data"));
+        }
+
+        string? found = folders
+            .SelectMany(folder => new[] { "wiki.test.raw", "wiki.test.raw.gz" }.Select(file => Path.Combine(folder, "wikitext2", file)))
+            .FirstOrDefault(File.Exists);
+        return found ?? throw new NibbleException(
+            ErrorKind.NotFound,
+            "data 'wikitext2' is not on this machine",
+            $"looked for wikitext2/wiki.test.raw (or .gz) in the folder of {EnvironmentVariable} and in data/ of the working folder and those above it",
+            $"put the raw test split there, or set {EnvironmentVariable} to the folder that holds wikitext2/");
+    }
+}

@@ -1,0 +1,53 @@
+using Nibble.Evaluation;
+using Nibble.Evaluation.Texts;
+using Nibble.Formats;
+using Nibble.Models;
+using Nibble.Quantization;
+
+namespace Nibble.Runs.Studies;
+
+/// <summary>What a cell will roughly take: enough to see whether a study is a matter of minutes or days.</summary>
+/// <param name="Seconds">Time.</param>
+/// <param name="Bytes">Peak memory.</param>
+public sealed record CellEstimate(double Seconds, long Bytes)
+{
+    // Multiply-adds a second and thread that F32 kernels reach on present processors, and what a process needs beside the model.
+    private const double FlopsPerThread = 40e9;
+    private const double Overhead = 1.5;
+    private const long RuntimeBytes = 90_000_000;
+    private const double BytesPerToken = 3.7;
+
+    /// <summary>The estimate of one cell.</summary>
+    public static CellEstimate Of(StudyModel model, StudyMethod method, Study study, EvaluationText? text)
+    {
+        ModelSizes sizes = ModelSizes.Of(ModelConfig.Open(model.Path));
+        int threads = study.Threads ?? Environment.ProcessorCount;
+        EvaluationOptions tasks = study.Tasks;
+        double flopsPerToken = 2.0 * (sizes.Parameters.Blocks + ((double)sizes.Facts.Vocabulary * sizes.Facts.Hidden));
+        double tokens = tasks.Tasks.Contains("perplexity") && text is not null ? Tokens(tasks, text, sizes.Facts.Context) : 0;
+        double decoded = tasks.Tasks.Contains("latency") ? (tasks.Runs + 1) * (tasks.PromptTokens + (4.0 * tasks.DecodeTokens)) : 0;
+        double seconds = Overhead + ((tokens + decoded) * flopsPerToken / (threads * FlopsPerThread));
+        double bytes = (sizes.Parameters.Blocks * BitsOf(method) / 8) + ((sizes.Parameters.Total - sizes.Parameters.Blocks) * DenseBits(method) / 8);
+        return new CellEstimate(seconds, RuntimeBytes + (long)bytes);
+    }
+
+    /// <summary>Bits of a weight in a block, scales included.</summary>
+    internal static double BitsOf(StudyMethod method) => method.Settings switch
+    {
+        null => DenseBits(method),
+        { Method: "ternary" } => 2,
+        { Method: "nf4" or "fp4", DoubleQuant: true } => 4.13,
+        { Method: "nf4" or "fp4" } => 4.5,
+        QuantizationSettings settings => (settings.Bits ?? 8) + (settings.GroupSize is > 0 and { } group ? 32.0 / group : 0.1),
+    };
+
+    private static double DenseBits(StudyMethod method) => method.Dtype is "f32" ? 32 : 16;
+
+    // Tokens that pass through the model: windows overlap by window − stride.
+    private static double Tokens(EvaluationOptions tasks, EvaluationText text, int context)
+    {
+        double tokens = Math.Min(tasks.Limit ?? double.MaxValue, text.Documents.Sum(document => (double)document.Length) / BytesPerToken);
+        double window = tasks.Window ?? Math.Min(1024, context);
+        return tasks.Protocol == "window" ? tokens * window / (tasks.Stride ?? (window / 2)) : tokens;
+    }
+}

@@ -1,0 +1,34 @@
+using Nibble.Evaluation;
+using Nibble.Quantization;
+
+namespace Nibble.Runs.Studies;
+
+/// <summary>A model of a study.</summary>
+/// <param name="Name">How tables call it.</param>
+/// <param name="Path">Its folder.</param>
+public sealed record StudyModel(string Name, string Path);
+
+/// <summary>A way to run a model.</summary>
+/// <param name="Label">How tables call it.</param>
+/// <param name="Settings">Quantization; null for a dense model.</param>
+/// <param name="Dtype">Dtype of dense matrices: f32, bf16, f16; null as stored.</param>
+/// <param name="Activations">f32, int8 or auto.</param>
+/// <param name="IsBaseline">True for the one that all others are compared with.</param>
+public sealed record StudyMethod(string Label, QuantizationSettings? Settings, string? Dtype, string Activations, bool IsBaseline)
+{
+    /// <summary>Name of the method, <c>none</c> for a dense model.</summary>
+    public string Method => Settings?.Method ?? "none";
+}
+
+/// <summary>Models × methods × tasks, and everything that is the same for all cells.</summary>
+/// <param name="Name">Name of the study.</param>
+/// <param name="Description">What it is for.</param>
+/// <param name="File">The file that it was read from.</param>
+/// <param name="Models">Models.</param>
+/// <param name="Methods">Ways to run each of them.</param>
+/// <param name="Tasks">What is measured; the load options and baseline folders are filled in for each cell.</param>
+/// <param name="Device">Device.</param>
+/// <param name="Threads">Threads; null for all.</param>
+public sealed record Study(
+    string Name, string? Description, string File, IReadOnlyList<StudyModel> Models, IReadOnlyList<StudyMethod> Methods,
+    EvaluationOptions Tasks, string Device, int? Threads);

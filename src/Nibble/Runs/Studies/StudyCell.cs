@@ -1,0 +1,104 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using Nibble.Evaluation;
+using Nibble.Quantization;
+
+namespace Nibble.Runs.Studies;
+
+/// <summary>One cell of a study: a model, run one way, measured.</summary>
+/// <param name="Model">The model.</param>
+/// <param name="Method">The way.</param>
+/// <param name="Arguments">Arguments of <c>nibble</c> that measure it, without those that name baseline folders.</param>
+/// <param name="Key">Hash of everything that its numbers depend on: a finished cell with this key need not run again.</param>
+/// <param name="Estimate">What it will take, roughly.</param>
+public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyList<string> Arguments, string Key, CellEstimate Estimate)
+{
+    /// <summary>For progress: model and method.</summary>
+    public string Title => $"{Model.Name}, {Method.Label}";
+
+    /// <summary>The arguments of <c>nibble</c> that measure one cell.</summary>
+    public static IReadOnlyList<string> ArgumentsFor(Study study, StudyModel model, StudyMethod method)
+    {
+        EvaluationOptions tasks = study.Tasks;
+        List<string> arguments = ["eval", model.Path, "--tasks", string.Join(',', tasks.Tasks), "--data", tasks.Data];
+        if (tasks.Tasks.Contains("perplexity"))
+        {
+            Add("--protocol", tasks.Protocol);
+            Add("--window", tasks.Window);
+            Add("--stride", tasks.Stride);
+            Add("--join", tasks.Join?.ToString().ToLowerInvariant());
+            Add("--limit", tasks.Limit);
+            Add("--country", tasks.Country);
+        }
+
+        if (tasks.Tasks.Contains("latency"))
+        {
+            Add("--prompt-tokens", tasks.PromptTokens);
+            Add("--decode-tokens", tasks.DecodeTokens);
+            Add("--runs", tasks.Runs);
+        }
+
+        AddMethod(method);
+        Add("--activations", method.Activations);
+        Add("--device", study.Device);
+        Add("--threads", study.Threads);
+        Add("--seed", tasks.Seed);
+        return arguments;
+
+        void AddMethod(StudyMethod chosen)
+        {
+            Add("--dtype", chosen.Dtype);
+            if (chosen.Settings is not { } settings)
+            {
+                return;
+            }
+
+            Add("--method", settings.Method);
+            Add("--bits", settings.Bits);
+            foreach ((string name, object value) in settings.ToDocument())
+            {
+                string flag = "--" + name.Replace('_', '-');
+                if (name == "symmetric")
+                {
+                    arguments.Add(value is true ? "--symmetric" : "--asymmetric");
+                }
+                else
+                {
+                    Add(flag, value is bool set ? set ? "true" : "false" : value);
+                }
+            }
+        }
+
+        void Add(string flag, object? value)
+        {
+            if (value is not null)
+            {
+                // With '=', a negative number is not taken for an option.
+                arguments.Add($"{flag}={Convert.ToString(value, CultureInfo.InvariantCulture)}");
+            }
+        }
+    }
+
+    /// <summary>The key of a cell: arguments, content of the model and of the text, kernels, version of Nibble.</summary>
+    /// <param name="arguments">Arguments of the cell.</param>
+    /// <param name="baseline">Arguments of the cell that it is compared with; null for none.</param>
+    /// <param name="model">Fingerprint of the model.</param>
+    /// <param name="text">Fingerprint of the text.</param>
+    public static string KeyOf(IReadOnlyList<string> arguments, IReadOnlyList<string>? baseline, string model, string text)
+    {
+        string everything = JsonSerializer.Serialize(new
+        {
+            Form = 1,
+            Arguments = arguments,
+            Baseline = baseline,
+            Model = model,
+            Text = text,
+            Kernels = Environment.GetEnvironmentVariable(Backends.Cpu.CpuVariant.EnvironmentVariable),
+            Threads = Environment.GetEnvironmentVariable("NIBBLE_THREADS"),
+            Nibble = EnvironmentFacts.Read().Nibble,
+        });
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(everything)))[..24];
+    }
+}

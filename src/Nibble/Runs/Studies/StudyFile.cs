@@ -1,0 +1,191 @@
+using Nibble.Evaluation;
+using Nibble.Evaluation.Protocols;
+using Nibble.IO;
+using Nibble.Quantization;
+using Nibble.Tensors;
+using YamlDotNet.RepresentationModel;
+
+namespace Nibble.Runs.Studies;
+
+/// <summary>Reads a study from YAML. Unknown keys, methods and settings are refused with their line, before anything runs.</summary>
+public static class StudyFile
+{
+    /// <summary>Reads a study.</summary>
+    /// <exception cref="NibbleException">The file is no study.</exception>
+    public static Study Read(string path)
+    {
+        YamlMap root = YamlMap.Load(path);
+        string? name = root.Text("name"), description = root.Text("description"), device = root.Choice("device", "auto", "cpu");
+        int? threads = root.Int("threads", 1);
+        string activations = root.Choice("activations", Activations) ?? "f32";
+        IReadOnlyList<StudyModel> models = [.. root.List("models").Select(node => Model(path, root, node))];
+        IReadOnlyList<StudyMethod> methods = [.. root.List("methods").Select(node => Method(root, node, activations))];
+        EvaluationOptions tasks = Tasks(root) with
+        {
+            Seed = root.Int("seed") ?? 1234,
+            Country = root.Text("country") is { } country ? Energy.CarbonIntensity.Find(country).Alpha2 : null,
+        };
+        root.RefuseUnknown();
+        Require(root, models, methods);
+        return new Study(name ?? Path.GetFileNameWithoutExtension(path), description, path, models, WithBaseline(methods), tasks, device ?? "auto", threads);
+    }
+
+    private static readonly string[] Activations = ["f32", "int8", "auto"];
+
+    private static StudyModel Model(string path, YamlMap root, YamlNode node)
+    {
+        string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
+        if (node is YamlScalarNode { Value: { Length: > 0 } text })
+        {
+            return Create(null, text);
+        }
+
+        YamlMap map = root.Item("models", node);
+        string? name = map.Text("name");
+        string place = map.Text("path") ?? throw map.Refusal("a model needs a 'path'");
+        map.RefuseUnknown();
+        return Create(name, place);
+
+        // A path is seen from the study's own folder, so that a study can be run from anywhere.
+        StudyModel Create(string? name, string place)
+        {
+            string full = Path.GetFullPath(Path.Combine(folder, place));
+            if (!Path.Exists(full))
+            {
+                throw root.Refusal(node, $"model '{place}' does not exist", $"looked for {full}", "paths are relative to the study's file");
+            }
+
+            return new StudyModel(name ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(full)), full);
+        }
+    }
+
+    private static StudyMethod Method(YamlMap root, YamlNode node, string activations)
+    {
+        YamlMap map = node is YamlScalarNode scalar
+            ? root.Item("methods", new YamlMappingNode(new YamlScalarNode("method"), scalar))
+            : root.Item("methods", node);
+        string method = map.Text("method") ?? throw map.Refusal("an item of 'methods' needs a 'method'");
+        string? label = map.Text("label");
+        string? dtype = map.Choice("dtype", "f32", "bf16", "f16");
+        bool baseline = map.Bool("baseline") ?? false;
+        string chosen = map.Choice("activations", Activations) ?? activations;
+        QuantizationSettings settings = Settings(map, method);
+        map.RefuseUnknown();
+        try
+        {
+            QuantizationSettings? complete = method == "none" ? RequireNone(map, settings) : Registry.Method(method).Complete(settings);
+            return new StudyMethod(label ?? Label(settings, dtype), complete, dtype, chosen, baseline);
+        }
+        catch (NibbleException error) when (error.Kind == ErrorKind.Usage)
+        {
+            throw map.Refusal(node, error.What, error.Why, error.Remedy);
+        }
+    }
+
+    private static QuantizationSettings Settings(YamlMap map, string method) => new()
+    {
+        Method = method,
+        Bits = map.Int("bits", 1),
+        GroupSize = map.Int("group_size", -1),
+        Symmetric = map.Bool("symmetric"),
+        BlockSize = map.Int("block_size", 1),
+        DoubleQuant = map.Bool("double_quant"),
+        Threshold = map.Float("threshold"),
+        Axis = map.Int("axis", 0),
+        ActOrder = map.Bool("act_order"),
+        ScaleDType = map.Choice("scale_dtype", "f32", "f16", "bf16") is { } dtype ? Enum.Parse<DType>(dtype, ignoreCase: true) : null,
+    };
+
+    private static QuantizationSettings? RequireNone(YamlMap map, QuantizationSettings settings) =>
+        settings == new QuantizationSettings { Method = "none" } ? null : throw map.Refusal("method 'none' takes no quantization settings");
+
+    private static string Label(QuantizationSettings settings, string? dtype)
+    {
+        string[] parts = [.. new[]
+        {
+            settings.Method == "none" ? dtype ?? "dense" : settings.Method,
+            settings.Bits is { } bits ? $"{bits} bit" : null,
+            settings.GroupSize is { } group ? $"g{group}" : null,
+            settings.BlockSize is { } block ? $"block {block}" : null,
+            settings.DoubleQuant == true ? "+ double quantization" : null,
+            settings.Symmetric is { } symmetric ? symmetric ? "symmetric" : "asymmetric" : null,
+            settings.ActOrder == true ? "act-order" : null,
+        }.OfType<string>()];
+        return string.Join(' ', parts);
+    }
+
+    private static EvaluationOptions Tasks(YamlMap root)
+    {
+        if (root.IsList("tasks"))
+        {
+            return new EvaluationOptions { Tasks = [.. root.List("tasks").Select(node => Registry.Task(node.ToString()).Name)] };
+        }
+
+        if (root.Map("tasks") is not { } tasks)
+        {
+            return new EvaluationOptions { Tasks = [.. Registry.Tasks.Select(task => task.Name)] };
+        }
+
+        EvaluationOptions options = new() { Tasks = [] };
+        options = tasks.Map("perplexity") is { } perplexity ? Perplexity(perplexity, options) : options;
+        options = tasks.Map("latency") is { } latency ? Latency(latency, options) : options;
+        tasks.RefuseUnknown();
+        return options.Tasks.Count > 0 ? options : throw tasks.Refusal("a study needs at least one task");
+    }
+
+    private static EvaluationOptions Perplexity(YamlMap map, EvaluationOptions options)
+    {
+        options = options with
+        {
+            Tasks = [.. options.Tasks, "perplexity"],
+            Data = map.Text("data") ?? options.Data,
+            Protocol = map.Choice("protocol", Protocol.Names) ?? options.Protocol,
+            Window = map.Int("window", 2),
+            Stride = map.Int("stride", 1),
+            Limit = map.Int("limit", 2),
+            Join = map.Choice("join", "raw", "hf") switch { "raw" => TextJoin.Raw, "hf" => TextJoin.Hf, _ => null },
+        };
+        map.RefuseUnknown();
+        return options;
+    }
+
+    private static EvaluationOptions Latency(YamlMap map, EvaluationOptions options)
+    {
+        options = options with
+        {
+            Tasks = [.. options.Tasks, "latency"],
+            PromptTokens = map.Int("prompt_tokens", 1) ?? options.PromptTokens,
+            DecodeTokens = map.Int("decode_tokens", 1) ?? options.DecodeTokens,
+            Runs = map.Int("runs", 1) ?? options.Runs,
+        };
+        map.RefuseUnknown();
+        return options;
+    }
+
+    private static void Require(YamlMap root, IReadOnlyList<StudyModel> models, IReadOnlyList<StudyMethod> methods)
+    {
+        if (models.Count == 0 || methods.Count == 0)
+        {
+            throw root.Refusal($"a study needs '{(models.Count == 0 ? "models" : "methods")}'");
+        }
+
+        if (methods.Count(method => method.IsBaseline) > 1)
+        {
+            throw root.Refusal("more than one method is marked as the baseline");
+        }
+
+        string? twice = methods.GroupBy(method => method.Label).FirstOrDefault(group => group.Count() > 1)?.Key
+            ?? models.GroupBy(model => model.Name).FirstOrDefault(group => group.Count() > 1)?.Key;
+        if (twice is not null)
+        {
+            throw root.Refusal($"'{twice}' stands in the study twice", "tables could not tell the two apart", "give one of them a 'label' (a model: a 'name')");
+        }
+    }
+
+    // Without a mark the first dense method is what the others are compared with.
+    private static IReadOnlyList<StudyMethod> WithBaseline(IReadOnlyList<StudyMethod> methods)
+    {
+        StudyMethod? baseline = methods.FirstOrDefault(method => method.IsBaseline) ?? methods.FirstOrDefault(method => method.Settings is null);
+        return [.. methods.Select(method => ReferenceEquals(method, baseline) ? method with { IsBaseline = true } : method)];
+    }
+}

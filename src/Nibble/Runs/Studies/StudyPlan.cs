@@ -1,0 +1,36 @@
+using Nibble.Evaluation.Texts;
+
+namespace Nibble.Runs.Studies;
+
+/// <summary>The cells of a study in the order in which they run: for each model its baseline first.</summary>
+/// <param name="Study">The study.</param>
+/// <param name="Cells">Its cells.</param>
+public sealed record StudyPlan(Study Study, IReadOnlyList<StudyCell> Cells)
+{
+    /// <summary>Seconds that all cells will roughly take.</summary>
+    public double Seconds => Cells.Sum(cell => cell.Estimate.Seconds);
+
+    /// <summary>Plans a study: reads models' configs and the text, so that what is missing is found before anything runs.</summary>
+    public static StudyPlan Of(Study study)
+    {
+        EvaluationText text = TextSource.Load(study.Tasks.Data);
+        List<StudyCell> cells = [];
+        foreach (StudyModel model in study.Models)
+        {
+            string fingerprint = ModelFingerprint.Of(model.Path);
+            IReadOnlyList<string>? baseline = study.Methods.FirstOrDefault(method => method.IsBaseline) is { } first ? StudyCell.ArgumentsFor(study, model, first) : null;
+            foreach (StudyMethod method in study.Methods.OrderByDescending(method => method.IsBaseline))
+            {
+                IReadOnlyList<string> arguments = StudyCell.ArgumentsFor(study, model, method);
+                string key = StudyCell.KeyOf(arguments, method.IsBaseline ? null : baseline, fingerprint, text.Fingerprint);
+                cells.Add(new StudyCell(model, method, arguments, key, CellEstimate.Of(model, method, study, text)));
+            }
+        }
+
+        return new StudyPlan(study, cells);
+    }
+
+    /// <summary>The baseline of a cell's model; null where the study has none, or where the cell is the baseline itself.</summary>
+    public StudyCell? BaselineOf(StudyCell cell) =>
+        cell.Method.IsBaseline ? null : Cells.FirstOrDefault(other => other.Method.IsBaseline && other.Model == cell.Model);
+}
