@@ -33,6 +33,7 @@ internal static class Output
             ColorSystem = Environment.GetEnvironmentVariable("NO_COLOR") is { Length: > 0 } || plain
                 ? ColorSystemSupport.NoColors
                 : ColorSystemSupport.Detect,
+            Ansi = plain ? AnsiSupport.No : AnsiSupport.Detect,
             Interactive = plain ? InteractionSupport.No : InteractionSupport.Detect,
         });
         if (plain)
