@@ -32,6 +32,15 @@ internal static class CommonOptions
     public static Option<int?> Threads() =>
         new("--threads") { Description = "Threads of the CPU backend (default: all processors, or NIBBLE_THREADS)." };
 
+    /// <summary>Makes --threads known to work that runs outside a backend (quantization methods).</summary>
+    public static void UseThreads(int? threads)
+    {
+        if (threads is { } count)
+        {
+            Environment.SetEnvironmentVariable("NIBBLE_THREADS", count.ToString(System.Globalization.CultureInfo.InvariantCulture));
+        }
+    }
+
     public static Option<string> Device()
     {
         Option<string> option = new("--device") { Description = "auto, cpu.", DefaultValueFactory = _ => "auto" };

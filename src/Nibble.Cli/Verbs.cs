@@ -11,6 +11,7 @@ internal static class Verbs
         new GenerateVerb(),
         new FinetuneVerb(),
         new MergeVerb(),
+        new QuantizeVerb(),
         new ShowVerb(),
         new EstimateVerb(),
         new DevicesVerb(),

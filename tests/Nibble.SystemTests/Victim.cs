@@ -29,6 +29,9 @@ internal static class Victim
             case ["replace", string path]:
                 Replace(path);
                 return 0;
+            case ["logits", string path]:
+                Console.WriteLine(LogitsWhenLoaded.Digest(path));
+                return 0;
             default:
                 return 2;
         }

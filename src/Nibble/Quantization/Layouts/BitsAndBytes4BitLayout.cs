@@ -127,7 +127,7 @@ internal sealed class BitsAndBytes4BitLayout : IQuantizationLayout
         string text = $"{{\"quant_type\": \"{facts.Codebook}\", \"blocksize\": {facts.GroupSize}, \"dtype\": \"{TorchName(source)}\", \"shape\": [{facts.Out}, {facts.In}]";
         if (facts.Nested)
         {
-            text += $", \"nested_blocksize\": {NestedBlock}, \"nested_dtype\": \"float32\", \"nested_offset\": {((double)offset).ToString("0.0000000000000000e+00", CultureInfo.InvariantCulture)}";
+            text += $", \"nested_blocksize\": {NestedBlock}, \"nested_dtype\": \"float32\", \"nested_offset\": {((double)offset).ToString("e16", CultureInfo.InvariantCulture)}";
         }
 
         return text + "}";

@@ -37,7 +37,8 @@ internal sealed class RtnMethod : QuantizationMethod
             return new CodeGrid(0, 1, symmetric ? middle : 0, symmetric ? middle : 0, symmetric ? middle : 0);
         }
 
-        float zero = symmetric ? middle : Math.Clamp(MathF.Round(-min / scale), 0, levels);
+        // + 0 turns −0 into 0, as it reads back from a file.
+        float zero = symmetric ? middle : Math.Clamp(MathF.Round(-min / scale), 0, levels) + 0f;
         return new CodeGrid(0, scale, zero, 0, levels);
     }
 

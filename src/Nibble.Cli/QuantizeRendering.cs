@@ -1,0 +1,105 @@
+using Nibble.Quantization;
+using Spectre.Console;
+
+namespace Nibble.Cli;
+
+/// <summary>Tables and documents of <c>nibble quantize</c>.</summary>
+internal static class QuantizeRendering
+{
+    private const int WorstShown = 5;
+
+    /// <summary>What happens to which matrices, those with equal settings in one line.</summary>
+    public static void Plan(QuantPlan plan)
+    {
+        Table table = new Table().AddColumns("matrices", "role", "method", "settings", "why", "elements", "for example");
+        foreach (var group in plan.Tensors.GroupBy(tensor => (tensor.Settings, tensor.Spec.Role, tensor.Reason)))
+        {
+            PlannedTensor first = group.First();
+            table.AddRow(
+                $"{group.Count()}",
+                group.Key.Role.ToString().ToLowerInvariant(),
+                first.Settings?.Method ?? "dense",
+                Markup.Escape(first.Facts?.ToString() ?? string.Empty),
+                Markup.Escape(group.Key.Reason),
+                $"{group.Sum(tensor => tensor.Count):N0}",
+                Markup.Escape(first.Spec.Path));
+        }
+
+        Output.Human.Write(table);
+        Output.Human.WriteLine($"layout: {plan.Layout.Name}");
+    }
+
+    public static void Estimate(PlanEstimate estimate) => Output.Human.WriteLine(
+        $"{Sizes.Text(estimate.BytesBefore)} → {Sizes.Text(estimate.BytesAfter)}, {estimate.BitsPerWeight:F3} bits per weight, {estimate.BitsPerParameter:F3} per parameter"
+        + (estimate.Seconds is { } seconds ? $", about {Math.Max(0.1, seconds):F1} s of quantization" : string.Empty));
+
+    /// <summary>Runs the work, with a bar on a terminal.</summary>
+    public static QuantizationResult WithProgress(Func<Action<QuantizationStep>?, QuantizationResult> work)
+    {
+        if (!Output.Human.Profile.Capabilities.Interactive)
+        {
+            return work(null);
+        }
+
+        return Output.Human.Progress().Start(context =>
+        {
+            ProgressTask bar = context.AddTask("quantize");
+            return work(step =>
+            {
+                bar.MaxValue = step.Total;
+                bar.Value = step.Done;
+                bar.Description = Markup.Escape(step.Path);
+            });
+        });
+    }
+
+    public static void Result(string output, QuantizationResult result, bool verified)
+    {
+        QuantizationReport report = result.Report;
+        Table table = new Table().AddColumns("worst matrices", "shape", "relative error", "largest error", "bits per weight");
+        foreach (QuantizedTensorReport tensor in report.Tensors.OrderByDescending(tensor => tensor.RelativeError).Take(WorstShown))
+        {
+            table.AddRow(Markup.Escape(tensor.Path), $"{tensor.Shape[0]} × {tensor.Shape[1]}", $"{tensor.RelativeError:P2}", $"{tensor.LargestError:G3}", $"{tensor.BitsPerWeight:F3}");
+        }
+
+        Output.Human.Write(table);
+        Output.Human.WriteLine($"{report.Tensors.Count} matrices: {report.BitsPerWeight:F3} bits per weight with scales, relative error {report.RelativeError:P2}");
+        Output.Human.WriteLine($"{Sizes.Text(report.BytesBefore)} → {Sizes.Text(report.BytesAfter)} ({report.BitsPerParameter:F3} bits per parameter), {result.Seconds:F2} s, {result.QuantizationSeconds:F2} s of them in the method");
+        if (verified)
+        {
+            Output.Human.WriteLine("verified: all codes and scales read back equal in a fresh process");
+        }
+
+        Output.Human.WriteLine($"written: {output}");
+    }
+
+    /// <summary>The result document.</summary>
+    public static object Document(string model, string output, QuantizationResult result, bool verified)
+    {
+        QuantizationReport report = result.Report;
+        return new
+        {
+            Schema = 1,
+            Model = model,
+            Output = output,
+            report.Method,
+            report.Bits,
+            report.Settings,
+            report.Layout,
+            Verified = verified ? true : (bool?)null,
+            Metrics = new
+            {
+                report.BitsPerWeight,
+                report.BitsPerParameter,
+                report.BytesBefore,
+                report.BytesAfter,
+                FileBytes = new DirectoryInfo(output).EnumerateFiles("*.safetensors").Sum(file => file.Length),
+                report.RelativeError,
+                result.QuantizationSeconds,
+                result.Seconds,
+            },
+            report.Kept,
+            report.Tensors,
+        };
+    }
+}

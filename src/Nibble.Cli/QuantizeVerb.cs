@@ -1,0 +1,133 @@
+using System.CommandLine;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Quantization;
+using Nibble.Tensors;
+using Spectre.Console;
+
+namespace Nibble.Cli;
+
+/// <summary><c>nibble quantize</c>: a dense model folder in, a quantized one out.</summary>
+internal sealed class QuantizeVerb : IVerb
+{
+    private readonly Argument<string> _model = CommonOptions.Model();
+    private readonly QuantizationOptions _quantization = new();
+    private readonly Option<string?> _output = CommonOptions.Output("Folder of the quantized model.");
+    private readonly Option<bool> _force = CommonOptions.Force();
+    private readonly Option<bool> _dryRun = CommonOptions.DryRun();
+    private readonly Option<bool> _json = CommonOptions.Json();
+    private readonly Option<bool> _verify = new("--verify") { Description = "Read the result back in a fresh process and compare all codes and scales before the folder appears." };
+    private readonly Option<bool> _verifyOnly = new("--verify-only") { Description = "MODEL is a folder that nibble quantize wrote: compare its codes and scales with its record, and write nothing." };
+    private readonly Option<long> _shard = new("--max-shard-bytes") { Description = "Most bytes of tensors in one file.", DefaultValueFactory = _ => HfFolderWriter.DefaultShardBytes };
+    private readonly Option<int?> _threads = CommonOptions.Threads();
+
+    public Command Create(CancellationToken cancellation)
+    {
+        Command command = new("quantize", "Quantize a model folder.") { _model };
+        _quantization.AddTo(command);
+        foreach (Option option in new Option[] { _output, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
+        {
+            command.Options.Add(option);
+        }
+
+        command.SetAction(parsed => Run(parsed, cancellation));
+        return command;
+    }
+
+    private void Run(ParseResult parsed, CancellationToken cancellation)
+    {
+        CommonOptions.UseThreads(parsed.GetValue(_threads));
+        string model = parsed.GetRequiredValue(_model);
+        if (parsed.GetValue(_verifyOnly))
+        {
+            VerifyOnly(parsed, model);
+            return;
+        }
+
+        PlanRequest? request = _quantization.Request(parsed);
+        if (request is null)
+        {
+            Throw.Usage("no quantization method was chosen", $"there are {string.Join(", ", Registry.Methods.Select(method => method.Name))}", "for example --method nf4");
+        }
+
+        if (parsed.GetValue(_dryRun))
+        {
+            DryRun(parsed, model, request);
+            return;
+        }
+
+        if (parsed.GetValue(_output) is not { } output)
+        {
+            Throw.Usage("no output folder was given", remedy: "add -o FOLDER, or --dry-run to see the plan alone");
+            return;
+        }
+
+        Quantize(parsed, model, output, request, cancellation);
+    }
+
+    private void Quantize(ParseResult parsed, string model, string output, PlanRequest request, CancellationToken cancellation)
+    {
+        ShowPlan(model, request);
+        bool verify = parsed.GetValue(_verify);
+        QuantizerOptions options = new()
+        {
+            Force = parsed.GetValue(_force),
+            MaxShardBytes = parsed.GetValue(_shard),
+            BeforeCommit = verify ? FreshProcess.Verify : null,
+        };
+        QuantizationResult result = QuantizeRendering.WithProgress(progress => Quantizer.Run(model, output, request, options, progress, cancellation));
+        if (parsed.GetValue(_json))
+        {
+            Output.Json(QuantizeRendering.Document(model, output, result, verify));
+        }
+        else
+        {
+            QuantizeRendering.Result(output, result, verify);
+        }
+    }
+
+    private static void ShowPlan(string model, PlanRequest request)
+    {
+        (HfFolder folder, QuantPlan plan) = Quantizer.Prepare(model, request);
+        folder.Dispose();
+        QuantizeRendering.Plan(plan);
+    }
+
+    /// <summary>The plan of a folder; the config alone is enough, and weights are checked where they are.</summary>
+    private void DryRun(ParseResult parsed, string model, PlanRequest request)
+    {
+        ModelConfig config = ModelConfig.Open(model);
+        QuantPlan plan = QuantPlan.Create(config, request);
+        DType source = DType.BF16;
+        if (Directory.Exists(model) && Directory.EnumerateFiles(model, "*.safetensors*").Any())
+        {
+            (HfFolder folder, _) = Quantizer.Prepare(model, request);
+            using (folder)
+            {
+                source = folder.Names.Select(name => folder.Entry(name).DType).FirstOrDefault(dtype => dtype?.IsFloat() == true) ?? source;
+            }
+        }
+
+        PlanEstimate estimate = PlanEstimate.Of(plan, config, source);
+        if (parsed.GetValue(_json))
+        {
+            Output.Json(new { Schema = 1, Model = model, DryRun = true, Plan = plan.ToDocument(), Estimate = estimate });
+            return;
+        }
+
+        QuantizeRendering.Plan(plan);
+        QuantizeRendering.Estimate(estimate);
+    }
+
+    private void VerifyOnly(ParseResult parsed, string model)
+    {
+        int matrices = QuantizationCheck.Run(model);
+        if (parsed.GetValue(_json))
+        {
+            Output.Json(new { Schema = 1, Model = model, Verified = true, Matrices = matrices });
+            return;
+        }
+
+        Output.Human.WriteLine($"{matrices} matrices read back as they were written");
+    }
+}

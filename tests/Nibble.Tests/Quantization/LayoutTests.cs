@@ -1,0 +1,196 @@
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Quantization;
+using Nibble.Quantization.Layouts;
+using Nibble.Tensors;
+
+namespace Nibble.Tests.Quantization;
+
+/// <summary>Golden bytes and round trips of layouts.</summary>
+public sealed class LayoutTests
+{
+    public static TheoryData<string, string> Pairs
+    {
+        get
+        {
+            TheoryData<string, string> pairs = [];
+            foreach (QuantizationSettings settings in Methods.DataFree)
+            {
+                WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, 12, 160);
+                Registry.Layouts.Where(layout => layout.CanHold(facts, out _)).ToList().ForEach(layout => pairs.Add(layout.Name, settings.ToString()));
+            }
+
+            return pairs;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Pairs))]
+    public void Everything_that_a_layout_can_hold_reads_back_equal(string layout, string settings)
+    {
+        foreach ((int rows, int columns) in new[] { (12, 160), (4, 200), (8, 33), (4, 1) })
+        {
+            using Tensor input = Methods.Input(rows, columns, 11);
+            using QuantizedWeight weight = Methods.Quantize(input, settings);
+            if (Registry.Layout(layout).CanHold(weight.Facts, out _))
+            {
+                LayoutFolder.RoundTrip(Registry.Layout(layout), weight, back =>
+                {
+                    Assert.Equal(WeightDigest.Of(weight), WeightDigest.Of(back));
+                    Assert.Equal(weight.Facts, back.Facts);
+                });
+            }
+        }
+    }
+
+    [Fact]
+    public void Every_method_has_a_layout_that_holds_it()
+    {
+        Assert.All(Methods.DataFree, settings =>
+        {
+            WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, 12, 160);
+            Assert.Contains(Registry.Layouts, layout => layout.CanHold(facts, out _));
+        });
+    }
+
+    [Fact]
+    public void A_layout_that_cannot_hold_a_weight_says_why()
+    {
+        Assert.All(Registry.Layouts, layout => Assert.All(Methods.DataFree, settings =>
+        {
+            bool can = layout.CanHold(Registry.Method(settings.Method).FactsOf(settings, 12, 160), out string why);
+            Assert.Equal(can, why.Length == 0);
+        }));
+    }
+
+    [Fact]
+    public void BitsAndBytes_nf4_bytes()
+    {
+        using Tensor input = Tensor.From<float>(new Shape(1, 8), DType.F32, [-2, -1, 0, .5f, 1, 2, .1f, -.3f]);
+        using QuantizedWeight weight = Methods.Quantize(input, "nf4");
+        Assert.Equal("027ACF85", LayoutFolder.Hex("bitsandbytes-4bit", weight, ".weight"));
+        Assert.Equal(
+            "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"dtype\": \"bfloat16\", \"shape\": [1, 8]}",
+            LayoutFolder.Text("bitsandbytes-4bit", weight, ".weight.quant_state.bitsandbytes__nf4"));
+    }
+
+    [Fact]
+    public void BitsAndBytes_double_quantization_state_is_json_with_the_exact_offset()
+    {
+        using Tensor input = Methods.Input(8, 128, 14);
+        QuantizationSettings settings = Registry.Method("nf4").Complete(new() { Method = "nf4", DoubleQuant = true });
+        using CodebookWeight weight = (CodebookWeight)Registry.Method("nf4").Quantize("test", input, settings);
+        using JsonDocument state = JsonDocument.Parse(LayoutFolder.Text("bitsandbytes-4bit", weight, ".weight.quant_state.bitsandbytes__nf4"));
+        Assert.Equal(weight.Nested!.Offset, state.RootElement.GetProperty("nested_offset").GetSingle());
+        Assert.Equal((double)weight.Nested.Offset, state.RootElement.GetProperty("nested_offset").GetDouble());
+        Assert.Equal(256, state.RootElement.GetProperty("nested_blocksize").GetInt32());
+        Assert.Equal("float32", state.RootElement.GetProperty("nested_dtype").GetString());
+    }
+
+    [Fact]
+    public void BitNet_bytes()
+    {
+        byte[] codes = [0, 1, 2, 2, 1, 1, 0, 2];
+        using TernaryWeight weight = new(LayoutTensors.Bytes(codes).Owned(new Shape(8, 1)), [1]);
+        Assert.Equal("1899", LayoutFolder.Hex("bitnet", weight, ".weight"));
+    }
+
+    [Theory]
+    [InlineData("bitlinear", 0.25f)]
+    [InlineData("autobitlinear", 4f)]
+    public void BitNet_scale_divides_or_multiplies(string kind, float expected)
+    {
+        byte[] codes = [0, 1, 2, 2];
+        using TernaryWeight weight = new(LayoutTensors.Bytes(codes).Owned(new Shape(4, 1)), [4]);
+        LayoutFolder.RoundTrip(Registry.Layout("bitnet"), weight, back => Assert.Equal(expected, ((TernaryWeight)back).Scales[0]), section => section["linear_class"] = kind);
+    }
+
+    [Fact]
+    public void CompressedTensors_bytes()
+    {
+        using Tensor codes = LayoutTensors.Bytes([0, 1, 7, 8, 9, 10, 14, 15]).Owned(new Shape(1, 8));
+        using AffineWeight weight = new(codes, 4, 8, [1], [8], symmetric: true);
+        Assert.Equal("1087A9FE", LayoutFolder.Hex("compressed-tensors", weight, ".weight_packed"));
+    }
+
+    [Fact]
+    public void CompressedTensors_packing_equals_the_original()
+    {
+        foreach (JsonElement item in GoldenWeights.Read("compressed-tensors/packing.json").GetProperty("cases").EnumerateArray())
+        {
+            int bits = item.GetProperty("bits").GetInt32();
+            Shape shape = GoldenWeights.ShapeOf(item, "shape");
+            byte[] codes = [.. GoldenWeights.Bytes(item, "values").Select(value => (byte)((sbyte)value + (1 << (bits - 1))))];
+            using AffineWeight weight = new(LayoutTensors.Bytes(codes).Owned(shape), bits, (int)shape[1], new float[shape[0]], new float[shape[0]]);
+            Assert.Equal(Convert.ToHexString(GoldenWeights.Bytes(item, "packed")), LayoutFolder.Hex("compressed-tensors", weight, ".weight_packed"));
+            // The same values as zero points of one column a group.
+            using AffineWeight zeros = new(LayoutTensors.Bytes(new byte[codes.Length]).Owned(shape), bits, 1, new float[codes.Length], [.. codes.Select(code => (float)code)]);
+            Assert.Equal(Convert.ToHexString(GoldenWeights.Bytes(item, "zero_packed")), LayoutFolder.Hex("compressed-tensors", zeros, ".weight_zero_point"));
+        }
+    }
+
+    [Fact]
+    public void Quanto_bytes_equal_the_original()
+    {
+        foreach (JsonElement item in GoldenWeights.Read("quanto/weights.json").GetProperty("cases").EnumerateArray())
+        {
+            int bits = item.GetProperty("bits").GetInt32();
+            using Tensor input = GoldenWeights.Input(item);
+            using QuantizedWeight weight = GoldenWeights.Quantize(input, new() { Method = "quanto", Bits = bits });
+            string data = bits == 8 ? "data" : "packed";
+            Assert.Equal(Convert.ToHexString(GoldenWeights.Bytes(item, data)), LayoutFolder.Hex("quanto", weight, bits == 8 ? ".weight._data" : ".weight._data._data"));
+            Assert.Equal(Convert.ToHexString(GoldenWeights.Bytes(item, "scale")), LayoutFolder.Hex("quanto", weight, ".weight._scale"));
+            if (bits < 8)
+            {
+                Assert.Equal(Convert.ToHexString(GoldenWeights.Bytes(item, "shift")), LayoutFolder.Hex("quanto", weight, ".weight._shift"));
+            }
+        }
+    }
+
+    [Fact]
+    public void LlmInt8_stores_the_absmax_of_rows()
+    {
+        foreach (JsonElement item in GoldenWeights.Read("bitsandbytes/int8.json").GetProperty("cases").EnumerateArray())
+        {
+            using Tensor input = GoldenWeights.Input(item);
+            using QuantizedWeight weight = GoldenWeights.Quantize(input, new() { Method = "int8" });
+            Assert.Equal(Convert.ToHexString(GoldenWeights.Bytes(item, "codes")), LayoutFolder.Hex("bitsandbytes-int8", weight, ".weight"));
+            float[] absmax = MemoryMarshal.Cast<byte, float>(Convert.FromHexString(LayoutFolder.Hex("bitsandbytes-int8", weight, ".SCB"))).ToArray();
+            Assert.All(absmax.Zip(GoldenWeights.Floats(item, "scb")), pair => Assert.Equal(pair.Second, pair.First, 1e-7f * pair.Second));
+        }
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(5)]
+    [InlineData(8)]
+    public void Bit_streams_read_back(int bits)
+    {
+        for (int count = 0; count < 70; count++)
+        {
+            byte[] codes = [.. Enumerable.Range(0, count).Select(i => (byte)((i * 37) & ((1 << bits) - 1)))];
+            uint[] words = new uint[BitStream.Words(count, bits)];
+            BitStream.Pack(codes, bits, words);
+            byte[] back = new byte[count];
+            BitStream.Unpack(words, bits, back);
+            Assert.Equal(codes, back);
+        }
+    }
+
+    [Fact]
+    public void Tensors_of_another_shape_are_refused_with_both_shapes()
+    {
+        using Tensor input = Methods.Input(8, 128, 3);
+        using QuantizedWeight weight = Methods.Quantize(input, "rtn");
+        NibbleException error = Assert.Throws<NibbleException>(() =>
+            LayoutFolder.RoundTrip(Registry.Layout("compressed-tensors"), weight, _ => { }, section => section["config_groups"]!["group_0"]!["weights"]!["group_size"] = 32));
+        Assert.Equal(ErrorKind.BadInput, error.Kind);
+        Assert.Contains("[8, 4]", error.Message, StringComparison.Ordinal);
+        Assert.Contains("[8, 2]", error.Message, StringComparison.Ordinal);
+    }
+}
