@@ -1,0 +1,56 @@
+using Nibble.Backends;
+using Nibble.Backends.Cpu;
+using Nibble.Ops;
+using Nibble.Tensors;
+using Nibble.Tests.Kernels;
+
+namespace Nibble.Tests.Tuning;
+
+public class AttentionGradientTests
+{
+    public static TheoryData<string> Variants => [.. CpuVariant.All.Select(variant => variant.Name)];
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void AttentionOverACacheOfItsOwnTokens(string variant)
+    {
+        // batch, length, heads, key-value heads, width, window: short, grouped, windowed, longer than a block of queries, odd widths.
+        (int Batch, int Length, int Heads, int KvHeads, int Dim, int Window)[] shapes =
+            [(1, 2, 1, 1, 1, 0), (2, 5, 2, 2, 8, 0), (1, 7, 4, 2, 3, 0), (2, 20, 2, 1, 16, 6), (1, 60, 2, 2, 12, 0), (1, 110, 1, 1, 32, 0)];
+        using CpuBackend backend = new(CpuVariant.All.First(item => item.Name == variant), threads: 2);
+        foreach (var s in shapes)
+        {
+            using GradientCheck check = new(backend);
+            Tensor query = check.Input("query", new Shape(s.Batch * s.Length, s.Heads, s.Dim), 1);
+            Tensor key = check.Input("key", new Shape(s.Batch * s.Length, s.KvHeads, s.Dim), 2), value = check.Input("value", key.Shape, 3);
+            using Tensor output = KernelData.Empty(query.Shape);
+            Run(check.Recording, s.Batch, s.Length, s.Window, query, key, value, output);
+            check.Run(output, v =>
+            {
+                Tensor result = KernelData.Empty(query.Shape);
+                AttentionArguments arguments = Arguments(s.Batch, s.Length, s.Window, v[0], v[1], v[2], result);
+                Attention.Reference(arguments);
+                return result;
+            });
+        }
+    }
+
+    private static void Run(IBackend backend, int batch, int length, int window, Tensor query, Tensor key, Tensor value, Tensor output)
+    {
+        Shape cache = new(batch, key.Shape[1], length, key.Shape[2]);
+        Tensor keys = KernelData.Empty(cache), values = KernelData.Empty(cache);
+        Attention.Append(backend, key, keys, 0);
+        Attention.Append(backend, value, values, 0);
+        Attention.Forward(backend, new AttentionArguments(query, keys, values, output, batch, length, 0, null, 0.7f, window));
+    }
+
+    private static AttentionArguments Arguments(int batch, int length, int window, Tensor query, Tensor key, Tensor value, Tensor output)
+    {
+        using CpuBackend scalar = new(CpuVariant.All[^1], 1);
+        Shape cache = new(batch, key.Shape[1], length, key.Shape[2]);
+        Tensor keys = KernelData.Empty(cache), values = KernelData.Empty(cache);
+        Attention.Append(scalar, key, keys, 0);
+        Attention.Append(scalar, value, values, 0);
+        return new AttentionArguments(query, keys, values, output, batch, length, 0, null, 0.7f, window);
+    }
+}

@@ -1,0 +1,127 @@
+using Nibble.Backends;
+using Nibble.Backends.Cpu;
+using Nibble.Data;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Quantization;
+using Nibble.Tensors;
+using Nibble.Tuning;
+
+namespace Nibble.Tests.Tuning;
+
+public class TrainerTests
+{
+    private static readonly LoraSettings Lora = new() { Rank = 4, Alpha = 8, TargetModules = [TargetModules.AllLinear] };
+
+    [Fact]
+    public void AccumulatedBatchesEqualOneLargeBatch()
+    {
+        float[] whole = AfterSteps(new TrainerSettings { BatchSize = 4, MaxSteps = 3 }), parts = AfterSteps(new TrainerSettings { BatchSize = 1, GradAccumulationSteps = 4, MaxSteps = 3 });
+        Assert.Equal(whole.Length, parts.Length);
+        Assert.All(whole.Zip(parts), pair => Assert.Equal(pair.First, pair.Second, 2e-5f));
+    }
+
+    [Fact]
+    public void NumbersDependOnNeitherThreadsNorCheckpointing()
+    {
+        LoraSettings dropout = Lora with { Dropout = 0.3 };
+        TrainerSettings settings = new() { BatchSize = 3, MaxSteps = 3 };
+        float[] expected = AfterSteps(settings, dropout, threads: 1);
+        Assert.Equal(expected, AfterSteps(settings, dropout, threads: 2));
+        Assert.Equal(expected, AfterSteps(settings with { GradientCheckpointing = true }, dropout, threads: 2));
+        Assert.NotEqual(expected, AfterSteps(settings with { Seed = 1 }, dropout, threads: 1));
+    }
+
+    [Theory]
+    [InlineData("nf4")]
+    [InlineData("rtn")]
+    [InlineData("int8")]
+    [InlineData("quanto")]
+    [InlineData("ternary")]
+    public void GradientsThroughPackedCodesAreThoseOfTheDenseValues(string method)
+    {
+        using CpuBackend backend = new(new CpuOptions(Threads: 2));
+        using Tensor weight = Kernels.KernelData.Random(new Shape(70, 96), 1), dy = Kernels.KernelData.Random(new Shape(9, 70), 2);
+        IQuantizationMethod chosen = Registry.Method(method);
+        using QuantizedWeight quantized = chosen.Quantize("w", weight, chosen.Complete(new QuantizationSettings { Method = method }));
+        using Tensor dense = quantized.Dequantize(), expected = Tensor.OnHost(new Shape(9, 96), DType.F32), actual = Tensor.OnHost(new Shape(9, 96), DType.F32);
+        using IPackedWeight packed = backend.Prepare(quantized, method == "ternary" ? ActivationType.Int8 : ActivationType.F32), plain = backend.Prepare(dense);
+        backend.Gradients.MatMulInput(dy, packed, actual);
+        backend.Gradients.MatMulInput(dy, plain, expected);
+        Kernels.KernelData.Close(actual, expected, 1e-6f, method);
+    }
+
+    [Fact]
+    public void ALossThatIsNoNumberStopsBeforeTheStep()
+    {
+        using Run run = new(new TrainerSettings { BatchSize = 2, MaxSteps = 50, LearningRate = 1e30, MaxGradNorm = 0, WarmupRatio = 0 }, Lora);
+        NibbleException error = Assert.Throws<NibbleException>(() => run.Trainer.Run());
+        Assert.Contains("rows", error.Message, StringComparison.Ordinal);
+        Assert.Contains("--learning-rate", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void SchedulesRiseAndFall()
+    {
+        TrainerSettings settings = new() { LearningRate = 1, WarmupRatio = 0.1 };
+        Assert.Equal(0.1, settings.LearningRateAt(0, 100), 1e-12);
+        Assert.Equal(1, settings.LearningRateAt(9, 100), 1e-12);
+        Assert.Equal(0.5, settings.LearningRateAt(55, 100), 1e-12);
+        Assert.Equal(0.5, (settings with { Schedule = ScheduleKind.Linear }).LearningRateAt(55, 100), 1e-12);
+        Assert.Equal(1, (settings with { Schedule = ScheduleKind.Constant }).LearningRateAt(99, 100), 1e-12);
+    }
+
+    [Fact]
+    public void EveryRowComesOnceAnEpochInAnOrderOfItsOwn()
+    {
+        TrainingRow[] rows = [.. Enumerable.Range(0, 23).Select(i => new TrainingRow([i], [i]))];
+        Batcher batcher = new(rows, 2, 3, 7), again = new(rows, 2, 3, 7);
+        int[] first = [.. Enumerable.Range(0, batcher.StepsPerEpoch).SelectMany(batcher.RowsOf)], second = [.. Enumerable.Range(4, 4).SelectMany(batcher.RowsOf)];
+        Assert.Equal(Enumerable.Range(0, 23), first.Order());
+        Assert.Equal(Enumerable.Range(0, 23), second.Order());
+        Assert.NotEqual(first, second);
+        Assert.Equal(batcher.RowsOf(6), again.RowsOf(6));
+    }
+
+    private static float[] AfterSteps(TrainerSettings settings, LoraSettings? lora = null, int threads = 2)
+    {
+        using Run run = new(settings, lora ?? Lora, threads);
+        run.Trainer.Run();
+        return [.. run.Parameters.All.SelectMany(parameter => parameter.Values.HostSpan<float>().ToArray())];
+    }
+
+    /// <summary>A training of an adapter on the golden LLaMA, with rows of several lengths.</summary>
+    private sealed class Run : IDisposable
+    {
+        private readonly GoldenTraining _golden;
+        private readonly LoraAdapter _adapter;
+
+        public Run(TrainerSettings settings, LoraSettings lora, int threads = 2)
+        {
+            _golden = new GoldenTraining("llama", new CpuBackend(new CpuOptions(threads)));
+            _adapter = LoraAdapter.Create(_golden.Model, _golden.Architecture.Linears(_golden.Config), lora, 3);
+            _adapter.Attach(_golden.Model);
+            _adapter.AddTo(Parameters);
+            Random random = new(5);
+            TrainingRow[] rows = [.. Enumerable.Range(5, 12).Select(length =>
+            {
+                int[] ids = [.. Enumerable.Range(0, length + 1).Select(_ => random.Next(96))];
+                return new TrainingRow(ids[..^1], [.. ids[1..].Select((id, i) => i < 2 ? -1 : id)]);
+            })];
+            Trainer = new Trainer(_golden.Model, Parameters, new TrainingSet(rows, rows.Length), settings);
+        }
+
+        public ParameterSet Parameters { get; } = new();
+
+        public Trainer Trainer { get; }
+
+        public void Dispose()
+        {
+            Trainer.Dispose();
+            Parameters.Dispose();
+            _golden.Dispose();
+            _adapter.Dispose();
+        }
+    }
+}
