@@ -19,6 +19,8 @@ internal static class BenchCommand
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
+        new("quantize", "weights per second of the data-free methods", QuantizeBench.Run),
+        new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
     ];
 
@@ -26,6 +28,11 @@ internal static class BenchCommand
     {
         try
         {
+            if (args is [QuantizeBench.Child, var source, var output, var method])
+            {
+                return QuantizeBench.RunChild(source, output, method);
+            }
+
             BenchOptions options = BenchOptions.Parse(args);
             List<Bench> chosen = [.. options.Names.Select(Find)];
             if (chosen.Count == 0)

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Nibble.IO;
+using Nibble.Runs.Studies;
 
 namespace Nibble.Cli;
 
@@ -18,13 +19,8 @@ internal static class FreshProcess
 
     private static (int Exit, string Errors) Run(params string[] arguments)
     {
-        string self = Environment.ProcessPath ?? "dotnet";
-        bool isHost = Path.GetFileNameWithoutExtension(self).Equals("dotnet", StringComparison.OrdinalIgnoreCase);
-        ProcessStartInfo start = new(self, isHost ? [typeof(FreshProcess).Assembly.Location, .. arguments] : arguments)
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
+        SelfCommand self = ChildProcess.Self();
+        ProcessStartInfo start = new(self.File, [.. self.Arguments, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
         using Process process = Process.Start(start)!;
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         string errors = process.StandardError.ReadToEnd();
