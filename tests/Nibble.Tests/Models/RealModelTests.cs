@@ -13,6 +13,13 @@ public class RealModelTests
     [SkippableFact]
     public void Stories260KGivesTheReferenceLogits() => CheckLastLogits("stories260K", Tolerance);
 
+    // Activations on the border between two int8 steps fall on either side, depending on the order of sums: a reference pass in
+    // F32 differs from the one in double precision by 3e-3 of the range for the larger model. Without int8 it would be 7e-3.
+    [SkippableTheory]
+    [InlineData("bitnet-stories-1M")]
+    [InlineData("bitnet-stories-3M")]
+    public void BitLlamaGivesTheReferenceLogits(string name) => CheckLastLogits(name, 5e-3);
+
     [SkippableTheory]
     [InlineData("tlm-tinystories-gpt2")]
     [InlineData("gpt2-basic-463k")]
