@@ -1,5 +1,8 @@
 using Nibble.Backends;
 using Nibble.Backends.Cpu;
+using Nibble.Evaluation;
+using Nibble.Evaluation.Protocols;
+using Nibble.Evaluation.Texts;
 using Nibble.Formats;
 using Nibble.Generation;
 using Nibble.IO;
@@ -115,6 +118,18 @@ public sealed class LoadedModel : IDisposable
     /// <summary>Prepares to continue several rows of tokens together.</summary>
     public Generator CreateGenerator(IReadOnlyList<int[]> prompts, GenerationOptions options) =>
         new(Model, _tokenizer, EosIds, prompts, options);
+
+    /// <summary>
+    /// Perplexity of a text in overlapping windows, the protocol <c>window</c> of docs/protocols.md: what <c>nibble eval</c> prints for
+    /// the same text. Null sizes take the protocol's defaults.
+    /// </summary>
+    public double Perplexity(string text, int? window = null, int? stride = null)
+    {
+        Protocol protocol = Protocol.Create("window", window, stride, Facts.Context);
+        EvaluationText document = new("text", [text], TextJoin.Raw);
+        float[] losses = new LikelihoodScorer(Model).Score(TokenizedText.Create(document, protocol, document.Join, Tokenizer), protocol);
+        return Math.Exp(losses.Sum(loss => (double)loss) / losses.Length);
+    }
 
     /// <summary>log p of each token after the first, given those before it.</summary>
     public float[] LogLikelihoods(ReadOnlySpan<int> tokens)
