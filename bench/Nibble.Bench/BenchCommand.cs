@@ -18,6 +18,7 @@ internal static class BenchCommand
         new("attention", "prefill and decode attention", AttentionBench.Run),
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
+        new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
         new("quantize", "weights per second of the data-free methods", QuantizeBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),

@@ -12,6 +12,9 @@ internal sealed class RandomWeights(ModelConfig config, IArchitecture architectu
         .Concat(architecture.Vectors(config).Select(spec => (spec.Name, spec.Shape)))
         .ToDictionary(item => item.Item1, item => item.Item2);
 
+    /// <summary>Packs a matrix in another way than dense, or null.</summary>
+    public Func<LinearSpec, Tensor, IBackend, IPackedWeight>? Quantize { get; init; }
+
     public string Source => "random weights";
 
     public IReadOnlyCollection<string> Names => _shapes.Keys;
@@ -25,6 +28,11 @@ internal sealed class RandomWeights(ModelConfig config, IArchitecture architectu
     public IPackedWeight Linear(LinearSpec spec, IBackend backend)
     {
         using Tensor floats = Random(new Shape(spec.Out, spec.In), spec.Path);
+        if (Quantize is not null)
+        {
+            return Quantize(spec, floats, backend);
+        }
+
         using Tensor matrix = floats.To(dtype);
         return backend.Prepare(matrix);
     }

@@ -31,7 +31,7 @@ public sealed class FineTune : IDisposable
         }
         else
         {
-            AddAll(model.Model);
+            _parameters.AddAll(model.Model);
         }
     }
 
@@ -142,20 +142,5 @@ public sealed class FineTune : IDisposable
         }
 
         TrainingLog.Write(_options.Output!, log);
-    }
-
-    private void AddAll(CausalModel model)
-    {
-        foreach ((string name, object holder) in model.Parameters)
-        {
-            if (holder is IPackedWeight weight)
-            {
-                _parameters.Add(name, weight, model.Backend);
-            }
-            else
-            {
-                _parameters.Add(name, (Tensor)holder, model.Backend);
-            }
-        }
     }
 }

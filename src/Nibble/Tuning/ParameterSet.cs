@@ -1,4 +1,5 @@
 using Nibble.Backends;
+using Nibble.Models;
 using Nibble.Tensors;
 
 namespace Nibble.Tuning;
@@ -26,6 +27,22 @@ public sealed class ParameterSet : IDisposable
     /// <summary>Adds a vector.</summary>
     public void Add(string name, Tensor vector, IBackend backend) =>
         Add(new Parameter(name, vector.Shape, vector, backend.Allocate(vector.Shape, DType.F32), null), vector);
+
+    /// <summary>Adds every parameter of a model, which must have been loaded as F32.</summary>
+    public void AddAll(CausalModel model)
+    {
+        foreach ((string name, object holder) in model.Parameters)
+        {
+            if (holder is IPackedWeight weight)
+            {
+                Add(name, weight, model.Backend);
+            }
+            else
+            {
+                Add(name, (Tensor)holder, model.Backend);
+            }
+        }
+    }
 
     /// <summary>The parameter that a weight or vector holds, or null.</summary>
     public Parameter? Find(object? holder) => holder is null ? null : _byHolder.GetValueOrDefault(holder);

@@ -50,39 +50,15 @@ internal sealed class GoldenTraining : IDisposable
     public ParameterSet AllParameters()
     {
         ParameterSet set = new();
-        foreach ((string name, object holder) in Model.Parameters)
-        {
-            if (holder is IPackedWeight weight)
-            {
-                set.Add(name, weight, Model.Backend);
-            }
-            else
-            {
-                set.Add(name, (Tensor)holder, Model.Backend);
-            }
-        }
-
+        set.AddAll(Model);
         return set;
     }
 
-    /// <summary>Rows of a parameter's numbers in logical order, <c>[out, in]</c>.</summary>
-    public static unsafe float[] Logical(Parameter parameter, Tensor values)
+    /// <summary>A parameter's numbers (its values or its gradient) in logical order, <c>[out, in]</c>.</summary>
+    public float[] Logical(Parameter parameter, Tensor values)
     {
-        float[] result = new float[parameter.Shape.Count];
-        if (parameter.Weight is not CpuPacking packing)
-        {
-            values.HostSpan<float>().CopyTo(result);
-            return result;
-        }
-
-        int width = packing.Variant.PanelWidth, columns = (int)packing.In;
-        for (int i = 0; i < result.Length; i++)
-        {
-            (int row, int k) = (i / columns, i % columns);
-            result[i] = ((float*)values.HostPointer)[(((row / width * columns) + k) * width) + (row % width)];
-        }
-
-        return result;
+        using Tensor rows = ParameterRows.Read(Model.Backend, parameter, values);
+        return rows.HostSpan<float>().ToArray();
     }
 
     public void Dispose()

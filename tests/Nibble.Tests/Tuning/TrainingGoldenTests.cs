@@ -27,7 +27,7 @@ public class TrainingGoldenTests
         double largest = expected.Values.Max(Norm);
         foreach (Parameter parameter in parameters.All)
         {
-            float[] e = expected[parameter.Name], a = GoldenTraining.Logical(parameter, parameter.Gradient);
+            float[] e = expected[parameter.Name], a = golden.Logical(parameter, parameter.Gradient);
             double error = Norm([.. a.Zip(e, (x, y) => x - y)]);
             Assert.True(error <= (1e-3 * Norm(e)) + (1e-6 * largest), $"{parameter.Name}: |Δg| {error}, |g| {Norm(e)}");
         }
@@ -55,7 +55,7 @@ public class TrainingGoldenTests
 
         foreach (Parameter parameter in parameters.All)
         {
-            float[] values = GoldenTraining.Logical(parameter, parameter.Values);
+            float[] values = golden.Logical(parameter, parameter.Values);
             // A bias of keys shifts all scores of a query alike: its true gradient is 0, and AdamW makes steps out of rounding noise.
             double tolerance = parameter.Name.EndsWith("c_attn.bias", StringComparison.Ordinal) ? 20 : 1;
             Assert.Equal(golden.FinalNorms[parameter.Name], Norm(values), tolerance * 1e-4 * golden.FinalNorms[parameter.Name]);
