@@ -46,19 +46,17 @@ internal static unsafe class Blocks<S, V>
         for (nint row = 0; row < rows; row += TileRows, packed += TileRows * depth, a += TileRows * rowStride)
         {
             nint valid = nint.Min(TileRows, rows - row);
-            if (valid == TileRows)
+            if (stepStride == 1)
             {
-                PackSix(a, rowStride, stepStride, depth, packed);
-                continue;
+                PackedRows.PackTile(a, rowStride, valid, depth, packed);
             }
-
-            int tile = Gemm<S, V>.KernelRows(valid);
-            for (nint k = 0; k < depth; k++)
+            else if (rowStride == 1 && valid == TileRows)
             {
-                for (int i = 0; i < tile; i++)
-                {
-                    packed[(k * tile) + i] = i < valid ? a[(i * rowStride) + (k * stepStride)] : 0;
-                }
+                PackSixColumns(a, stepStride, depth, packed);
+            }
+            else
+            {
+                PackAny(a, rowStride, stepStride, valid, depth, packed);
             }
         }
     }
@@ -125,30 +123,25 @@ internal static unsafe class Blocks<S, V>
         }
     }
 
-    private static void PackSix(float* a, nint rowStride, nint stepStride, nint depth, float* packed)
+    private static void PackSixColumns(float* a, nint stepStride, nint depth, float* packed)
     {
-        if (rowStride == 1)
+        for (nint k = 0; k < depth; k++, packed += TileRows, a += stepStride)
         {
-            for (nint k = 0; k < depth; k++, packed += TileRows, a += stepStride)
-            {
-                *(ulong*)packed = *(ulong*)a;
-                *(ulong*)(packed + 2) = *(ulong*)(a + 2);
-                *(ulong*)(packed + 4) = *(ulong*)(a + 4);
-            }
-
-            return;
+            *(ulong*)packed = *(ulong*)a;
+            *(ulong*)(packed + 2) = *(ulong*)(a + 2);
+            *(ulong*)(packed + 4) = *(ulong*)(a + 4);
         }
+    }
 
-        float* a1 = a + rowStride, a2 = a1 + rowStride, a3 = a2 + rowStride, a4 = a3 + rowStride, a5 = a4 + rowStride;
-        for (nint k = 0; k < depth; k++, packed += TileRows)
+    private static void PackAny(float* a, nint rowStride, nint stepStride, nint rows, nint depth, float* packed)
+    {
+        int tile = Gemm<S, V>.KernelRows(rows);
+        for (nint k = 0; k < depth; k++)
         {
-            nint step = k * stepStride;
-            packed[0] = a[step];
-            packed[1] = a1[step];
-            packed[2] = a2[step];
-            packed[3] = a3[step];
-            packed[4] = a4[step];
-            packed[5] = a5[step];
+            for (int i = 0; i < tile; i++)
+            {
+                packed[(k * tile) + i] = i < rows ? a[(i * rowStride) + (k * stepStride)] : 0;
+            }
         }
     }
 }

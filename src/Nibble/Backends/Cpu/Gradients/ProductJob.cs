@@ -20,8 +20,10 @@ internal unsafe struct ProductJob<S, V, B> : ICpuJob
 {
     // A block of A (288 × 256 floats, 288 KB) stays in the second-level cache while the panels pass; one panel (16 KB) in the first.
     private const int RowBlock = 288;
-    private const int ColumnBlock = 128;
     private const int DepthBlock = 256;
+
+    // A wide block packs A less often, a narrow one gives more parts: the widest that still leaves some for many threads.
+    private const int WideColumns = 512, NarrowColumns = 128, EnoughParts = 16;
 
     public float* A;
     public nint RowStride, StepStride;
@@ -31,12 +33,27 @@ internal unsafe struct ProductJob<S, V, B> : ICpuJob
 
     private readonly nint RowBlocks => (Rows + RowBlock - 1) / RowBlock;
 
+    private readonly int ColumnBlock
+    {
+        get
+        {
+            int block = WideColumns;
+            while (block > NarrowColumns && RowBlocks * ((Columns + block - 1) / block) < EnoughParts)
+            {
+                block /= 2;
+            }
+
+            return block;
+        }
+    }
+
     public readonly int Parts => checked((int)(RowBlocks * ((Columns + ColumnBlock - 1) / ColumnBlock)));
 
     public readonly void Execute(int part)
     {
-        nint row = part % RowBlocks * RowBlock, column = part / RowBlocks * ColumnBlock;
-        nint rows = nint.Min(RowBlock, Rows - row), columns = nint.Min(ColumnBlock, Columns - column);
+        int block = ColumnBlock;
+        nint row = part % RowBlocks * RowBlock, column = part / RowBlocks * block;
+        nint rows = nint.Min(RowBlock, Rows - row), columns = nint.Min(block, Columns - column);
         nint most = nint.Min(DepthBlock, Depth);
         using CpuScratch.Lease tiles = CpuScratch.Rent(Blocks<S, V>.TileFloats(rows, most) * sizeof(float));
         using CpuScratch.Lease panels = CpuScratch.Rent(Blocks<S, V>.PanelFloats(columns, most) * sizeof(float));
