@@ -45,6 +45,12 @@ public sealed class JsonConfig
     {
         ReadOnlySpan<byte> mark = [0xEF, 0xBB, 0xBF];
         byte[] bytes = (json.StartsWith(mark) ? json[3..] : json).ToArray();
+        if (!System.Text.Unicode.Utf8.IsValid(bytes))
+        {
+            // The parser would find out only when the damaged text is asked for.
+            Throw.BadInput($"{source} is not valid JSON", "its bytes are no valid UTF-8", "download the file again, or correct it");
+        }
+
         try
         {
             using JsonDocument document = JsonDocument.Parse(

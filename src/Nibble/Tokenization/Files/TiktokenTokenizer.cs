@@ -61,7 +61,9 @@ internal static class TiktokenTokenizer
         int end = line.IndexOf((byte)'\n');
         line = end >= 0 ? line[..end] : line;
         int space = line.IndexOf((byte)' ');
-        return space > 0 && !line[..space].ContainsAnyExcept("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="u8);
+        return space > 0
+            && !line[(space + 1)..].ContainsAnyExcept("0123456789\r"u8)
+            && !line[..space].ContainsAnyExcept("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="u8);
     }
 
     private static Vocabulary ReadRanks(string path, ReadOnlySpan<byte> bytes, Limits limits)
