@@ -107,6 +107,11 @@ internal sealed record LlamaConfig
             json.Refuse("num_key_value_heads", $"the {Heads} query heads must be a multiple of it");
         }
 
+        if ((long)Heads * HeadDim > Limits.Default.ModelWidth)
+        {
+            json.Refuse("num_attention_heads", $"times a head of {HeadDim} it is wider than the {Limits.Default.ModelWidth:N0} that are read");
+        }
+
         if (!json.Has("head_dim") && Hidden % Heads != 0)
         {
             json.Refuse("num_attention_heads", $"without head_dim the hidden size {Hidden} must be a multiple of it");

@@ -18,7 +18,7 @@ public class GoldenModelTests
         get
         {
             TheoryData<string, string> pairs = [];
-            foreach (string kernels in CpuVariant.All.Where(variant => variant.IsSupported).Select(variant => variant.Name))
+            foreach (string kernels in CpuVariant.All.Select(variant => variant.Name))
             {
                 foreach (string name in GoldenModel.Names)
                 {
@@ -34,7 +34,8 @@ public class GoldenModelTests
     [MemberData(nameof(NamesAndKernels))]
     public void LogitsEqualTheReference(string name, string kernels)
     {
-        using CpuBackend backend = new(new CpuOptions(Threads: 2, Kernels: kernels));
+        // A variant that this processor lacks computes in software: slow, but these models are tiny.
+        using CpuBackend backend = new(CpuVariant.All.Single(variant => variant.Name == kernels), 2);
         using GoldenModel golden = new(name, backend);
         Assert.NotEmpty(golden.Runs);
         foreach (GoldenRun run in golden.Runs)

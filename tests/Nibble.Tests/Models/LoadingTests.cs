@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Quantization;
 using Nibble.Tensors;
 
 namespace Nibble.Tests.Models;
@@ -55,6 +56,7 @@ public class LoadingTests
     [InlineData("hidden_act", "gelu", "supported with silu")]
     [InlineData("num_key_value_heads", 3, "must be a multiple")]
     [InlineData("num_attention_heads", 0, "expected a value from 1")]
+    [InlineData("num_attention_heads", 16_000_000, "wider than the")]
     [InlineData("hidden_size", "many", "expected a whole number")]
     [InlineData("partial_rotary_factor", 0.5, "rotate whole heads")]
     [InlineData("head_dim", 11, "even width")]
@@ -117,6 +119,21 @@ public class LoadingTests
         Assert.True(bf16.Model.WeightBytes < 0.6 * f32.Model.WeightBytes);
         double difference = f32.LogLikelihoods([1, 2, 3]).Zip(bf16.LogLikelihoods([1, 2, 3]), (a, b) => Math.Abs(a - b)).Max();
         Assert.InRange(difference, 1e-6, 0.3);
+    }
+
+    [Fact]
+    public void AQuantizedTiedEmbeddingServesHeadAndRows()
+    {
+        string path = Path.Combine(TestData.Goldens, "models", "llama-gqa-llama3-tied");
+        PlanRequest request = new(new QuantizationSettings { Method = "rtn", Bits = 8, GroupSize = 16 }) { Embeddings = true };
+        using LoadedModel dense = LoadedModel.Load(path);
+        using LoadedModel quantized = LoadedModel.Load(path, new LoadOptions { Quantization = request });
+        Assert.Equal(dense.Model.Weights.Select(item => item.Path), quantized.Model.Weights.Select(item => item.Path));
+        Assert.NotEqual(dense.Model.Weights.First().Weight.Name, quantized.Model.Weights.First().Weight.Name);
+        int[] tokens = [1, 40, 7, 95, 3];
+        Assert.InRange(ModelRun.Error(ModelRun.Whole(quantized.Model, tokens), ModelRun.Whole(dense.Model, tokens)), 1e-6, 0.02);
+        // One pass over all tokens gathers the same rows as passes over one each.
+        Assert.InRange(ModelRun.Error(ModelRun.Cached(quantized.Model, tokens, step: 1), ModelRun.Whole(quantized.Model, tokens)), 0, 1e-5);
     }
 
     private static string Refusal(string folder)
