@@ -26,6 +26,7 @@ public static class Registry
         CodebookMethod.Fp4(),
         new RtnMethod(),
         new QuantoMethod(),
+        new HqqMethod(),
         new TernaryMethod(),
     ];
 
@@ -37,6 +38,9 @@ public static class Registry
         new BitNetLayout(),
         new CompressedTensorsLayout(),
         new QuantoLayout(),
+        new HqqLayout(),
+        new GptqLayout(),
+        new AwqLayout(),
     ];
 
     /// <summary>The layout of a name; an unknown one is refused with the list of those there are.</summary>

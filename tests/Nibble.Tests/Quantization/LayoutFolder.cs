@@ -34,8 +34,11 @@ internal static class LayoutFolder
         check(back);
     }
 
+    /// <summary>The bytes of a tensor.</summary>
+    public static unsafe string Hex(Tensor tensor) => Convert.ToHexString(new Span<byte>(tensor.HostPointer, (int)tensor.ByteLength));
+
     /// <summary>The stored bytes of one tensor of a weight.</summary>
-    public static unsafe string Hex(string layout, QuantizedWeight weight, string suffix) => Read(layout, weight, suffix, Convert.ToHexString);
+    public static string Hex(string layout, QuantizedWeight weight, string suffix) => Read(layout, weight, suffix, Convert.ToHexString);
 
     /// <summary>The same as text.</summary>
     public static string Text(string layout, QuantizedWeight weight, string suffix) => Read(layout, weight, suffix, bytes => Encoding.UTF8.GetString(bytes));

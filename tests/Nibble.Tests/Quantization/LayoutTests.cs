@@ -19,7 +19,7 @@ public sealed class LayoutTests
             TheoryData<string, string> pairs = [];
             foreach (QuantizationSettings settings in Methods.DataFree)
             {
-                WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, 12, 160);
+                WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, 32, 160);
                 Registry.Layouts.Where(layout => layout.CanHold(facts, out _)).ToList().ForEach(layout => pairs.Add(layout.Name, settings.ToString()));
             }
 
@@ -31,7 +31,7 @@ public sealed class LayoutTests
     [MemberData(nameof(Pairs))]
     public void Everything_that_a_layout_can_hold_reads_back_equal(string layout, string settings)
     {
-        foreach ((int rows, int columns) in new[] { (12, 160), (4, 200), (8, 33), (4, 1) })
+        foreach ((int rows, int columns) in new[] { (32, 160), (4, 208), (64, 33), (64, 1) })
         {
             using Tensor input = Methods.Input(rows, columns, 11);
             using QuantizedWeight weight = Methods.Quantize(input, settings);
@@ -51,7 +51,7 @@ public sealed class LayoutTests
     {
         Assert.All(Methods.DataFree, settings =>
         {
-            WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, 12, 160);
+            WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, 32, 160);
             Assert.Contains(Registry.Layouts, layout => layout.CanHold(facts, out _));
         });
     }
@@ -61,7 +61,7 @@ public sealed class LayoutTests
     {
         Assert.All(Registry.Layouts, layout => Assert.All(Methods.DataFree, settings =>
         {
-            bool can = layout.CanHold(Registry.Method(settings.Method).FactsOf(settings, 12, 160), out string why);
+            bool can = layout.CanHold(Registry.Method(settings.Method).FactsOf(settings, 32, 160), out string why);
             Assert.Equal(can, why.Length == 0);
         }));
     }
@@ -106,6 +106,70 @@ public sealed class LayoutTests
         byte[] codes = [0, 1, 2, 2];
         using TernaryWeight weight = new(LayoutTensors.Bytes(codes).Owned(new Shape(4, 1)), [4]);
         LayoutFolder.RoundTrip(Registry.Layout("bitnet"), weight, back => Assert.Equal(expected, ((TernaryWeight)back).Scales[0]), section => section["linear_class"] = kind);
+    }
+
+    [Theory]
+    [InlineData(4, 8, "10325476")]
+    [InlineData(8, 4, "00010203")]
+    [InlineData(3, 32, "88C6FA88C6FA88C6FA88C6FA")]
+    public void Gptq_bytes(int bits, int inputs, string expected)
+    {
+        byte[] codes = [.. Enumerable.Range(0, inputs).Select(i => (byte)(i % 8))];
+        using AffineWeight weight = new(LayoutTensors.Bytes(codes).Owned(new Shape(1, inputs)), bits, inputs, [1], [0], DType.F16);
+        Assert.Equal(expected, LayoutFolder.Hex("gptq", weight, ".qweight"));
+    }
+
+    [Fact]
+    public void Gptq_symmetric_zero_points_are_stored_less_one()
+    {
+        float[] ones = [1, 1, 1, 1, 1, 1, 1, 1], eights = [8, 8, 8, 8, 8, 8, 8, 8];
+        using AffineWeight weight = new(Tensor.OnHost(new Shape(8, 8), DType.U8), 4, 8, ones, eights, DType.F16, symmetric: true);
+        Assert.Equal("77777777", LayoutFolder.Hex("gptq", weight, ".qzeros"));
+        using AffineWeight asymmetric = new(Tensor.OnHost(new Shape(8, 8), DType.U8), 4, 8, ones, eights, DType.F16);
+        Assert.Equal("88888888", LayoutFolder.Hex("gptq", asymmetric, ".qzeros"));
+    }
+
+    [Fact]
+    public void Gptq_act_order_and_older_names_read_back()
+    {
+        using Tensor input = Methods.Input(32, 64, 9);
+        using AffineWeight plain = (AffineWeight)Methods.Quantize(input, Registry.Method("rtn").Complete(new() { Method = "rtn", GroupSize = 32 }));
+        int[] groups = [.. Enumerable.Range(0, 64).Select(i => i % 2)];
+        using AffineWeight weight = new(LayoutTensors.Bytes(plain.Codes.HostSpan<byte>()).Owned(plain.Codes.Shape), 4, 32, plain.Scales, plain.Offsets, DType.F16, columnGroups: groups);
+        foreach (string layout in new[] { "gptq", "compressed-tensors" })
+        {
+            LayoutFolder.RoundTrip(Registry.Layout(layout), weight, back => Assert.Equal(WeightDigest.Of(weight), WeightDigest.Of(back)));
+        }
+    }
+
+    [Fact]
+    public void Awq_bytes()
+    {
+        byte[] codes = [0, 1, 2, 3, 4, 5, 6, 7];
+        using AffineWeight weight = new(LayoutTensors.Bytes(codes).Owned(new Shape(8, 1)), 4, 1, new float[8], new float[8], DType.F16);
+        Assert.Equal("20643175", LayoutFolder.Hex("awq", weight, ".qweight"));
+    }
+
+    [Theory]
+    [InlineData(4, 4, "01020304", "1324")]
+    [InlineData(2, 8, "0001020303020100", "2D78")]
+    public void Hqq_bytes(int bits, int rows, string codes, string expected)
+    {
+        using Tensor tensor = LayoutTensors.Bytes(Convert.FromHexString(codes));
+        using Tensor packed = HqqPacking.Of(bits).Pack(tensor, rows);
+        Assert.Equal(expected, Convert.ToHexString(packed.HostSpan<byte>()));
+    }
+
+    [Fact]
+    public void Hqq_packing_equals_the_original()
+    {
+        foreach (JsonElement item in GoldenWeights.Read("hqq/weights.json").GetProperty("cases").EnumerateArray())
+        {
+            int group = item.GetProperty("group").GetInt32(), axis = item.GetProperty("axis").GetInt32();
+            using Tensor codes = LayoutTensors.Bytes(GoldenWeights.Bytes(item, "codes"));
+            using Tensor packed = HqqPacking.Of(item.GetProperty("bits").GetInt32()).Pack(codes, axis == 0 ? group : codes.Shape.Count / group);
+            Assert.Equal(Convert.ToHexString(GoldenWeights.Bytes(item, "packed")), LayoutFolder.Hex(packed));
+        }
     }
 
     [Fact]

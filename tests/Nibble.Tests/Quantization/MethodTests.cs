@@ -36,7 +36,7 @@ public sealed class MethodTests
     [MemberData(nameof(All))]
     public void Scales_are_rounded_to_their_stored_dtype_already(string settings)
     {
-        using Tensor input = Methods.Input(9, 130, 5);
+        using Tensor input = Methods.Input(16, 132, 5);
         using QuantizedWeight weight = Methods.Quantize(input, settings);
         float[] scales = weight switch { AffineWeight affine => affine.Scales, TernaryWeight ternary => ternary.Scales, _ => [] };
         using Tensor exact = Tensor.From<float>(new Shape(scales.Length), DType.F32, scales);
@@ -54,7 +54,7 @@ public sealed class MethodTests
         using Tensor values = weight.Dequantize();
         Assert.All(values.HostSpan<float>().ToArray(), value => Assert.Equal(0, value));
 
-        using Tensor input = Methods.Input(300, 257, 6);
+        using Tensor input = Methods.Input(320, 257, 6);
         using QuantizedWeight first = Methods.Quantize(input, settings), second = Methods.Quantize(input, settings);
         Assert.Equal(WeightDigest.Of(first), WeightDigest.Of(second));
     }

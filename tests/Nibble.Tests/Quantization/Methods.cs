@@ -17,6 +17,8 @@ internal static class Methods
         return Registry.Method(settings.Method).Quantize("test", weight, settings);
     }
 
+    public static QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings) => Registry.Method(settings.Method).Quantize("test", weight, settings);
+
     public static Tensor Input(int rows, int columns, ulong seed) =>
         Tensor.From<float>(new Shape(rows, columns), DType.F32, GoldenWeights.Values(rows * columns, seed));
 
@@ -26,6 +28,8 @@ internal static class Methods
         // Half of the widest gap of the table, and what double quantization may do to a scale.
         { Kind: WeightKind.Codebook } => 0.17 + (facts.Nested ? 0.1 : 0),
         { Kind: WeightKind.Ternary } => 1,
+        // The solver may move a zero by more than a step to win on most weights.
+        { WholeOffsets: false, Form: AffineForm.ZeroPoint } => 5.0 / ((1 << facts.Bits) - 1),
         // Half a step; symmetric grids cut the positive end off by half a step more, a scale in 16 bits moves it a little.
         _ => (facts.Symmetric ? 2.0 : 1.02) / ((1 << facts.Bits) - 1) * 1.02,
     };
@@ -41,6 +45,12 @@ internal static class Methods
             new() { Method = "rtn", Bits = 4, GroupSize = QuantizationSettings.WholeRow }, new() { Method = "rtn", Bits = 4, ScaleDType = DType.F32 },
             new() { Method = "rtn", Bits = 3, GroupSize = 20, ScaleDType = DType.BF16 }, new() { Method = "rtn", Bits = 5, Symmetric = true },
         ];
+        all.AddRange(
+        [
+            new() { Method = "hqq" }, new() { Method = "hqq", Axis = 0 }, new() { Method = "hqq", Bits = 8 }, new() { Method = "hqq", Bits = 3, GroupSize = 32 },
+            new() { Method = "hqq", Bits = 3, Axis = 0, GroupSize = 32, ScaleDType = DType.F32 }, new() { Method = "hqq", Bits = 2, GroupSize = 16 },
+            new() { Method = "hqq", Bits = 1, GroupSize = 8, ScaleDType = DType.BF16 },
+        ]);
         all.AddRange(new[] { 8, 4, 3, 2 }.SelectMany(bits => new[] { true, false }.Select(symmetric => new QuantizationSettings { Method = "rtn", Bits = bits, Symmetric = symmetric })));
         foreach (string method in new[] { "nf4", "fp4" })
         {

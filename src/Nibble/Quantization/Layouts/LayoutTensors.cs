@@ -52,6 +52,30 @@ internal static class LayoutTensors
         return codes;
     }
 
+    /// <summary>Packs each row of a U8 matrix as a stream of bits in I32 words.</summary>
+    public static Tensor PackMatrix(Tensor codes, int bits)
+    {
+        Tensor packed = Tensor.OnHost(new Shape(codes.Shape[0], BitStream.Words(codes.Shape[1], bits)), DType.I32);
+        for (nint row = 0; row < codes.Shape[0]; row++)
+        {
+            BitStream.Pack(Row(codes, row), bits, packed.Slice(row, 1).HostSpan<uint>());
+        }
+
+        return packed;
+    }
+
+    /// <summary>Reads a matrix packed by <see cref="PackMatrix"/>.</summary>
+    public static Tensor UnpackMatrix(Tensor packed, int bits, nint columns)
+    {
+        Tensor codes = Tensor.OnHost(new Shape(packed.Shape[0], columns), DType.U8);
+        for (nint row = 0; row < codes.Shape[0]; row++)
+        {
+            BitStream.Unpack(packed.Slice(row, 1).HostSpan<uint>(), bits, Row(codes, row));
+        }
+
+        return codes;
+    }
+
     /// <summary>Unsigned codes around 128 to signed bytes, or back: the same flip of the highest bit.</summary>
     public static void Recentre(ReadOnlySpan<byte> source, Span<byte> target)
     {

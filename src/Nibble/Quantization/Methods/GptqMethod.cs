@@ -29,6 +29,8 @@ internal sealed class GptqMethod : QuantizationMethod
 
     protected override void Validate(QuantizationSettings settings) => ValidateGroupSize(settings.GroupSize!.Value);
 
+    public override string PreferredLayout => "gptq";
+
     public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
         AffineFacts(settings, outFeatures, inFeatures);
 
