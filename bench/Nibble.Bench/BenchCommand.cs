@@ -39,10 +39,11 @@ internal static class BenchCommand
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH  --processor-time");
                 return 2;
             }
 
+            Clock.ProcessorTimeThreads = options.ProcessorTime ? CpuThreads.Choose(options.Threads) : 0;
             BenchReport report = new(options);
             foreach (Bench bench in chosen)
             {
@@ -79,7 +80,7 @@ internal static class BenchCommand
 }
 
 /// <summary>What the command line asks for.</summary>
-internal sealed record BenchOptions(List<string> Names, int? Threads, string? Kernels, int Rounds, bool Json, string? OpenBlas, string? Model = null)
+internal sealed record BenchOptions(List<string> Names, int? Threads, string? Kernels, int Rounds, bool Json, string? OpenBlas, string? Model = null, bool ProcessorTime = false)
 {
     public CpuBackend CreateBackend() => new(new CpuOptions(Threads, Kernels));
 
@@ -91,6 +92,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
             options = args[i] switch
             {
                 "--json" => options with { Json = true },
+                "--processor-time" => options with { ProcessorTime = true },
                 "--threads" => options with { Threads = Number(args, ++i) },
                 "--rounds" => options with { Rounds = Number(args, ++i) },
                 "--kernels" => options with { Kernels = Text(args, ++i) },
@@ -106,7 +108,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     private static BenchOptions Unknown(string option)
     {
-        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model");
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model, --processor-time");
         return null;
     }
 

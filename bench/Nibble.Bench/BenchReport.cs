@@ -47,7 +47,7 @@ internal sealed class BenchReport(BenchOptions options)
     public object ToDocument()
     {
         using CpuBackend backend = options.CreateBackend();
-        return new { Schema = 1, Kernels = backend.KernelVariant, backend.Threads, Processors = Environment.ProcessorCount, Figures = _figures };
+        return new { Schema = 1, Kernels = backend.KernelVariant, backend.Threads, Processors = Environment.ProcessorCount, Clock = Clock.ProcessorTimeThreads == 0 ? "wall" : "processor", Figures = _figures };
     }
 
     public static double Median(double[] values)
@@ -61,18 +61,29 @@ internal sealed class BenchReport(BenchOptions options)
 /// <summary>Timing.</summary>
 internal static class Clock
 {
+    /// <summary>
+    /// Whether to count the seconds that the processors gave this process, over its threads, instead of those on the wall: what other
+    /// programs take is then left out. (Waiting threads count too, so this suits kernels that keep all threads busy.)
+    /// </summary>
+    public static int ProcessorTimeThreads { get; set; }
+
+    private static double Now => ProcessorTimeThreads == 0
+        ? Stopwatch.GetTimestamp() / (double)Stopwatch.Frequency
+        : Environment.CpuUsage.TotalTime.TotalSeconds / ProcessorTimeThreads;
+
     /// <summary>Seconds of one call, averaged over as many calls as fill some <paramref name="seconds"/>.</summary>
     public static double Time(Action body, double seconds = 0.05)
     {
-        long start = Stopwatch.GetTimestamp();
+        double start = Now, elapsed;
         int calls = 0;
         do
         {
             body();
             calls++;
+            elapsed = Now - start;
         }
-        while (Stopwatch.GetElapsedTime(start).TotalSeconds < seconds);
-        return Stopwatch.GetElapsedTime(start).TotalSeconds / calls;
+        while (elapsed < seconds);
+        return elapsed / calls;
     }
 
     /// <summary>Times several bodies in turn, round by round, after one round of warm-up; result[body][round] in seconds per call.</summary>

@@ -13,6 +13,7 @@ internal static class Roofline
         foreach (int count in new[] { 1, CpuThreads.Choose(options.Threads) }.Distinct())
         {
             CpuThreads threads = CpuThreads.Shared(count);
+            Clock.ProcessorTimeThreads = options.ProcessorTime ? count : 0;
             double[][] times = Clock.Rounds(
                 options.Rounds, () => MachineLimits.RunPeak(variant, threads), () => MachineLimits.RunRead(data, threads));
             double operations = MachineLimits.PeakOperations(variant, count);

@@ -45,7 +45,7 @@ public sealed unsafe class NativeStorage : HostStorage
         nuint size = (nuint)byteLength + Alignment;
         try
         {
-            _pointer = (byte*)NativeMemory.AlignedAlloc(size, Alignment);
+            _pointer = (byte*)NativeMemory.AlignedAlloc(size, (nuint)HugePages.AlignmentFor(byteLength));
         }
         catch (OutOfMemoryException error)
         {
@@ -56,6 +56,7 @@ public sealed unsafe class NativeStorage : HostStorage
                 error);
         }
 
+        HugePages.Advise(_pointer, byteLength);
         NativeMemory.Clear(_pointer, size);
         GC.AddMemoryPressure(byteLength == 0 ? 1 : byteLength);
     }

@@ -72,17 +72,19 @@ internal static unsafe class MachineLimits
 
         public readonly int Parts => (int)((Count + PerPart - 1) / PerPart);
 
+        // Four streams: the processor follows each with a prefetcher of its own, and one alone does not fill the memory's pipeline.
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Execute(int part)
         {
-            float* p = Data + (part * PerPart), end = Data + nint.Min(Count, (part + 1) * PerPart);
+            nint count = nint.Min(PerPart, Count - (part * PerPart)) / 4;
+            float* p0 = Data + (part * PerPart), p1 = p0 + count, p2 = p1 + count, p3 = p2 + count;
             Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default;
-            for (; p + 32 <= end; p += 32)
+            for (nint i = 0; i + 16 <= count; i += 16)
             {
-                s0 += Vector256.Load(p);
-                s1 += Vector256.Load(p + 8);
-                s2 += Vector256.Load(p + 16);
-                s3 += Vector256.Load(p + 24);
+                s0 += Vector256.Load(p0 + i) + Vector256.Load(p0 + i + 8);
+                s1 += Vector256.Load(p1 + i) + Vector256.Load(p1 + i + 8);
+                s2 += Vector256.Load(p2 + i) + Vector256.Load(p2 + i + 8);
+                s3 += Vector256.Load(p3 + i) + Vector256.Load(p3 + i + 8);
             }
 
             Sink.Value = Vector256.Sum(s0 + s1 + s2 + s3);
