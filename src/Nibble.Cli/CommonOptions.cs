@@ -15,7 +15,7 @@ internal static class CommonOptions
     public static Option<string[]> Set { get; } = new("--set") { Description = "key=value: as --key value; may be repeated." };
 
     public static Argument<string> Model() =>
-        new("model") { Description = "A Hugging Face folder or a .safetensors file." };
+        new("model") { Description = "A Hugging Face folder, a .gguf or a .safetensors file." };
 
     public static Option<bool> Json() =>
         new("--json") { Description = "Print the result as one JSON document on stdout, and nothing else there." };

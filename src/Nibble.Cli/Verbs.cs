@@ -12,6 +12,7 @@ internal static class Verbs
         new FinetuneVerb(),
         new MergeVerb(),
         new QuantizeVerb(),
+        new ConvertVerb(),
         new ShowVerb(),
         new EstimateVerb(),
         new DevicesVerb(),

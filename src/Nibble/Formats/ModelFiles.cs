@@ -15,6 +15,13 @@ public static class ModelFiles
     public static IReadOnlyList<SafetensorsEntry> Entries(string path)
     {
         List<SafetensorsEntry> entries = [];
+        if (GgufFile.Names(path) && !Directory.Exists(path))
+        {
+            using GgufFile file = GgufFile.Open(path);
+            entries.AddRange(file.Tensors.Select(tensor => new SafetensorsEntry(tensor.Name, tensor.Type.ToString(), null, tensor.Extents, tensor.Offset, tensor.ByteLength)));
+            return entries;
+        }
+
         Visit(path, file => entries.AddRange(file.Entries.Values));
         return entries.OrderBy(entry => entry.Name, StringComparer.Ordinal).ToArray();
     }
@@ -23,6 +30,12 @@ public static class ModelFiles
     public static IReadOnlyList<NonFiniteTensor> NonFinite(string path, CancellationToken cancellation = default)
     {
         List<NonFiniteTensor> found = [];
+        if (GgufFile.Names(path) && !Directory.Exists(path))
+        {
+            using GgufFile file = GgufFile.Open(path);
+            return file.NonFinite(cancellation);
+        }
+
         Visit(path, file =>
         {
             foreach (SafetensorsEntry entry in file.Entries.Values.Where(entry => entry.DType is { } dtype && dtype.IsFloat() && entry.Extents.Count <= Shape.MaxRank))

@@ -13,29 +13,27 @@ using Nibble.Tuning;
 
 namespace Nibble.Models;
 
-/// <summary>A model folder, ready to run: weights on a backend, tokenizer, configuration.</summary>
+/// <summary>A model folder or GGUF file, ready to run: weights on a backend, tokenizer, configuration.</summary>
 public sealed class LoadedModel : IDisposable
 {
-    private readonly HfFolder _folder;
-    private readonly IWeightSource _weights;
+    private readonly ModelSource _source;
     private readonly IAdapter? _adapter;
     private readonly Tokenizer? _tokenizer;
     private readonly NibbleException? _noTokenizer;
 
-    private LoadedModel(HfFolder folder, LoadOptions options, IBackend backend)
+    private LoadedModel(ModelSource source, LoadOptions options, IBackend backend)
     {
-        (_folder, Backend) = (folder, backend);
-        _weights = WeightSources.Open(folder, options);
-        Model = ModelBuilder.Build(folder.Config, _weights, backend);
+        (_source, Backend) = (source, backend);
+        Model = ModelBuilder.Build(source.Config, source.Weights, backend);
         if (options.Adapter is not null)
         {
-            _adapter = Adapters.Load(options.Adapter, folder.Config, backend);
+            _adapter = Adapters.Load(options.Adapter, source.Config, backend);
             _adapter.Attach(Model);
         }
 
         try
         {
-            _tokenizer = TokenizerLoader.FromFolder(folder.Path);
+            _tokenizer = source.Tokenizer();
             RequireFit(_tokenizer);
         }
         catch (NibbleException error) when (error.Kind == ErrorKind.NotFound)
@@ -43,12 +41,12 @@ public sealed class LoadedModel : IDisposable
             _noTokenizer = error;
         }
 
-        Warnings = [.. folder.Warnings, .. Unused(folder)];
-        EosIds = GenerationConfig.EosIds(folder.Path, folder.Config, _tokenizer);
+        Warnings = source.Warnings;
+        EosIds = source.EosIds(_tokenizer);
     }
 
-    /// <summary>The folder.</summary>
-    public string Path => _folder.Path;
+    /// <summary>The folder or file.</summary>
+    public string Path => _source.Path;
 
     /// <summary>The model.</summary>
     public CausalModel Model { get; }
@@ -60,13 +58,13 @@ public sealed class LoadedModel : IDisposable
     public ModelFacts Facts => Model.Facts;
 
     /// <summary>Its configuration.</summary>
-    public ModelConfig Config => _folder.Config;
+    public ModelConfig Config => _source.Config;
 
     /// <summary>Oddities that did not prevent loading.</summary>
     public IReadOnlyList<string> Warnings { get; }
 
     /// <summary>Time spent in quantization methods while the model was loaded; null if it was not quantized then.</summary>
-    public TimeSpan? QuantizationTime => (_weights as LoadTimeQuantizer)?.QuantizationTime;
+    public TimeSpan? QuantizationTime => (_source.Weights as LoadTimeQuantizer)?.QuantizationTime;
 
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> EosIds { get; }
@@ -78,21 +76,21 @@ public sealed class LoadedModel : IDisposable
     /// <exception cref="NibbleException">The folder has none; the message says what was looked for.</exception>
     public Tokenizer Tokenizer => _tokenizer ?? throw _noTokenizer!;
 
-    /// <summary>Loads a folder of a Hugging Face model.</summary>
-    /// <exception cref="NibbleException">Anything about the folder, its config, weights or tokenizer that does not fit.</exception>
+    /// <summary>Loads a folder of a Hugging Face model, or a GGUF file.</summary>
+    /// <exception cref="NibbleException">Anything about the model, its config, weights or tokenizer that does not fit.</exception>
     public static LoadedModel Load(string path, LoadOptions? options = null)
     {
         options ??= new LoadOptions();
         IBackend backend = OpenBackend(options);
-        HfFolder? folder = null;
+        ModelSource? source = null;
         try
         {
-            folder = HfFolder.Open(path);
-            return new LoadedModel(folder, options, backend);
+            source = ModelSource.Open(path, options);
+            return new LoadedModel(source, options, backend);
         }
         catch
         {
-            folder?.Dispose();
+            source?.Dispose();
             backend.Dispose();
             throw;
         }
@@ -152,8 +150,7 @@ public sealed class LoadedModel : IDisposable
     {
         Model.Dispose();
         _adapter?.Dispose();
-        _weights.Dispose();
-        _folder.Dispose();
+        _source.Dispose();
         Backend.Dispose();
     }
 
@@ -165,17 +162,6 @@ public sealed class LoadedModel : IDisposable
         }
 
         return new CpuBackend(new CpuOptions(options.Threads));
-    }
-
-    /// <summary>Tensors of a dense model that no layer takes. (A quantized model has parts of weights under names of its layout.)</summary>
-    private IEnumerable<string> Unused(HfFolder folder)
-    {
-        IArchitecture architecture = Registry.Architecture(folder.Config);
-        IEnumerable<string> taken = architecture.Linears(folder.Config).Select(spec => spec.WeightName)
-            .Concat(architecture.Vectors(folder.Config).Select(spec => spec.Name));
-        // A tied head may be stored a second time.
-        string[] unused = folder.Config.QuantMethod is null ? [.. _weights.Names.Except(taken).Except(["lm_head.weight"]).Order(StringComparer.Ordinal)] : [];
-        return unused.Length == 0 ? [] : [$"{unused.Length:N0} tensors belong to no layer and are not used: {string.Join(", ", unused.Take(10))}"];
     }
 
     private void RequireFit(Tokenizer tokenizer)

@@ -28,6 +28,11 @@ internal sealed class ModelCardReader(string path, Limits limits)
             Throw.NotFound($"{path} does not exist", remedy: "check the path");
         }
 
+        if (GgufFile.Names(path) && !Directory.Exists(path))
+        {
+            return ReadGguf();
+        }
+
         HfShards.RefusePickle(path);
         bool hasConfig = File.Exists(Path.Combine(_folder, "config.json"));
         if (Directory.Exists(path) && !hasConfig && File.Exists(Path.Combine(path, AdapterConfig)))
@@ -59,11 +64,39 @@ internal sealed class ModelCardReader(string path, Limits limits)
     {
         if (!path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase))
         {
-            Throw.BadInput($"{path} is of no form that is shown", "shown are model folders, adapter folders and .safetensors files");
+            Throw.BadInput($"{path} is of no form that is shown", "shown are model folders, adapter folders, .safetensors and .gguf files");
         }
 
         return ReadFile(path, "file");
     }
+
+    private ModelCard ReadGguf()
+    {
+        using GgufFile file = GgufFile.Open(path, limits);
+        string? architecture = file.Metadata["general.architecture"] is { Kind: GgufKind.String } value ? value.Text() : null;
+        ModelSizes? sizes = GgufConfig.IsKnown(file) ? ModelSizes.TryOf(GgufConfig.Of(file)) : null;
+        return new ModelCard
+        {
+            Path = path,
+            Kind = "gguf",
+            ModelType = architecture,
+            Sizes = sizes?.Facts,
+            Attention = sizes?.Attention,
+            ParameterParts = sizes?.Parameters,
+            Parameters = sizes?.Parameters.Total ?? file.Tensors.Sum(tensor => tensor.Count),
+            Files = 1,
+            FileBytes = file.FileBytes,
+            Metadata = file.Metadata.Values.ToDictionary(item => item.Key, item => Shorten(item.ToString())),
+            Tokenizer = file.Metadata["tokenizer.ggml.model"] is { Kind: GgufKind.String } model ? [$"in the file ({model.Text()})"] : [],
+            Tensors = file.Tensors.GroupBy(tensor => tensor.Type)
+                .Select(group => new DTypeShare(group.Key.ToString(), group.Count(), group.Sum(tensor => tensor.Count), group.Sum(tensor => tensor.ByteLength)))
+                .OrderByDescending(share => share.Bytes)
+                .ToArray(),
+            Warnings = sizes == null ? [$"architecture {architecture ?? "unknown"} is none that can be run ({string.Join(", ", GgufConfig.Architectures)})"] : [],
+        };
+    }
+
+    private static string Shorten(string text) => text.Length > 80 ? text[..80] + "…" : text;
 
     private ModelCard ReadFile(string file, string kind)
     {

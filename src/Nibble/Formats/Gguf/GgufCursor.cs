@@ -45,8 +45,22 @@ internal sealed class GgufCursor(MappedFile map)
         return Decode(bytes, what);
     }
 
-    /// <summary>Steps over a string without looking at it.</summary>
-    public void SkipText(string what) => At += TextLength(what);
+    /// <summary>Steps over strings without looking at them; a vocabulary has hundreds of thousands.</summary>
+    public unsafe void SkipTexts(long count, string what)
+    {
+        byte* start = map.Pointer;
+        for (long i = 0; i < count; i++)
+        {
+            ulong length = Left < sizeof(ulong) ? ulong.MaxValue : BinaryPrimitives.ReadUInt64LittleEndian(new ReadOnlySpan<byte>(start + At, sizeof(ulong)));
+            if (length > LongestString || length > (ulong)(Left - sizeof(ulong)))
+            {
+                // The slow way finds the same mistake, and has the words for it.
+                _ = TextLength(what);
+            }
+
+            At += sizeof(ulong) + (nint)length;
+        }
+    }
 
     /// <summary>The text of bytes, which must be valid UTF-8.</summary>
     public string Decode(ReadOnlySpan<byte> bytes, string what)

@@ -64,16 +64,29 @@ public sealed unsafe class GgufFile : IDisposable
     /// <summary>A tensor of floating point numbers as a view of the file; of blocks, a new F32 tensor. NaN and infinity are refused.</summary>
     public Tensor Load(string name)
     {
-        GgufTensor entry = Entry(name);
-        Tensor tensor = entry.Type switch
-        {
-            GgufType.F32 => View(entry, DType.F32),
-            GgufType.F16 => View(entry, DType.F16),
-            GgufType.BF16 => View(entry, DType.BF16),
-            _ => Dequantize(entry),
-        };
+        Tensor tensor = Read(Entry(name));
         FiniteCheck.Require(tensor, name, Path);
         return tensor;
+    }
+
+    /// <summary>Reads every tensor of a readable type and lists those with NaN or infinity.</summary>
+    internal List<NonFiniteTensor> NonFinite(CancellationToken cancellation)
+    {
+        List<NonFiniteTensor> found = [];
+        foreach (GgufTensor entry in Tensors.Where(entry => GgufCodec.Find(entry.Type) != null))
+        {
+            cancellation.ThrowIfCancellationRequested();
+            using Tensor tensor = Read(entry);
+            nint element = FiniteCheck.FirstNonFinite(tensor);
+            if (element >= 0)
+            {
+                found.Add(new NonFiniteTensor(entry.Name, element));
+            }
+
+            DropPages(entry);
+        }
+
+        return found;
     }
 
     /// <summary>The bytes of rows of a tensor, as they stand in the file.</summary>
@@ -99,6 +112,14 @@ public sealed unsafe class GgufFile : IDisposable
 
         return entry;
     }
+
+    private Tensor Read(GgufTensor entry) => entry.Type switch
+    {
+        GgufType.F32 => View(entry, DType.F32),
+        GgufType.F16 => View(entry, DType.F16),
+        GgufType.BF16 => View(entry, DType.BF16),
+        _ => Dequantize(entry),
+    };
 
     private Tensor View(GgufTensor entry, DType dtype)
     {

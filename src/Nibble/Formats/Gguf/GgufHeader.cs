@@ -148,11 +148,7 @@ internal sealed class GgufHeader
     {
         if (element == GgufKind.String)
         {
-            for (long i = 0; i < count; i++)
-            {
-                _cursor.SkipText(kind == GgufKind.Array ? $"an element of {key}" : key);
-            }
-
+            _cursor.SkipTexts(count, kind == GgufKind.Array ? $"an element of {key}" : key);
             return;
         }
 
@@ -231,7 +227,7 @@ internal sealed class GgufHeader
         string name = _cursor.Text($"the name of tensor {index:N0}");
         if (System.Text.Encoding.UTF8.GetByteCount(name) > LongestName)
         {
-            _cursor.Refuse($"the name of tensor {index:N0} has more than {LongestName} bytes", name[..LongestName] + "…");
+            _cursor.Refuse($"the name of tensor {index:N0} has more than {LongestName} bytes", $"it begins with {name[..20]}");
         }
 
         long[] extents = ReadExtents(name);
@@ -297,7 +293,8 @@ internal sealed class GgufHeader
             long count = extents.Aggregate(1L, (product, extent) => checked(product * Math.Max(extent, 1)));
             long bytes = checked(count / type.BlockElements() * type.BlockBytes());
             long padded = checked(bytes + Alignment);
-            return padded <= _map.ByteLength + (long)Alignment || extents.Contains(0) ? (extents.Contains(0) ? 0 : bytes) : TooLarge(name, bytes);
+            bool fits = padded - Alignment <= _map.ByteLength;
+            return extents.Contains(0) ? 0 : fits ? bytes : TooLarge(name, bytes);
         }
         catch (OverflowException)
         {

@@ -49,6 +49,9 @@ internal sealed class SpecialTokenFiles
             [Open("generation_config.json"), Open("config.json")]);
     }
 
+    /// <summary>Takes configs that may come from elsewhere: <c>tokenizer_config.json</c> and <c>config.json</c>.</summary>
+    public static SpecialTokenFiles Of(JsonConfig tokenizer, JsonConfig model) => new([tokenizer, null], [null, model]);
+
     /// <summary>Every text that a config gives a role, with the role's key.</summary>
     public IEnumerable<string> RoleTexts() =>
         new[] { "bos_token", "eos_token", "pad_token", "unk_token" }.Select(TextOf).OfType<string>().Distinct();

@@ -9,8 +9,13 @@ internal static class TokenizerJson
     /// <summary>Reads a file and the configs beside it.</summary>
     public static Tokenizer Read(string path, Limits limits)
     {
-        JsonConfig json = JsonConfig.Open(path, limits);
         SpecialTokenFiles files = SpecialTokenFiles.Read(Path.GetDirectoryName(Path.GetFullPath(path))!, limits);
+        return Build(JsonConfig.Open(path, limits), files, limits);
+    }
+
+    /// <summary>Builds from a document that may come from elsewhere.</summary>
+    public static Tokenizer Build(JsonConfig json, SpecialTokenFiles files, Limits limits)
+    {
         JsonSplitters splitters = JsonSplitters.Read(json.Section("pre_tokenizer"));
         BpeRules rules = JsonBpe.Read(json, limits, splitters.Bytes);
         IReadOnlyList<AddedToken> added = Added(json, rules.Vocabulary, limits);

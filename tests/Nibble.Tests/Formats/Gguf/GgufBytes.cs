@@ -22,7 +22,7 @@ internal sealed class GgufBytes
         .Key("x.flags", GgufKind.Array).U32((uint)GgufKind.Bool).U64(3).Raw([1, 0, 1])
         .Tensor("a.weight", GgufType.F32, 0, 4, 2)
         .Tensor("b.weight", GgufType.Q8_0, 32, 32)
-        .Pad(32).Zeros(64 + 34).ToArray();
+        .Pad(32).Zeros(32 + 34).ToArray();
 
     public GgufBytes Raw(ReadOnlySpan<byte> bytes)
     {

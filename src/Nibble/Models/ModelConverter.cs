@@ -1,0 +1,105 @@
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.Models;
+
+/// <summary>What a conversion wrote.</summary>
+/// <param name="Output">The file or folder.</param>
+/// <param name="Type">Element type of the matrices.</param>
+/// <param name="Bytes">Bytes of all files.</param>
+/// <param name="Notes">What is not as asked for, with the reason.</param>
+public sealed record ConversionReport(string Output, string Type, long Bytes, IReadOnlyList<string> Notes);
+
+/// <summary>Turns model folders into GGUF files, and GGUF files (or quantized folders) into dense folders.</summary>
+public static class ModelConverter
+{
+    /// <summary>Element types of GGUF files that can be written, as on the command line.</summary>
+    public static IReadOnlyList<string> GgufNames { get; } = [.. GgufCodec.Written.Select(type => type.ToString().ToLowerInvariant())];
+
+    /// <summary>Converts; a target that ends in <c>.gguf</c> is a file, any other a folder.</summary>
+    /// <param name="input">A model folder or GGUF file.</param>
+    /// <param name="output">The target; it must not exist unless <paramref name="force"/>.</param>
+    /// <param name="type">Element type of the matrices: any of <see cref="GgufNames"/> for a file; f32, f16 or bf16 for a folder. Null: f16 for a file, f32 for a folder.</param>
+    /// <param name="force">Replaces an existing target.</param>
+    /// <param name="cancellation">Stops between two tensors.</param>
+    public static ConversionReport Convert(string input, string output, string? type = null, bool force = false, CancellationToken cancellation = default)
+    {
+        bool file = GgufFile.Names(output);
+        string[] known = file ? [.. GgufNames] : ["f32", "f16", "bf16"];
+        string name = (type ?? (file ? "f16" : "f32")).ToLowerInvariant();
+        if (!known.Contains(name))
+        {
+            Throw.Usage($"{output}: type '{type}' cannot be written", $"{(file ? "GGUF files" : "folders")} take {string.Join(", ", known)}", file ? null : "name the output NAME.gguf to write a GGUF file");
+        }
+
+        Check(input, output, file, force);
+        using ConvertSource source = ConvertSource.Open(input);
+        IReadOnlyList<string> notes = file
+            ? GgufExport.Write(source, output, Enum.Parse<GgufType>(name, ignoreCase: true), cancellation)
+            : WriteFolder(source, output, Enum.Parse<DType>(name, ignoreCase: true), force, cancellation);
+        long bytes = file ? new FileInfo(output).Length : new DirectoryInfo(output).EnumerateFiles().Sum(part => part.Length);
+        return new ConversionReport(output, name, bytes, notes);
+    }
+
+    private static void Check(string input, string output, bool file, bool force)
+    {
+        if (Path.GetFullPath(input) == Path.GetFullPath(output))
+        {
+            Throw.Usage($"{output} is the input itself", "it is read while the output is written", "choose another output");
+        }
+
+        if (!file)
+        {
+            OutputFolder.Check(output, force);
+        }
+        else if (File.Exists(output) && !force)
+        {
+            Throw.Usage($"{output} exists already", remedy: "choose another output, or replace it with --force");
+        }
+    }
+
+    private static IReadOnlyList<string> WriteFolder(ConvertSource source, string output, DType dtype, bool force, CancellationToken cancellation)
+    {
+        using OutputFolder folder = OutputFolder.Create(output, force);
+        Dictionary<string, LinearSpec> linears = source.Linears.ToDictionary(spec => spec.WeightName);
+        IEnumerable<SafetensorsSpec> specs = source.Linears.Select(spec => new SafetensorsSpec(spec.WeightName, dtype, spec.StoredShape))
+            .Concat(source.Vectors.Select(spec => new SafetensorsSpec(spec.Name, dtype, spec.Shape)));
+        using (HfFolderWriter writer = new(folder.Path, specs))
+        {
+            foreach (string name in writer.Order)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                using Tensor tensor = linears.TryGetValue(name, out LinearSpec? spec) ? Stored(source, spec) : source.Tensor(name);
+                using Tensor converted = tensor.To(dtype);
+                FiniteCheck.Require(converted, name, output);
+                writer.Append(name, converted);
+            }
+
+            writer.Commit();
+        }
+
+        AtomicFile.WriteAllBytes(folder.File("config.json"), source.ConfigJson(dtype));
+        foreach ((string name, byte[] content) in source.TokenizerFiles())
+        {
+            AtomicFile.WriteAllBytes(folder.File(name), content);
+        }
+
+        folder.Commit();
+        return [];
+    }
+
+    private static Tensor Stored(ConvertSource source, LinearSpec spec)
+    {
+        Tensor matrix = source.Matrix(spec);
+        if (!spec.StoredTransposed)
+        {
+            return matrix;
+        }
+
+        using (matrix)
+        {
+            return Transpose.Of(matrix);
+        }
+    }
+}

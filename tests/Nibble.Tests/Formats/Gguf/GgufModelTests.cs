@@ -1,0 +1,138 @@
+using Nibble.Formats;
+using Nibble.Generation;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Tensors;
+using Nibble.Tokenization;
+
+namespace Nibble.Tests.Formats;
+
+/// <summary>Models through GGUF and back: names, rows of heads, tokenizers, metadata.</summary>
+public class GgufModelTests
+{
+    private const string Text = "def add(self, x):\n    return x + 12345  # naïve <|endoftext|>'s";
+
+    public static TheoryData<string> Models => ["nibble-llama-4m", "nibble-gpt2-10m"];
+
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void TheSameLogitsAsTheFolder(string name)
+    {
+        using TempFolder folder = new();
+        string source = Path.Combine(TestData.Assets, name);
+        ModelConverter.Convert(source, folder["m.gguf"], "bf16");
+        using LoadedModel expected = LoadedModel.Load(source), actual = LoadedModel.Load(folder["m.gguf"]);
+        int[] ids = expected.Tokenizer.Encode(Text);
+        Assert.Equal(ids, actual.Tokenizer.Encode(Text));
+        Assert.Equal(expected.Tokenizer.Fingerprint, actual.Tokenizer.Fingerprint);
+        Assert.Equal(expected.EosIds, actual.EosIds);
+        Assert.Equal(expected.LogLikelihoods(ids), actual.LogLikelihoods(ids));
+        Assert.Empty(actual.Warnings);
+    }
+
+    [Theory]
+    [InlineData("nibble-llama-4m", "q8_0", 0.05)]
+    [InlineData("nibble-llama-4m", "q6_k", 0.1)]
+    [InlineData("nibble-llama-4m", "q4_k", 0.4)]
+    [InlineData("nibble-llama-4m", "q4_1", 0.4)]
+    [InlineData("nibble-gpt2-10m", "q8_0", 0.05)]
+    [InlineData("nibble-gpt2-10m", "q5_1", 0.2)]
+    [InlineData("nibble-gpt2-10m", "iq4_nl", 0.4)]
+    public void QuantizedFilesRunOnTheirCodes(string name, string type, double tolerance)
+    {
+        using TempFolder folder = new();
+        string source = Path.Combine(TestData.Assets, name);
+        ModelConverter.Convert(source, folder["m.gguf"], type);
+        ModelConverter.Convert(folder["m.gguf"], folder["dense"], "f32");
+        using LoadedModel dense = LoadedModel.Load(source), actual = LoadedModel.Load(folder["m.gguf"]), back = LoadedModel.Load(folder["dense"]);
+        int[] ids = dense.Tokenizer.Encode(Text);
+        Assert.Equal(ids, back.Tokenizer.Encode(Text));
+        double expected = dense.LogLikelihoods(ids).Average(), found = actual.LogLikelihoods(ids).Average();
+        Assert.InRange(found, expected - tolerance, expected + tolerance);
+
+        // Packed codes and the dense numbers that they stand for give the same products.
+        float[] packed = actual.LogLikelihoods(ids), unpacked = back.LogLikelihoods(ids);
+        Assert.All(packed.Zip(unpacked), pair => Assert.Equal(pair.Second, pair.First, 1e-4f));
+    }
+
+    [Fact]
+    public void RowsOfHeadsAreInterleaved()
+    {
+        nint[] stored = [.. Enumerable.Range(0, 8).Select(row => GgufNames.StoredRow(row, 8, 1))];
+        int[] order = [.. Enumerable.Range(0, 8).Select(row => Array.IndexOf(stored, (nint)row))];
+        Assert.Equal([0, 4, 1, 5, 2, 6, 3, 7], order);
+        Assert.Equal(16, Enumerable.Range(0, 16).Select(row => GgufNames.StoredRow(row, 16, 2)).Distinct().Count());
+    }
+
+    [Fact]
+    public void ConvertRefusesWhatItCannotDo()
+    {
+        using TempFolder folder = new();
+        string source = Path.Combine(TestData.Assets, "nibble-llama-4m");
+        Assert.Contains("cannot be written", Refusal(() => ModelConverter.Convert(source, folder["m.gguf"], "q7_0")), StringComparison.Ordinal);
+        Assert.Contains("folders take f32", Refusal(() => ModelConverter.Convert(source, folder["m"], "q4_0")), StringComparison.Ordinal);
+        ModelConverter.Convert(source, folder["m.gguf"], "f16");
+        Assert.Contains("exists already", Refusal(() => ModelConverter.Convert(source, folder["m.gguf"], "f16")), StringComparison.Ordinal);
+        Assert.Contains("is the input itself", Refusal(() => ModelConverter.Convert(folder["m.gguf"], folder["m.gguf"], "f16")), StringComparison.Ordinal);
+        ModelConverter.Convert(source, folder["again.gguf"], "f16");
+        Assert.Equal(File.ReadAllBytes(folder["m.gguf"])[400..], File.ReadAllBytes(folder["again.gguf"])[400..]);
+        ModelCard card = ModelCard.Of(folder["m.gguf"]);
+        Assert.Equal("gguf", card.Kind);
+        Assert.Equal(4_458_752, card.Parameters);
+    }
+
+    [Fact]
+    public void TheCardOfAnUnknownArchitectureIsShownAndLoadingIsRefused()
+    {
+        using TempFolder folder = new();
+        File.WriteAllBytes(folder["m.gguf"], GgufBytes.Header(0, 1).Value("general.architecture", "rwkv7").ToArray());
+        Assert.Equal("rwkv7", ModelCard.Of(folder["m.gguf"]).ModelType);
+        Assert.Contains("architecture 'rwkv7' is not supported", Refusal(() => LoadedModel.Load(folder["m.gguf"])), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("<0x-1>")]
+    [InlineData("<0xG0>")]
+    [InlineData("<0x1>")]
+    [InlineData("byte")]
+    public void ByteTokensHaveTwoDigits(string text)
+    {
+        GgufBytes bytes = GgufBytes.Header(0, 4).Value("tokenizer.ggml.model", "llama").Key("tokenizer.ggml.tokens", GgufKind.Array).U32(8).U64(1).Text(text)
+            .Key("tokenizer.ggml.token_type", GgufKind.Array).U32(5).U64(1).U32(6).Key("tokenizer.ggml.scores", GgufKind.Array).U32(6).U64(1).U32(0);
+        Assert.Contains("is of type byte", Refusal(() => Tokens(bytes)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TokensAreCheckedBeforeTheyAreUsed()
+    {
+        GgufBytes numbers = GgufBytes.Header(0, 2).Value("tokenizer.ggml.model", "gpt2").Key("tokenizer.ggml.tokens", GgufKind.Array).U32(4).U64(1).U32(7);
+        Assert.Contains("expected texts", Refusal(() => Tokens(numbers)), StringComparison.Ordinal);
+        GgufBytes types = GgufBytes.Header(0, 3).Value("tokenizer.ggml.model", "gpt2").Key("tokenizer.ggml.tokens", GgufKind.Array).U32(8).U64(1).Text("a")
+            .Key("tokenizer.ggml.token_type", GgufKind.Array).U32(5).U64(2).U32(1).U32(1);
+        Assert.Contains("1 tokens, but 2 types", Refusal(() => Tokens(types)), StringComparison.Ordinal);
+        GgufBytes role = GgufBytes.Header(0, 3).Value("tokenizer.ggml.model", "gpt2").Key("tokenizer.ggml.tokens", GgufKind.Array).U32(8).U64(1).Text("a")
+            .Key("tokenizer.ggml.bos_token_id", GgufKind.U32).U32(1);
+        Assert.Contains("has no such token", Refusal(() => Tokens(role)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void SentencePieceModelsSurviveBeingWritten()
+    {
+        SentencePieceModel model = new() { ModelType = 2, ByteFallback = true, RemoveExtraWhitespaces = false };
+        model.Pieces.AddRange([new("<unk>", 0, PieceType.Unknown), new("<s>", 0, PieceType.Control), new("</s>", 0, PieceType.Control), new("▁é", -1.5f, PieceType.Normal)]);
+        SentencePieceModel read = SentencePieceModel.Parse(SentencePieceWriter.Bytes(model), "test", Limits.Default);
+        Assert.Equal(model.Pieces, read.Pieces);
+        Assert.Equal((2, true, true, false, 1, 2, -1), (read.ModelType, read.ByteFallback, read.AddDummyPrefix, read.RemoveExtraWhitespaces, read.BosId, read.EosId, read.PadId));
+    }
+
+    private static void Tokens(GgufBytes bytes)
+    {
+        using TempFolder folder = new();
+        File.WriteAllBytes(folder["m.gguf"], bytes.ToArray());
+        using GgufFile file = GgufFile.Open(folder["m.gguf"]);
+        GgufTokens.Of(file.Metadata)!.Build("{\"bos_token_id\":0}"u8.ToArray(), Limits.Default);
+        _ = GgufTokens.Role(file.Metadata, "bos");
+    }
+
+    private static string Refusal(Action action) => Assert.Throws<NibbleException>(action).Message;
+}
