@@ -22,7 +22,9 @@ internal sealed unsafe class CodePanels : IDisposable
     public CodePanels(QuantizedWeight weight, int bits, int largest, int lanes)
     {
         (Bits, Lanes, Rows, Columns) = (bits, lanes, weight.Out, weight.In);
+        (ChunkColumns, ChunkWords) = bits == 3 ? (32, 3) : (32 / bits, 1);
         Chunks = (Columns + ChunkColumns - 1) / ChunkColumns;
+        PanelWords = Chunks * ChunkWords * lanes;
         _storage = new NativeStorage(checked(Panels * PanelWords * sizeof(uint)));
         for (nint row = 0; row < Rows; row++)
         {
@@ -41,23 +43,26 @@ internal sealed unsafe class CodePanels : IDisposable
     public nint Columns { get; }
 
     /// <summary>Columns that share a word (for 3 bits, three words).</summary>
-    public int ChunkColumns => Bits == 3 ? 32 : 32 / Bits;
+    public int ChunkColumns { get; }
 
     /// <summary>Chunks of a row, the last one filled with zeros.</summary>
     public nint Chunks { get; }
 
     /// <summary>Words of a chunk, one vector a word.</summary>
-    public int ChunkWords => Bits == 3 ? 3 : 1;
+    public int ChunkWords { get; }
 
-    public nint PanelWords => Chunks * ChunkWords * Lanes;
+    public nint PanelWords { get; }
 
     public nint Panels => (Rows + Lanes - 1) / Lanes;
 
     public nint ByteLength => _storage.ByteLength;
 
-    /// <summary>The words of a panel from a column on that starts a chunk.</summary>
+    /// <summary>The words of a panel.</summary>
+    public uint* Panel(nint panel) => (uint*)_storage.Pointer + (panel * PanelWords);
+
+    /// <summary>The words of a panel from the chunk on that holds a column.</summary>
     public uint* Panel(nint panel, nint column) =>
-        (uint*)_storage.Pointer + (panel * PanelWords) + (column / ChunkColumns * ChunkWords * Lanes);
+        Panel(panel) + (column / ChunkColumns * ChunkWords * Lanes);
 
     /// <summary>Writes the codes of columns start … start + count − 1 of a row, one a byte.</summary>
     public void ReadRow(nint row, nint start, nint count, byte* destination)

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Nibble.Quantization;
 using Nibble.Tensors;
@@ -52,7 +53,7 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
 
     /// <summary>Absmax values that stay quantized; block(row, group) is the index of a value, −1 beyond the matrix.</summary>
     public static GroupValues Create(NestedScales nested, nint rows, nint groups, int lanes, Func<nint, nint, nint> block) =>
-        new NestedValues(nested, rows, groups, lanes, block);
+        new NestedGroupValues(nested, rows, groups, lanes, block);
 
     private static bool IsConstant(float[] values) =>
         Array.TrueForAll(values, v => BitConverter.SingleToInt32Bits(v) == BitConverter.SingleToInt32Bits(values[0]));
@@ -139,97 +140,79 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
             }
         }
     }
-
-    /// <summary>Double quantization: one byte a block in memory, decoded when read.</summary>
-    private sealed class NestedValues : GroupValues
-    {
-        private readonly NativeStorage _storage;
-        private readonly nint _groups;
-        private readonly NestedScales _nested;
-        private readonly int[] _blocks;
-
-        public NestedValues(NestedScales nested, nint rows, nint groups, int lanes, Func<nint, nint, nint> block)
-            : base(lanes)
-        {
-            (_nested, _groups) = (nested, groups);
-            nint padded = (rows + lanes - 1) / lanes * lanes;
-            _blocks = new int[checked((int)padded)];
-            _storage = new NativeStorage(padded * groups);
-            for (nint row = 0; row < padded; row++)
-            {
-                _blocks[row] = row < rows ? checked((int)block(row, 0)) : -1;
-                for (nint group = 0; row < rows && group < groups; group++)
-                {
-                    _storage.Pointer[(((row / lanes * groups) + group) * lanes) + (row % lanes)] = nested.Codes[block(row, group)];
-                }
-            }
-        }
-
-        public override nint ByteLength =>
-            _storage.ByteLength + (sizeof(float) * (_nested.BlockScales.Length + _nested.Map.Length)) + (sizeof(int) * _blocks.Length);
-
-        public override float* Read(nint panel, nint group, nint count, float* buffer)
-        {
-            byte* codes = _storage.Pointer + (((panel * _groups) + group) * Lanes);
-            float[] map = _nested.Map, scales = _nested.BlockScales;
-            for (int lane = 0; lane < Lanes; lane++)
-            {
-                int block = _blocks[(panel * Lanes) + lane];
-                for (nint g = 0; g < count; g++)
-                {
-                    buffer[(g * Lanes) + lane] = block < 0
-                        ? 0
-                        : (map[codes[(g * Lanes) + lane]] * scales[(block + group + g) / _nested.BlockSize]) + _nested.Offset;
-                }
-            }
-
-            return buffer;
-        }
-
-        public override void Dispose() => _storage.Dispose();
-    }
 }
 
-/// <summary>Widening of stored scales to floats, 8 at a time.</summary>
+/// <summary>Widening of stored scales to floats, 8 at a time; reads up to 8 values past the last, and writes none.</summary>
 internal static unsafe class GroupWidening
 {
-    /// <summary>Reads up to 8 values past <paramref name="count"/>, and writes none.</summary>
     public static void Widen(DType dtype, byte* source, nint count, float* destination)
+    {
+        switch (dtype)
+        {
+            case DType.U8: Bytes(source, count, destination); break;
+            case DType.F16: Halves((ushort*)source, count, destination); break;
+            default: BFloats((ushort*)source, count, destination); break;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Bytes(byte* source, nint count, float* destination)
     {
         nint i = 0;
         for (; i <= count - 8; i += 8)
         {
-            Vector256<float> wide = dtype == DType.U8
-                ? Vector256.ConvertToSingle(Bytes(source + i).AsInt32())
-                : Words(dtype, Vector256.WidenLower(Vector128.Load((ushort*)source + i).ToVector256Unsafe()));
-            wide.Store(destination + i);
+            Vector128<ushort> wide = Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(ulong*)(source + i)).AsByte());
+            Vector128.ConvertToSingle(Vector128.WidenLower(wide).AsInt32()).Store(destination + i);
+            Vector128.ConvertToSingle(Vector128.WidenUpper(wide).AsInt32()).Store(destination + i + 4);
         }
 
         for (; i < count; i++)
         {
-            destination[i] = dtype switch
-            {
-                DType.U8 => source[i],
-                DType.F16 => (float)((Half*)source)[i],
-                _ => BitConverter.UInt32BitsToSingle((uint)((ushort*)source)[i] << 16),
-            };
+            destination[i] = source[i];
         }
     }
 
-    private static Vector256<uint> Bytes(byte* source) =>
-        Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(ulong*)source).AsByte()).ToVector256Unsafe());
-
-    private static Vector256<float> Words(DType dtype, Vector256<uint> words)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void BFloats(ushort* source, nint count, float* destination)
     {
-        if (dtype == DType.BF16)
+        nint i = 0;
+        for (; i <= count - 8; i += 8)
         {
-            return Vector256.ShiftLeft(words, 16).AsSingle();
+            Vector128<ushort> bits = Vector128.Load(source + i);
+            Vector128.ShiftLeft(Vector128.WidenLower(bits), 16).AsSingle().Store(destination + i);
+            Vector128.ShiftLeft(Vector128.WidenUpper(bits), 16).AsSingle().Store(destination + i + 4);
         }
 
-        // As in Lanes256: the exponent's bias is corrected by a product, which is exact, also for subnormal halves.
-        Vector256<uint> sign = Vector256.ShiftLeft(words & Vector256.Create(0x8000u), 16);
-        Vector256<uint> magnitude = Vector256.ShiftLeft(words & Vector256.Create(0x7fffu), 13);
-        Vector256<uint> special = Vector256.GreaterThan(magnitude.AsInt32(), Vector256.Create(0x0f7fffff)).AsUInt32() & Vector256.Create(0x7f800000u);
-        return ((magnitude.AsSingle() * Vector256.Create(5.192296858534828e33f)).AsUInt32() | special | sign).AsSingle();
+        for (; i < count; i++)
+        {
+            destination[i] = BitConverter.UInt32BitsToSingle((uint)source[i] << 16);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Halves(ushort* source, nint count, float* destination)
+    {
+        nint i = 0;
+        for (; i <= count - 8; i += 8)
+        {
+            Vector128<ushort> bits = Vector128.Load(source + i);
+            Half(Vector128.WidenLower(bits)).Store(destination + i);
+            Half(Vector128.WidenUpper(bits)).Store(destination + i + 4);
+        }
+
+        for (; i < count; i++)
+        {
+            destination[i] = (float)((Half*)source)[i];
+        }
+    }
+
+    // As in Lanes256: the exponent's bias is corrected by a product, which is exact, also for subnormal halves.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> Half(Vector128<uint> half)
+    {
+        Vector128<uint> sign = Vector128.ShiftLeft(half & Vector128.Create(0x8000u), 16);
+        Vector128<uint> magnitude = Vector128.ShiftLeft(half & Vector128.Create(0x7fffu), 13);
+        Vector128<uint> special = Vector128.GreaterThan(magnitude.AsInt32(), Vector128.Create(0x0f7fffff)).AsUInt32() & Vector128.Create(0x7f800000u);
+        return ((magnitude.AsSingle() * Vector128.Create(5.192296858534828e33f)).AsUInt32() | special | sign).AsSingle();
     }
 }

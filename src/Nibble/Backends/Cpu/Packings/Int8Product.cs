@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Nibble.Backends.Cpu.Packings;
 
 /// <summary>
@@ -49,6 +51,9 @@ internal static unsafe class Int8Product
         // Rows of x whose bytes stay in the second-level cache while panels pass by; weights of a part: some microseconds.
         private const int RowBlock = 256;
         private const nint WeightsPerPart = 64 << 10;
+
+        // Two vectors of 16 floats.
+        private const int MostLanes = 32;
         public PanelPacking Packing;
         public CpuMatMul Call;
         public Int8Activations X;
@@ -64,6 +69,7 @@ internal static unsafe class Int8Product
 
         private readonly nint PartWidth => Lanes * nint.Max(1, WeightsPerPart / (Lanes * nint.Max(1, X.Columns) * nint.Min(4, nint.Max(1, Call.Rows))));
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public readonly void Execute(int part)
         {
             nint row = (nint)(part % RowBlocks) * RowBlock;
@@ -86,20 +92,24 @@ internal static unsafe class Int8Product
             }
         }
 
+        [SkipLocalsInit]
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void RunStrip(ByteTile tile, int strip, nint feature, nint row, nint rows)
         {
             int width = Packing.Variant.Bytes.StripLanes;
             nint valid = nint.Min(width, Call.Count - feature);
-            float* bias = stackalloc float[width], buffer = stackalloc float[4 * width];
-            for (nint j = 0; j < width; j++)
+            float* bias = stackalloc float[MostLanes], buffer = stackalloc float[4 * MostLanes];
+            tile.Bias = Call.FirstBias + feature;
+            if (valid < width || Call.FirstBias == null)
             {
-                bias[j] = j < valid && Call.FirstBias != null ? Call.FirstBias[feature + j] : 0;
+                new Span<float>(bias, width).Clear();
+                new Span<float>(Call.FirstBias + feature, Call.FirstBias == null ? 0 : (int)valid).CopyTo(new Span<float>(bias, width));
+                tile.Bias = bias;
             }
 
             tile.Words += strip;
             tile.Scales += strip;
             tile.Offsets += strip;
-            tile.Bias = bias;
             (tile.XStride, tile.SumStride) = (X.Stride, X.Groups);
             for (nint r = row; r < row + rows;)
             {

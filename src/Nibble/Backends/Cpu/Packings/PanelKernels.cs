@@ -1,4 +1,6 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Nibble.Backends.Cpu.Kernels;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -41,7 +43,7 @@ internal unsafe struct PanelSpan
 
     public nint GroupSize;
 
-    /// <summary>16 levels.</summary>
+    /// <summary>16 levels, and their bytes as tables (<see cref="LevelRows"/>).</summary>
     public float* Levels;
 }
 
@@ -53,6 +55,9 @@ internal abstract unsafe class PanelKernels
 
     /// <summary>Applies scale and offset to raw codes or levels, with the group of each column: any order of groups.</summary>
     public abstract void Scale(in PanelSpan span, int* groups, float* values);
+
+    /// <summary>y[two panels] += x · the panels of two spans of the same columns.</summary>
+    public abstract void MultiplyRow(in PanelSpan first, in PanelSpan second, float* x, float* y);
 
     /// <summary>sums[i] += Σ x[k]·values[k][i] over two panels, one chain of multiply-adds per element.</summary>
     public abstract void AddRow(float* x, nint count, float* first, float* second, float* sums);
@@ -87,6 +92,16 @@ internal sealed unsafe class PanelKernels<S, V> : PanelKernels
         }
     }
 
+    public override void MultiplyRow(in PanelSpan first, in PanelSpan second, float* x, float* y)
+    {
+        switch (first.Form)
+        {
+            case PanelForm.ZeroPoint: MultiplyRow<ZeroPointForm>(first, second, x, y); break;
+            case PanelForm.Bias: MultiplyRow<BiasForm>(first, second, x, y); break;
+            default: MultiplyLevels(first, second, x, y); break;
+        }
+    }
+
     [MethodImpl(Hot)]
     public override void AddRow(float* x, nint count, float* first, float* second, float* sums)
     {
@@ -107,6 +122,34 @@ internal sealed unsafe class PanelKernels<S, V> : PanelKernels
         S.Store(s1, sums + n);
         S.Store(s2, sums + (2 * n));
         S.Store(s3, sums + (3 * n));
+    }
+
+    private static void MultiplyLevels(in PanelSpan first, in PanelSpan second, float* x, float* y)
+    {
+        if (typeof(V) == typeof(Vector256<float>) && Avx2.IsSupported)
+        {
+            LevelRows.Add(first, x, y);
+            LevelRows.Add(second, x, y + (2 * S.Count));
+        }
+        else
+        {
+            PanelRows<S, V, LevelForm, Bits4>.Add(first, second, x, y);
+        }
+    }
+
+    private static void MultiplyRow<F>(in PanelSpan first, in PanelSpan second, float* x, float* y)
+        where F : struct, IPanelForm
+    {
+        switch (first.Bits)
+        {
+            case 2: PanelRows<S, V, F, Bits2>.Add(first, second, x, y); break;
+            case 4: PanelRows<S, V, F, Bits4>.Add(first, second, x, y); break;
+            case 8: PanelRows<S, V, F, Bits8>.Add(first, second, x, y); break;
+            default:
+                PanelRows<S, V, F, Bits2>.AddThree(first, x, y);
+                PanelRows<S, V, F, Bits2>.AddThree(second, x, y + (2 * S.Count));
+                break;
+        }
     }
 
     private static void Decode<F>(in PanelSpan span, float* destination)

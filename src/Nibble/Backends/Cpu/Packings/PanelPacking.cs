@@ -1,5 +1,3 @@
-using Nibble.Backends.Cpu.Kernels;
-using Nibble.IO;
 using Nibble.Quantization;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -18,6 +16,8 @@ internal abstract unsafe class PanelPacking : CpuPacking
     private readonly GroupValues _offsets;
     private readonly Tensors.NativeStorage _levels;
     private readonly Int8Plan? _int8;
+    private readonly nint _groupChunks;
+    private readonly nint _lastChunks;
 
     /// <summary>Keeps the parts: levels is empty without a codebook, int8 null for F32 activations.</summary>
     protected PanelPacking(
@@ -25,8 +25,11 @@ internal abstract unsafe class PanelPacking : CpuPacking
         : base(codes.Rows, codes.Columns, variant)
     {
         (_codes, _layout, _form, _scales, _offsets, _int8) = (codes, layout, form, scales, offsets, int8);
-        _levels = new Tensors.NativeStorage(16 * sizeof(float));
+        _groupChunks = layout.Size / codes.ChunkColumns;
+        _lastChunks = codes.Chunks - ((layout.Count - 1) * _groupChunks);
+        _levels = new Tensors.NativeStorage((16 * sizeof(float)) + LevelRows.PlaneBytes);
         levels.CopyTo(new Span<float>(_levels.Pointer, 16));
+        LevelRows.Split(Levels);
     }
 
     public override nint ByteLength => _codes.ByteLength + _scales.ByteLength + _offsets.ByteLength
@@ -80,14 +83,14 @@ internal abstract unsafe class PanelPacking : CpuPacking
             return;
         }
 
-        if (call.Rows != 1)
+        if (call.Rows == 1)
+        {
+            RowProduct.Multiply(this, call);
+        }
+        else
         {
             Variant.Gemm(this, call);
-            return;
         }
-
-        RowJob job = new() { Packing = this, Call = call };
-        call.Threads.Run(job.Parts, job);
     }
 
     /// <summary>What has to be known of x for a product with int8 activations.</summary>
@@ -106,19 +109,18 @@ internal abstract unsafe class PanelPacking : CpuPacking
     /// <summary>The part of a tile that a panel decides; scales and offsets as floats in place or in the given memory.</summary>
     public ByteTile Tile(nint panel, float* scales, float* offsets)
     {
-        nint groupChunks = _layout.Size / _codes.ChunkColumns;
         GroupValues zeros = _int8!.Zeros ?? _offsets;
         return new()
         {
-            Words = _codes.Panel(panel, 0),
+            Words = _codes.Panel(panel),
             Step = _codes.Lanes,
             Scales = _scales.Read(panel, 0, _layout.Count, scales),
             Offsets = zeros.Read(panel, 0, _layout.Count, offsets),
             ScaleStride = _scales.Stride,
             OffsetStride = zeros.Stride,
             Groups = _layout.Count,
-            GroupChunks = groupChunks,
-            LastChunks = _codes.Chunks - ((_layout.Count - 1) * groupChunks),
+            GroupChunks = _groupChunks,
+            LastChunks = _lastChunks,
             Levels = _int8.Levels,
         };
     }
@@ -131,18 +133,8 @@ internal abstract unsafe class PanelPacking : CpuPacking
     {
         int lanes = Variant.PanelWidth;
         float* buffer = stackalloc float[_codes.ChunkColumns * lanes], values = stackalloc float[2 * lanes];
-        nint group = column / _layout.Size, columns = (column % _codes.ChunkColumns) + 1;
-        PanelSpan span = new()
-        {
-            Words = _codes.Panel(panel, column),
-            Bits = _codes.Bits,
-            Form = _form,
-            Columns = columns,
-            Scales = _scales.Read(panel, group, 1, values),
-            Offsets = _offsets.Read(panel, group, 1, values + lanes),
-            FirstGroup = columns,
-            Levels = Levels,
-        };
+        nint columns = (column % _codes.ChunkColumns) + 1, start = column + 1 - columns;
+        PanelSpan span = Span(panel, start, columns, start / _layout.Size, 1, values);
         Variant.Panels.Decode(span, buffer);
         new Span<float>(buffer + ((columns - 1) * lanes), lanes).CopyTo(new Span<float>(destination, lanes));
     }
@@ -158,28 +150,21 @@ internal abstract unsafe class PanelPacking : CpuPacking
 
     private nint GroupOf(nint column) => _layout.Map is null ? column / _layout.Size : _layout.Map[column];
 
+    /// <summary>True if a panel can be multiplied as it stands (<see cref="Span"/>), false if it must be decoded first.</summary>
+    public bool IsAligned => _layout.IsAligned;
+
+    /// <summary>Groups of a row.</summary>
+    public nint Groups => _layout.Count;
+
     /// <summary>Decodes columns of a panel; <paramref name="start"/> is a multiple of <see cref="CodePanels.Alignment"/>.</summary>
-    private void Decode(nint panel, nint start, nint count, float* destination)
+    public void Decode(nint panel, nint start, nint count, float* destination)
     {
         (nint first, nint last) = _layout.Map is null
             ? (start / _layout.Size, (start + count - 1) / _layout.Size)
             : (0, _layout.Count - 1);
-        nint bytes = (last - first + 1) * Variant.PanelWidth * sizeof(float);
-        using CpuScratch.Lease buffer = CpuScratch.Rent(2 * bytes);
-        PanelSpan span = new()
-        {
-            Words = _codes.Panel(panel, start),
-            Bits = _codes.Bits,
-            Form = _form,
-            Columns = count,
-            Scales = _scales.Read(panel, first, last - first + 1, (float*)buffer.Pointer),
-            Offsets = _offsets.Read(panel, first, last - first + 1, (float*)((byte*)buffer.Pointer + bytes)),
-            ScaleStride = _scales.Stride,
-            OffsetStride = _offsets.Stride,
-            FirstGroup = ((first + 1) * _layout.Size) - start,
-            GroupSize = _layout.Size,
-            Levels = Levels,
-        };
+        nint groups = last - first + 1;
+        using CpuScratch.Lease buffer = CpuScratch.Rent(2 * groups * Variant.PanelWidth * sizeof(float));
+        PanelSpan span = Span(panel, start, count, first, groups, (float*)buffer.Pointer);
         if (_layout.IsAligned)
         {
             Variant.Panels.Decode(span, destination);
@@ -189,6 +174,22 @@ internal abstract unsafe class PanelPacking : CpuPacking
             DecodeColumns(span, start, first, destination);
         }
     }
+
+    /// <summary>Columns of a panel with some groups from <paramref name="first"/> on, whose values may go to <paramref name="buffer"/>.</summary>
+    public PanelSpan Span(nint panel, nint start, nint count, nint first, nint groups, float* buffer) => new()
+    {
+        Words = start == 0 ? _codes.Panel(panel) : _codes.Panel(panel, start),
+        Bits = _codes.Bits,
+        Form = _form,
+        Columns = count,
+        Scales = _scales.Read(panel, first, groups, buffer),
+        Offsets = _offsets.Read(panel, first, groups, buffer + (groups * Variant.PanelWidth)),
+        ScaleStride = _scales.Stride,
+        OffsetStride = _offsets.Stride,
+        FirstGroup = ((first + 1) * _layout.Size) - start,
+        GroupSize = _layout.Size,
+        Levels = Levels,
+    };
 
     /// <summary>Groups that words do not respect, or in any order: the codes of the whole tile first, then the scale of each column.</summary>
     private void DecodeColumns(PanelSpan span, nint start, nint firstGroup, float* destination)
@@ -205,66 +206,5 @@ internal abstract unsafe class PanelPacking : CpuPacking
         Variant.Panels.Decode(span, destination);
         span.Form = _form;
         Variant.Panels.Scale(span, groups, destination);
-    }
-
-    /// <summary>One row of x: two panels at a time, decoded in pieces that stay in the first-level cache.</summary>
-    private struct RowJob : ICpuJob
-    {
-        private const int Depth = Gemm<Lanes1, float>.DepthBlock;
-        private const int Piece = 128;
-        private const nint WeightsPerPart = 32 << 10;
-        public PanelPacking Packing;
-        public CpuMatMul Call;
-
-        public readonly int Parts => Kernels.Parts.Count(Call.Count, RowsPerPart);
-
-        private readonly int Lanes => Packing.Variant.PanelWidth;
-
-        private readonly nint RowsPerPart => 2 * Lanes * nint.Max(1, WeightsPerPart / (2 * Lanes * nint.Max(1, Packing.In)));
-
-        public readonly void Execute(int part)
-        {
-            nint feature = part * RowsPerPart;
-            nint end = nint.Min(Call.Count, feature + RowsPerPart);
-            using CpuScratch.Lease buffer = CpuScratch.Rent(2 * Piece * Lanes * sizeof(float));
-            for (; feature < end; feature += 2 * Lanes)
-            {
-                Multiply(feature, (int)nint.Min(2 * Lanes, Call.Count - feature), (float*)buffer.Pointer);
-            }
-        }
-
-        private readonly void Multiply(nint feature, int count, float* values)
-        {
-            float* block = stackalloc float[2 * Lanes];
-            Span<float> sums = new(block, 2 * Lanes), y = new(Call.Output + feature, count);
-            for (nint k = 0; k < nint.Max(1, Packing.In); k += Depth)
-            {
-                sums.Clear();
-                nint end = nint.Min(Packing.In, k + Depth);
-                for (nint piece = k; piece < end; piece += Piece)
-                {
-                    Add(feature, count, piece, nint.Min(Piece, end - piece), values, block);
-                }
-
-                // As the tiles of the dense product do: each block of k from zero, then what is there before is added.
-                for (int i = 0; i < y.Length; i++)
-                {
-                    y[i] = k > 0 ? sums[i] + y[i] : Call.FirstBias == null ? sums[i] : sums[i] + Call.FirstBias[feature + i];
-                }
-            }
-        }
-
-        private readonly void Add(nint feature, int count, nint k, nint columns, float* values, float* sums)
-        {
-            nint panel = (Call.First + feature) / Lanes;
-            float* second = values + (Piece * Lanes);
-            Packing.Decode(panel, k, columns, values);
-            if (count > Lanes)
-            {
-                Packing.Decode(panel + 1, k, columns, second);
-            }
-
-            Packing.Variant.Panels.AddRow(Call.Input + k, columns, values, count > Lanes ? second : values, sums);
-        }
     }
 }

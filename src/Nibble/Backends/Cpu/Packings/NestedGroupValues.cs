@@ -1,0 +1,120 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cpu.Packings;
+
+/// <summary>Absmax values of double quantization: one byte a block in memory, decoded when read.</summary>
+internal sealed unsafe class NestedGroupValues : GroupValues
+{
+    private readonly NativeStorage _codes;
+    private readonly NativeStorage _tables;
+    private readonly NativeStorage _blocks;
+    private readonly nint _groups;
+    private readonly NestedScales _nested;
+
+    /// <summary>block(row, group): which of the codes.</summary>
+    public NestedGroupValues(NestedScales nested, nint rows, nint groups, int lanes, Func<nint, nint, nint> block)
+        : base(lanes)
+    {
+        (_nested, _groups) = (nested, groups);
+        nint padded = (rows + lanes - 1) / lanes * lanes;
+        _blocks = new NativeStorage(padded * sizeof(int));
+        _codes = new NativeStorage(padded * groups);
+        _tables = new NativeStorage(sizeof(float) * (nested.Map.Length + nested.BlockScales.Length));
+        nested.Map.CopyTo(new Span<float>(Map, nested.Map.Length));
+        nested.BlockScales.CopyTo(new Span<float>(BlockScales, nested.BlockScales.Length));
+        for (nint row = 0; row < padded; row++)
+        {
+            ((int*)_blocks.Pointer)[row] = row < rows ? checked((int)block(row, 0)) : -1;
+            for (nint group = 0; row < rows && group < groups; group++)
+            {
+                _codes.Pointer[(((row / lanes * groups) + group) * lanes) + (row % lanes)] = nested.Codes[block(row, group)];
+            }
+        }
+    }
+
+    public override nint ByteLength => _codes.ByteLength + _tables.ByteLength + _blocks.ByteLength;
+
+    private float* Map => (float*)_tables.Pointer;
+
+    private float* BlockScales => Map + _nested.Map.Length;
+
+    [SkipLocalsInit]
+    public override float* Read(nint panel, nint group, nint count, float* buffer)
+    {
+        int lanes = Lanes;
+        int* left = stackalloc int[lanes], next = stackalloc int[lanes];
+        float* scales = stackalloc float[lanes], offsets = stackalloc float[lanes];
+        for (int lane = 0; lane < lanes; lane++)
+        {
+            int block = ((int*)_blocks.Pointer)[(panel * lanes) + lane];
+            bool isRow = block >= 0;
+            (int index, int used) = isRow ? Math.DivRem(block + (int)group, _nested.BlockSize) : (0, 0);
+            scales[lane] = isRow ? BlockScales[index] : 0;
+            offsets[lane] = isRow ? _nested.Offset : 0;
+            (left[lane], next[lane]) = (isRow ? _nested.BlockSize - used : int.MaxValue, index + 1);
+        }
+
+        byte* codes = _codes.Pointer + (((panel * _groups) + group) * lanes);
+        float* target = buffer;
+        while (count > 0)
+        {
+            // Groups until the first row comes to its next block of scales.
+            nint run = count;
+            for (int lane = 0; lane < lanes; lane++)
+            {
+                run = nint.Min(run, left[lane]);
+            }
+
+            Decode(codes, run, scales, offsets, target);
+            codes += run * lanes;
+            target += run * lanes;
+            count -= run;
+            for (int lane = 0; lane < lanes && count > 0; lane++)
+            {
+                left[lane] -= (int)run;
+                if (left[lane] == 0)
+                {
+                    (scales[lane], left[lane]) = (BlockScales[next[lane]++], _nested.BlockSize);
+                }
+            }
+        }
+
+        return buffer;
+    }
+
+    public override void Dispose()
+    {
+        _codes.Dispose();
+        _tables.Dispose();
+        _blocks.Dispose();
+    }
+
+    // Product and sum are rounded one by one, as NestedScales.Dequantize does.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Decode(byte* codes, nint groups, float* scales, float* offsets, float* target)
+    {
+        float* map = Map;
+        int lanes = Lanes, lane = 0;
+        for (; Avx2.IsSupported && lane <= lanes - 8; lane += 8)
+        {
+            Vector256<float> scale = Vector256.Load(scales + lane), offset = Vector256.Load(offsets + lane);
+            for (nint i = lane; i < groups * lanes; i += lanes)
+            {
+                Vector256<float> levels = Avx2.GatherVector256(map, Avx2.ConvertToVector256Int32(codes + i), sizeof(float));
+                ((levels * scale) + offset).Store(target + i);
+            }
+        }
+
+        for (; lane < lanes; lane++)
+        {
+            for (nint i = lane; i < groups * lanes; i += lanes)
+            {
+                target[i] = (map[codes[i]] * scales[lane]) + offsets[lane];
+            }
+        }
+    }
+}
