@@ -22,7 +22,7 @@ public interface IScoredRows
 public sealed class LikelihoodScorer(CausalModel model)
 {
     /// <summary>Tokens of one forward pass, unless a single window is longer: more costs cache misses and memory, less costs weight reads.</summary>
-    public const int TokensPerPass = 512;
+    public int TokensPerPass { get; init; } = 512;
 
     private readonly record struct Work(TokenSequence Sequence, ScoringWindow Window, int FirstScored);
 
@@ -90,7 +90,7 @@ public sealed class LikelihoodScorer(CausalModel model)
     }
 
     // Windows of equal length together; OrderBy is stable, so the order inside a length is the text's.
-    private static IEnumerable<Work[]> Passes(List<Work> work) => work
+    private IEnumerable<Work[]> Passes(List<Work> work) => work
         .GroupBy(item => item.Window.Length)
         .OrderByDescending(group => group.Key)
         .SelectMany(group => group.Chunk(Math.Max(1, TokensPerPass / group.Key)));

@@ -27,7 +27,13 @@ public sealed record WindowProtocol(int Size, int Stride) : Protocol
         for (int start = 0; scored < length; start += stride)
         {
             int end = Math.Min(start + size, length);
-            yield return new ScoringWindow(start, end - start, scored - start);
+            // Windows that do not overlap (stride = size) leave their first token without context: it is not scored, as in transformers.
+            ScoringWindow window = new(start, end - start, Math.Max(1, scored - start));
+            if (window.Scored > 0)
+            {
+                yield return window;
+            }
+
             scored = end;
         }
     }

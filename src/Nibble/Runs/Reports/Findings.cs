@@ -15,6 +15,9 @@ public static class Findings
     // A perplexity at most 2 % above the baseline's is what most users do not notice.
     private const double SmallLoss = 1.02;
 
+    // A model that has lost more than this is not worth its speed.
+    private const double UsableLoss = 1.10;
+
     /// <summary>The answers that the cells of a study allow.</summary>
     public static IReadOnlyList<Finding> Of(IReadOnlyList<ResultDocument> cells)
     {
@@ -57,7 +60,9 @@ public static class Findings
     private static Finding? Fastest(IReadOnlyList<ResultDocument> cells)
     {
         const string speed = "decode_tokens_per_second";
-        ResultDocument? best = cells.Where(cell => cell.Metrics.ContainsKey(speed)).MaxBy(cell => cell.Metrics[speed]);
+        ResultDocument? best = cells
+            .Where(cell => cell.Metrics.ContainsKey(speed) && (cell.Baseline == true || cell.Metrics.GetValueOrDefault("perplexity_ratio", 1) <= UsableLoss))
+            .MaxBy(cell => cell.Metrics[speed]);
         ResultDocument? baseline = cells.FirstOrDefault(cell => cell.Baseline == true && cell.Model == best?.Model && cell.Metrics.ContainsKey(speed));
         if (best is null)
         {
@@ -67,7 +72,7 @@ public static class Findings
         string against = baseline is null || baseline == best ? string.Empty
             : string.Create(CultureInfo.InvariantCulture, $", × {best.Metrics[speed] / baseline.Metrics[speed]:0.00} of the baseline");
         return new Finding(
-            "Fastest decoding",
+            "Fastest decoding with at most 10 % more perplexity",
             Name(best, cells),
             string.Create(CultureInfo.InvariantCulture, $"{best.Metrics[speed]:0} tokens/s{against} (median of {best.Metrics.GetValueOrDefault("latency_runs", 1):0} runs, one sequence, {best.Kernels} kernels, {best.Threads} threads, {best.ActivationDtype} activations)"));
     }

@@ -1,0 +1,96 @@
+using Nibble.IO;
+using Nibble.Runs.Studies;
+
+namespace Nibble.Tests.Runs;
+
+public sealed class StudyFileTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("nibble-study-").FullName;
+
+    public StudyFileTests() => Directory.CreateDirectory(Path.Combine(_folder, "model"));
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private Study Read(string yaml)
+    {
+        string path = Path.Combine(_folder, "study.yaml");
+        File.WriteAllText(path, yaml);
+        return StudyFile.Read(path);
+    }
+
+    private NibbleException Refused(string yaml) => Assert.Throws<NibbleException>(() => Read(yaml));
+
+    [Fact]
+    public void A_full_study()
+    {
+        Study study = Read("""
+            name: all
+            models: [model, {name: again, path: ./model}]
+            methods:
+              - none
+              - {method: nf4, double_quant: true, label: double}
+              - {method: rtn, bits: 3, group_size: 32, symmetric: true}
+            tasks:
+              perplexity: {data: demo, window: 128, limit: 1000}
+              latency: {runs: 3}
+            seed: 7
+            country: Germany
+            """);
+        Assert.Equal(["model", "again"], study.Models.Select(model => model.Name));
+        Assert.Equal(["dense", "double", "rtn 3 bit g32 symmetric"], study.Methods.Select(method => method.Label));
+        Assert.True(study.Methods[0].IsBaseline);
+        Assert.Equal(["perplexity", "latency"], study.Tasks.Tasks);
+        Assert.Equal((128, 1000, 3, 7, "DE"), (study.Tasks.Window, study.Tasks.Limit, study.Tasks.Runs, study.Tasks.Seed, study.Tasks.Country));
+        IReadOnlyList<string> arguments = StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[2]);
+        Assert.Contains("--bits=3", arguments);
+        Assert.Contains("--group-size=32", arguments);
+        Assert.Contains("--symmetric", arguments);
+        Assert.Contains("--country=DE", arguments);
+        Assert.Contains("--double-quant=true", StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[1]));
+    }
+
+    [Theory]
+    [InlineData("models: [model]\nmethods: [none]\nmethds: [x]", "line 3", "methds")]
+    [InlineData("models: [model]\nmethods:\n  - {method: nf4, blok_size: 64}", "line 3", "blok_size")]
+    [InlineData("models: [model]\nmethods:\n  - {method: nf5}", "line 3", "nf5")]
+    [InlineData("models: [model]\nmethods:\n  - none\n  - {method: nf4, bits: 3, group_size: 8}", "line 4", "--group-size")]
+    [InlineData("models: [model]\nmethods:\n  - {method: rtn, bits: many}", "line 3", "whole number")]
+    [InlineData("models: [missing]\nmethods: [none]", "line 1", "does not exist")]
+    [InlineData("models: [model]\nmethods: [none]\ntasks:\n  perplexity: {stride: 0}", "line 4", "at least 1")]
+    [InlineData("models: [model]\nmethods: [none]\ntasks:\n  speed: {}", "line 4", "speed")]
+    [InlineData("models: [model]\nmethods: [none, none]", "line 1", "twice")]
+    [InlineData("models: [model]\nmethods:\n  - {method: none, bits: 4}", "line 3", "takes no quantization settings")]
+    [InlineData("models: [model", "line", "no YAML")]
+    [InlineData("methods: [none]", "line 1", "models")]
+    public void Mistakes_are_named_with_their_line(string yaml, string line, string what)
+    {
+        NibbleException error = Refused(yaml);
+        Assert.Equal(ErrorKind.BadInput, error.Kind);
+        Assert.Contains(line, error.Message, StringComparison.Ordinal);
+        Assert.Contains(what, error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_demo_is_a_study_with_every_data_free_method()
+    {
+        StudyPlan plan = StudyPlan.Of(StudyFile.Read(AssetFolder.Find("studies/demo.yaml")));
+        Assert.True(plan.Cells.Count >= 11);
+        Assert.True(plan.Cells[0].Method.IsBaseline);
+        Assert.Equal(plan.Cells.Count, plan.Cells.Select(cell => cell.Key).Distinct().Count());
+        string[] methods = [.. plan.Cells.Select(cell => cell.Method.Method).Distinct()];
+        Assert.Superset(new HashSet<string> { "none", "int8", "nf4", "fp4", "rtn", "quanto", "ternary" }, methods.ToHashSet());
+        Assert.True(plan.Study.Tasks.Limit > 20_000);
+    }
+
+    [Fact]
+    public void A_key_changes_with_everything_that_numbers_depend_on()
+    {
+        string[] arguments = ["eval", "m", "--bits=4"];
+        string key = StudyCell.KeyOf(arguments, null, "model", "text");
+        Assert.Equal(key, StudyCell.KeyOf(arguments, null, "model", "text"));
+        Assert.NotEqual(key, StudyCell.KeyOf(["eval", "m", "--bits=3"], null, "model", "text"));
+        Assert.NotEqual(key, StudyCell.KeyOf(arguments, ["eval"], "model", "text"));
+        Assert.NotEqual(key, StudyCell.KeyOf(arguments, null, "other", "text"));
+        Assert.NotEqual(key, StudyCell.KeyOf(arguments, null, "model", "other"));
+    }
+}
