@@ -80,42 +80,84 @@
     },
   });
 
+  // Labels beside their points, moved up or down until none covers another; a line leads back to the point.
+  const placeLabels = right => {
+    const dots = new Map();
+    let placed = new Map();
+    return item => {
+      const key = `${item.seriesIndex}/${item.dataIndex}`;
+      if (placed.has(key)) placed = new Map();
+      const { width, height } = item.labelRect, dot = item.rect;
+      const x = dot.x + dot.width / 2, y = dot.y + dot.height / 2;
+      dots.set(key, { x: dot.x, y: dot.y, width: dot.width, height: dot.height });
+      const free = box => [...placed.values(), ...dots.values()].every(other => other === dots.get(key) ||
+        box.x + width < other.x || other.x + other.width < box.x || box.y + height < other.y + 1 || other.y + other.height < box.y + 1);
+      let box = null;
+      for (let step = 0; step < 24 && !box; step++) {
+        for (const side of [1, -1]) {
+          const down = (step % 2 ? -1 : 1) * Math.ceil(step / 2) * 9;
+          const tried = { x: side > 0 ? x + 14 : x - 14 - width, y: y - height / 2 + down, width, height };
+          if (tried.x > 40 && tried.x + width < right() && tried.y > 4 && free(tried)) { box = tried; break; }
+        }
+      }
+      box ??= { x: x + 14, y: y - height / 2, width, height };
+      placed.set(key, box);
+      const near = box.x > x ? box.x - 2 : box.x + width + 2, middle = box.y + height / 2;
+      const moved = Math.abs(middle - y) > 6;
+      return { x: box.x, y: middle, align: "left", verticalAlign: "middle", labelLinePoints: moved ? [[x, y], [near, middle], [near, middle]] : [[x, y], [x, y], [x, y]] };
+    };
+  };
+
+  // The interval that separates methods is the paired one: what differs between texts is the same for all of them.
+  const paired = cell => {
+    const baseline = cells.find(other => other.baseline && other.model === cell.model);
+    const ratio = cell.intervals.perplexity_ratio;
+    return baseline && ratio ? ratio.map(end => end * baseline.metrics.perplexity) : cell.baseline ? null : cell.intervals.perplexity;
+  };
+
   const scatter = () => {
     const points = cells.filter(cell => has("perplexity")(cell) && has("weight_bytes")(cell));
     if (points.length === 0) return null;
     const mb = cell => cell.metrics.weight_bytes / 1e6, ppl = cell => cell.metrics.perplexity;
-    const values = points.map(ppl);
-    const wide = Math.max(...values) > 4 * Math.min(...values);
+    // A method that destroys the model would squeeze all others into one line: it is drawn at the upper edge, with its value.
+    const best = Math.min(...points.map(ppl)), ceiling = best * 2;
+    const beyond = cell => ppl(cell) > ceiling;
+    const inside = points.filter(cell => !beyond(cell)).map(ppl);
+    const top = points.some(beyond) ? Math.max(best * 1.25, best + (Math.max(...inside) - best) * 1.2) : undefined;
+    const place = cell => [mb(cell), beyond(cell) ? top : ppl(cell)];
+    const sizes = points.map(mb);
+    const power = (value, round) => 2 ** round(Math.log2(value));
+    const layout = placeLabels(() => document.getElementById("scatter").clientWidth - 4);
     const symbols = ["circle", "rect", "triangle", "diamond", "roundRect", "pin"];
     const models = [...new Set(points.map(cell => cell.model))];
     const series = groups.map(group => ({
       name: group.name, type: "scatter", symbolSize: 13, z: 5, itemStyle: { color: css(group.color), borderColor: css("--card"), borderWidth: 1.5 },
-      label: { show: true, position: "right", formatter: item => nameOf(item.data.cell), color: css("--text"), fontSize: 12, textBorderColor: css("--card"), textBorderWidth: 3 },
-      labelLayout: { moveOverlap: "shiftY" },
-      labelLine: { show: true, lineStyle: { color: css("--soft"), opacity: .5 } },
-      data: points.filter(cell => groupOf(cell) === group).map(cell => ({ value: [mb(cell), ppl(cell)], cell, symbol: symbols[models.indexOf(cell.model) % symbols.length] })),
+      label: { show: true, position: "right", formatter: item => nameOf(item.data.cell) + (beyond(item.data.cell) ? ` (${number(ppl(item.data.cell), 3)})` : ""), color: css("--text"), fontSize: 12, textBorderColor: css("--card"), textBorderWidth: 3 },
+      labelLayout: layout,
+      labelLine: { show: true, lineStyle: { color: css("--soft"), opacity: .6 } },
+      data: points.filter(cell => groupOf(cell) === group).map(cell => ({ value: place(cell), cell, symbol: beyond(cell) ? "path://M0,10 L5,0 L10,10 Z" : symbols[models.indexOf(cell.model) % symbols.length] })),
     })).filter(item => item.data.length > 0);
     const fronts = models.map(model => ({
       name: "Pareto front", type: "line", step: "end", symbol: "none", silent: true, z: 2,
       lineStyle: { color: css("--front"), width: 1.5, type: "dashed" }, itemStyle: { color: css("--front") },
-      data: points.filter(cell => cell.model === model && cell.front).map(cell => [mb(cell), ppl(cell)]).sort((a, b) => a[0] - b[0]),
+      data: points.filter(cell => cell.model === model && cell.front).map(place).sort((a, b) => a[0] - b[0]),
     }));
     const bars = {
       ...whisker(false, "--soft"), name: "95 % interval", encode: { x: 0, y: [1, 2] },
-      data: points.filter(cell => cell.intervals.perplexity).map(cell => [mb(cell), ...cell.intervals.perplexity]),
+      data: points.filter(cell => paired(cell) && !beyond(cell)).map(cell => [mb(cell), ...paired(cell)]),
     };
     return {
       ...base(),
-      grid: { left: 64, right: 120, top: 36, bottom: 44 },
-      legend: { top: 0, left: 0, icon: "circle", itemHeight: 9, textStyle: { color: css("--soft") }, data: series.map(item => item.name) },
+      grid: { left: 58, right: 40, top: 40, bottom: 44 },
+      legend: { top: 0, right: 0, itemHeight: 9, itemWidth: 20, itemGap: 16, textStyle: { color: css("--soft") }, data: [...series.map(item => ({ name: item.name, icon: "circle" })), "Pareto front"] },
       tooltip: {
         ...base().tooltip, trigger: "item",
         formatter: item => tip(item.data.cell, [`${number(mb(item.data.cell))} MB of weights`, `perplexity ${number(ppl(item.data.cell), 4)}`,
-          ...(item.data.cell.intervals.perplexity ? [`95 %: ${item.data.cell.intervals.perplexity.map(end => number(end, 4)).join(" to ")}`] : [])]),
+          ...(paired(item.data.cell) ? [`95 %, paired with the baseline: ${paired(item.data.cell).map(end => number(end, 4)).join(" to ")}`] : [])]),
       },
-      xAxis: axis({ type: "value", name: "weights in memory, MB", nameLocation: "middle", nameGap: 28, min: 0 }),
-      yAxis: axis({ type: wide ? "log" : "value", name: wide ? "perplexity (log scale)" : "perplexity", scale: true, nameTextStyle: { color: css("--soft"), align: "left" }, nameGap: 14,
-        axisLabel: { color: css("--soft"), formatter: value => value.toLocaleString("en-US") } }),
+      xAxis: axis({ type: "log", logBase: 2, min: power(Math.min(...sizes) * .9, Math.floor), max: power(Math.max(...sizes), Math.ceil), name: "weights in memory, MB (log scale)", nameLocation: "middle", nameGap: 28 }),
+      yAxis: axis({ type: "value", name: "perplexity", scale: true, max: top, nameTextStyle: { color: css("--soft"), align: "left" }, nameGap: 14,
+        axisLabel: { color: css("--soft"), showMaxLabel: !top, formatter: value => value.toLocaleString("en-US") } }),
       series: [...series, ...fronts, bars],
     };
   };
@@ -131,14 +173,19 @@
     const floor = log ? Math.pow(10, Math.floor(Math.log10(Math.min(...positive)))) : 0;
     return {
       ...base(),
-      grid: { left: 8, right: 76, top: 6, bottom: 8, containLabel: true },
+      grid: { left: 8, right: 8, top: 6, bottom: 8, containLabel: true },
       tooltip: { ...base().tooltip, trigger: "item", formatter: item => tip(item.data.cell, [text(value(item.data.cell)), ...(ends(item.data.cell) ? [`interval: ${ends(item.data.cell).map(text).join(" to ")}`] : [])]) },
-      xAxis: axis(log ? { type: "log", min: floor } : { type: "value" }),
-      yAxis: axis({ type: "category", inverse: true, data: shown.map(nameOf), splitLine: { show: false }, axisLabel: { color: css("--text"), fontSize: 12 } }),
+      xAxis: axis(log
+        ? { type: "log", min: floor, startValue: floor, axisLabel: { color: css("--soft"), hideOverlap: true, formatter: tick => `${tick.toLocaleString("en-US")}${unit}` } }
+        : { type: "value", splitNumber: 4 }),
+      // The numbers stand in a column of their own, where no whisker runs through them.
+      yAxis: [
+        axis({ type: "category", inverse: true, data: shown.map(nameOf), splitLine: { show: false }, axisLabel: { color: css("--text"), fontSize: 12 } }),
+        axis({ type: "category", inverse: true, position: "right", data: shown.map(cell => text(value(cell))), splitLine: { show: false }, axisLine: { show: false }, axisLabel: { color: css("--text"), fontSize: 12, interval: 0 } }),
+      ],
       series: [
         {
           type: "bar", barWidth: "62%", itemStyle: { borderRadius: [0, 4, 4, 0] },
-          label: { show: true, position: "right", formatter: item => text(value(item.data.cell)), color: css("--soft"), fontSize: 12, distance: 10 },
           data: shown.map(cell => ({ value: log ? Math.max(value(cell), floor) : value(cell), cell, itemStyle: { color: css(groupOf(cell).color) } })),
         },
         { ...whisker(true, "--text"), encode: { x: [1, 2], y: 0 }, data: shown.map((cell, i) => [i, ...(ends(cell) ?? [NaN, NaN]).map(end => log ? Math.max(end, floor) : end)]) },
@@ -155,10 +202,10 @@
   // Each axis from 0 to 1, where 1 is the best of the study.
   const axes = [
     { name: "quality", metric: "perplexity", lower: true },
-    { name: "small weights", metric: "weight_bytes", lower: true },
-    { name: "decode speed", metric: "decode_tokens_per_second", lower: false },
-    { name: "low memory", metric: "peak_memory_bytes", lower: true },
-    { name: "low energy", metric: "energy_joules", lower: true },
+    { name: "small\nweights", metric: "weight_bytes", lower: true },
+    { name: "decode\nspeed", metric: "decode_tokens_per_second", lower: false },
+    { name: "low\nmemory", metric: "peak_memory_bytes", lower: true },
+    { name: "low\nenergy", metric: "energy_joules", lower: true },
   ];
   const radars = () => {
     const used = axes.filter(item => cells.some(has(item.metric)));
@@ -180,10 +227,10 @@
         ...base(),
         legend: { bottom: 0, type: "plain", itemWidth: 18, itemHeight: 8, icon: "roundRect", textStyle: { color: css("--soft"), fontSize: 12 } },
         radar: {
-          indicator: used.map(item => ({ name: item.name, max: 1, min: 0 })), radius: "62%", center: ["50%", "46%"], splitNumber: 4, axisName: { color: css("--soft"), fontSize: 12 },
+          indicator: used.map(item => ({ name: item.name, max: 1, min: 0 })), radius: "60%", center: ["50%", "47%"], splitNumber: 4, axisNameGap: 8, axisName: { color: css("--soft"), fontSize: 12, lineHeight: 14 },
           splitArea: { show: false }, splitLine: { lineStyle: { color: css("--line") } }, axisLine: { lineStyle: { color: css("--line") } },
         },
-        tooltip: { ...base().tooltip, trigger: "item", formatter: item => tip(item.data.cell, used.map((one, i) => `${one.name}: ${number(item.value[i], 2)}`)) },
+        tooltip: { ...base().tooltip, trigger: "item", formatter: item => tip(item.data.cell, used.map((one, i) => `${one.name.replace("\n", " ")}: ${number(item.value[i], 2)}`)) },
         series: [{
           type: "radar", symbolSize: 5,
           data: members.map((cell, i) => ({
@@ -200,6 +247,8 @@
     document.getElementById("radars").replaceChildren();
     document.querySelector(".charts").hidden = false;
     draw("scatter", scatter());
+    // The second layout knows where all points are.
+    charts.at(-1)?.resize();
     draw("loss", loss());
     draw("speed", bars("decode_tokens_per_second", {}));
     draw("size", bars("weight_bytes", { scale: value => value / 1e6, unit: " MB" }));

@@ -68,7 +68,7 @@ internal static partial class HtmlReport
         html.Append(models ? "<th scope=\"col\">model</th>" : string.Empty).Append("<th scope=\"col\">method</th><th scope=\"col\" class=\"number\">bits</th>");
         foreach (MetricInfo column in columns)
         {
-            string arrow = column.Better switch { Better.Lower => " ↓", Better.Higher => " ↑", _ => string.Empty };
+            string arrow = column.Better switch { Better.Lower => "\u00A0↓", Better.Higher => "\u00A0↑", _ => string.Empty };
             html.Append($"<th scope=\"col\" class=\"number\" title=\"{Text(column.Meaning)}\">{Text(ReportTable.Heading(column))}{arrow}</th>");
         }
 

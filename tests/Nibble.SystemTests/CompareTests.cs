@@ -1,0 +1,118 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Nibble.IO;
+
+namespace Nibble.SystemTests;
+
+/// <summary><c>nibble compare</c>: a study that is killed goes on, a cell that fails costs only itself.</summary>
+public sealed class CompareTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("nibble-compare-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private string Output => Path.Combine(_folder, "out");
+
+    private string Study(string models, string methods)
+    {
+        string path = Path.Combine(_folder, "study.yaml");
+        File.WriteAllText(path, $"models: [{models}]\nmethods: [{methods}]\ntasks:\n  perplexity: {{window: 64, limit: 400}}\n");
+        return path;
+    }
+
+    private static string Llama => AssetFolder.Find("assets/nibble-llama-4m");
+
+    [Fact]
+    public void A_killed_study_goes_on_without_repeating_finished_cells()
+    {
+        string study = Study(Llama, "{method: none, dtype: f32}, nf4, {method: rtn, bits: 4}");
+        ProcessStartInfo start = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll"), "compare", study, "-o", Output])
+        {
+            RedirectStandardOutput = true, RedirectStandardError = true,
+        };
+        start.Environment["NIBBLE_RUNS"] = "off";
+        string first;
+        using (Process process = Process.Start(start)!)
+        {
+            first = WaitForCell(process);
+            process.Kill();
+            process.WaitForExit();
+        }
+
+        DateTime written = File.GetLastWriteTimeUtc(first);
+        string content = File.ReadAllText(first);
+        CliResult again = Cli.Run("compare", study, "-o", Output, "--json");
+        Assert.True(again.ExitCode == 0, again.Errors);
+        Assert.Contains("measured before", again.Errors, StringComparison.Ordinal);
+        Assert.Equal(written, File.GetLastWriteTimeUtc(first));
+        Assert.Equal(content, File.ReadAllText(first));
+
+        JsonElement[] cells = [.. again.Json.GetProperty("cells").EnumerateArray()];
+        Assert.Equal(["none", "nf4", "rtn"], cells.Select(cell => cell.GetProperty("method").GetString()));
+        Assert.All(cells.Skip(1), cell => Assert.True(cell.GetProperty("metrics").TryGetProperty("kl", out _)));
+        Assert.All(["results.json", "results.csv", "report.md", "report.html"], name => Assert.True(File.Exists(Path.Combine(Output, name)), name));
+        Assert.False(Directory.Exists(Path.Combine(Output, "work")));
+
+        CliResult third = Cli.Run("compare", study, "-o", Output);
+        Assert.Equal(0, third.ExitCode);
+        Assert.Equal(3, third.Errors.Split("measured before").Length - 1);
+    }
+
+    [Fact]
+    public void A_failing_cell_is_reported_and_the_others_go_on()
+    {
+        string broken = Directory.CreateDirectory(Path.Combine(_folder, "broken")).FullName;
+        foreach (string file in Directory.EnumerateFiles(Llama))
+        {
+            File.Copy(file, Path.Combine(broken, Path.GetFileName(file)));
+        }
+
+        using (FileStream weights = File.OpenWrite(Path.Combine(broken, "model.safetensors")))
+        {
+            weights.SetLength(weights.Length / 2);
+        }
+
+        CliResult result = Cli.Run("compare", Study($"{broken}, {Llama}", "none"), "-o", Output, "--json");
+        Assert.Equal(1, result.ExitCode);
+        JsonElement failure = Assert.Single(result.Json.GetProperty("failures").EnumerateArray());
+        Assert.Equal(("broken", 3), (failure.GetProperty("model").GetString(), failure.GetProperty("exit_code").GetInt32()));
+        Assert.StartsWith("error:", failure.GetProperty("error").GetString(), StringComparison.Ordinal);
+        Assert.Equal("nibble-llama-4m", Assert.Single(result.Json.GetProperty("cells").EnumerateArray()).GetProperty("model").GetString());
+        Assert.Contains("Failed cells", File.ReadAllText(Path.Combine(Output, "report.html")), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_dry_run_plans_and_touches_nothing()
+    {
+        CliResult result = Cli.Run("compare", Study(Llama, "none, nf4"), "-o", Output, "--dry-run", "--json");
+        Assert.True(result.ExitCode == 0, result.Errors);
+        Assert.Equal(2, result.Json.GetProperty("plan").GetArrayLength());
+        Assert.False(Directory.Exists(Output));
+    }
+
+    [Fact]
+    public void A_folder_that_holds_something_else_is_not_touched()
+    {
+        Directory.CreateDirectory(Output);
+        File.WriteAllText(Path.Combine(Output, "mine.txt"), "mine");
+        CliResult result = Cli.Run("compare", Study(Llama, "none"), "-o", Output, "--force");
+        Assert.Equal(2, result.ExitCode);
+        Assert.Equal(["mine.txt"], Directory.EnumerateFileSystemEntries(Output).Select(Path.GetFileName));
+    }
+
+    private string WaitForCell(Process process)
+    {
+        string cells = Path.Combine(Output, "cells");
+        for (int i = 0; i < 6000 && !process.HasExited; i++)
+        {
+            if (Directory.Exists(cells) && Directory.EnumerateFiles(cells, "*.json").FirstOrDefault() is { } file)
+            {
+                return file;
+            }
+
+            Thread.Sleep(20);
+        }
+
+        throw new InvalidOperationException("no cell was finished: " + process.StandardError.ReadToEnd());
+    }
+}

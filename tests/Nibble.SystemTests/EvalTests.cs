@@ -1,0 +1,84 @@
+using System.Text.Json;
+using Nibble.IO;
+
+namespace Nibble.SystemTests;
+
+/// <summary><c>nibble eval</c> as a user runs it, on an embedded model.</summary>
+public sealed class EvalTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("nibble-eval-").FullName;
+    private readonly string _model = AssetFolder.Find("assets/nibble-llama-4m");
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void The_document_of_a_quantized_model()
+    {
+        string text = Path.Combine(_folder, "text.txt");
+        File.WriteAllText(text, string.Concat(Enumerable.Repeat("def add(a, b):\n    \"\"\"Add two numbers.\"\"\"\n    return a + b\n\n\n", 60)));
+        CliResult result = Cli.Run(
+            "eval", _model, "--tasks", "perplexity,latency", "--data", text, "--window", "64", "--stride", "32", "--limit", "500", "--method", "nf4", "--double-quant",
+            "--prompt-tokens", "16", "--decode-tokens", "4", "--runs", "3", "--country", "France", "--json");
+        Assert.True(result.ExitCode == 0, result.Errors);
+        JsonElement document = result.Json;
+        Assert.Equal(1, document.GetProperty("schema").GetInt32());
+        Assert.Equal(("nibble-llama-4m", "nf4", 4), (document.GetProperty("model").GetString(), document.GetProperty("method").GetString(), document.GetProperty("bits").GetInt32()));
+        Assert.True(document.GetProperty("settings").GetProperty("double_quant").GetBoolean());
+        Assert.Equal("window-64-32-raw", document.GetProperty("protocol").GetString());
+        Assert.Equal("f32", document.GetProperty("activation_dtype").GetString());
+        JsonElement metrics = document.GetProperty("metrics");
+        Assert.Equal(499, metrics.GetProperty("scored_tokens").GetInt32());
+        Assert.InRange(metrics.GetProperty("bits_per_weight").GetDouble(), 4.1, 4.3);
+        foreach (string name in new[]
+        {
+            "perplexity", "nll", "bits_per_byte", "weight_bytes", "peak_memory_bytes", "ttft_ms", "decode_tokens_per_second", "prefill_tokens_per_second",
+            "quantization_seconds", "evaluation_seconds", "energy_joules", "co2eq_grams",
+        })
+        {
+            Assert.True(metrics.GetProperty(name).GetDouble() > 0, name);
+        }
+
+        Assert.False(metrics.TryGetProperty("kl", out _));
+        Assert.False(metrics.TryGetProperty("file_bytes", out _));
+        JsonElement interval = document.GetProperty("intervals").GetProperty("perplexity");
+        Assert.InRange(metrics.GetProperty("perplexity").GetDouble(), interval[0].GetDouble(), interval[1].GetDouble());
+        Assert.Equal(JsonValueKind.Null, document.GetProperty("environment").GetProperty("gpu").ValueKind);
+    }
+
+    [Fact]
+    public void A_baseline_is_written_once_and_others_are_compared_with_it()
+    {
+        string baseline = Path.Combine(_folder, "baseline");
+        string[] common = ["eval", _model, "--tasks", "perplexity", "--window", "64", "--limit", "300", "--json"];
+        CliResult saved = Cli.Run([.. common, "--dtype", "f32", "--save-baseline", baseline]);
+        Assert.True(saved.ExitCode == 0, saved.Errors);
+        Assert.Equal(299L * 8192 * 2, new FileInfo(Path.Combine(baseline, "logits.f16")).Length);
+
+        // BF16 is what the file holds, so F32 computes with the same weights: nothing may differ but rounding of the stored logits.
+        JsonElement same = Cli.Run([.. common, "--dtype", "bf16", "--baseline", baseline]).Json.GetProperty("metrics");
+        Assert.InRange(same.GetProperty("kl").GetDouble(), 0, 1e-4);
+        Assert.InRange(same.GetProperty("perplexity_ratio").GetDouble(), 0.999, 1.001);
+        JsonElement worse = Cli.Run([.. common, "--method", "rtn", "--bits", "2", "--baseline", baseline]).Json.GetProperty("metrics");
+        Assert.InRange(worse.GetProperty("kl").GetDouble(), 0.1, 20);
+        Assert.InRange(worse.GetProperty("top1_agreement").GetDouble(), 0, 0.9);
+
+        CliResult other = Cli.Run(["eval", _model, "--tasks", "perplexity", "--window", "128", "--limit", "300", "--json", "--baseline", baseline]);
+        Assert.Equal(3, other.ExitCode);
+        Assert.Contains("was measured on something else", other.Errors, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(4, "--data", "missing.txt")]
+    [InlineData(2, "--tasks", "nonsense")]
+    [InlineData(2, "--window", "100000")]
+    [InlineData(2, "--country", "Atlantis")]
+    [InlineData(2, "--method", "nf5")]
+    [InlineData(3, "--limit", "1")]
+    public void Mistakes_have_their_exit_codes(int code, string option, string value)
+    {
+        CliResult result = Cli.Run(["eval", _model, .. option == "--tasks" ? Array.Empty<string>() : ["--tasks", "perplexity"], option, value, "--json"]);
+        Assert.True(result.ExitCode == code, $"{result.ExitCode}: {result.Errors}");
+        Assert.Empty(result.Output);
+        Assert.StartsWith("error: ", result.Errors, StringComparison.Ordinal);
+    }
+}
