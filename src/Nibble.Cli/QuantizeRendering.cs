@@ -86,6 +86,7 @@ internal static class QuantizeRendering
             report.Bits,
             report.Settings,
             report.Layout,
+            report.Calibration,
             Verified = verified ? true : (bool?)null,
             Metrics = new
             {

@@ -2,6 +2,7 @@ using System.CommandLine;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 using Spectre.Console;
 
@@ -19,13 +20,17 @@ internal sealed class QuantizeVerb : IVerb
     private readonly Option<bool> _verify = new("--verify") { Description = "Read the result back in a fresh process and compare all codes and scales before the folder appears." };
     private readonly Option<bool> _verifyOnly = new("--verify-only") { Description = "MODEL is a folder that nibble quantize wrote: compare its codes and scales with its record, and write nothing." };
     private readonly Option<long> _shard = new("--max-shard-bytes") { Description = "Most bytes of tensors in one file.", DefaultValueFactory = _ => HfFolderWriter.DefaultShardBytes };
+    private readonly Option<string?> _data = new("--data") { Description = "Calibration text for methods that look at the inputs of layers: a file, a folder, or demo." };
+    private readonly Option<int> _samples = new("--samples") { Description = "Calibration samples.", DefaultValueFactory = _ => 128 };
+    private readonly Option<int?> _sampleLength = new("--sample-length") { Description = "Tokens of a calibration sample (default: 512, or the model's context if that is shorter)." };
+    private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<int?> _threads = CommonOptions.Threads();
 
     public Command Create(CancellationToken cancellation)
     {
         Command command = new("quantize", "Quantize a model folder.") { _model };
         _quantization.AddTo(command);
-        foreach (Option option in new Option[] { _output, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
+        foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
         {
             command.Options.Add(option);
         }
@@ -73,6 +78,7 @@ internal sealed class QuantizeVerb : IVerb
         {
             Force = parsed.GetValue(_force),
             MaxShardBytes = parsed.GetValue(_shard),
+            Calibration = Calibration(parsed),
             BeforeCommit = verify ? FreshProcess.Verify : null,
         };
         QuantizationResult result = QuantizeRendering.WithProgress(progress => Quantizer.Run(model, output, request, options, progress, cancellation));
@@ -85,6 +91,13 @@ internal sealed class QuantizeVerb : IVerb
             QuantizeRendering.Result(output, result, verify);
         }
     }
+
+    private CalibrationRequest? Calibration(ParseResult parsed) => parsed.GetValue(_data) is not { } data ? null : new CalibrationRequest(data)
+    {
+        Samples = parsed.GetValue(_samples),
+        Length = parsed.GetValue(_sampleLength),
+        Seed = parsed.GetValue(_seed),
+    };
 
     private static void ShowPlan(string model, PlanRequest request)
     {

@@ -27,6 +27,7 @@ public static class Registry
         new RtnMethod(),
         new QuantoMethod(),
         new HqqMethod(),
+        new GptqMethod(),
         new TernaryMethod(),
     ];
 

@@ -47,6 +47,21 @@ public sealed class QuantizeTests : IDisposable
         Assert.Equal(LogitsWhenLoaded.Digest(source, options), LogitsWhenLoaded.InFreshProcess(one));
     }
 
+    [Theory]
+    [InlineData("--method gptq --bits 4 --group-size 128")]
+    [InlineData("--method gptq --bits 3 --group-size 64 --act-order --override *.o_proj=none --override *.mlp.*=rtn:bits=8")]
+    public void Calibrated_methods_give_the_same_bytes_with_any_number_of_threads(string arguments)
+    {
+        string source = Path.Combine(Repository.Root, "assets", "nibble-llama-4m");
+        string[] options = ["quantize", source, .. arguments.Split(' '), "--data", "demo", "--samples", "4", "--sample-length", "64", "--verify", "--json"];
+        string one = Path.Combine(_folder, "one"), two = Path.Combine(_folder, "two");
+        CliResult first = Cli.Run([.. options, "-o", one, "--threads", "1"]), second = Cli.Run([.. options, "-o", two, "--threads", "2"]);
+        Assert.True(first.ExitCode == 0, first.Errors);
+        Assert.True(second.ExitCode == 0, second.Errors);
+        Assert.Equal(4, first.Json.GetProperty("calibration").GetProperty("samples").GetInt32());
+        Assert.Equal(Hashes(one), Hashes(two));
+    }
+
     [Fact]
     public void A_dry_run_plans_and_writes_nothing()
     {
@@ -66,6 +81,7 @@ public sealed class QuantizeTests : IDisposable
     [InlineData("--method nf4 --override *.c_attn=rtn:bits=8", 2, "no single layout")]
     [InlineData("--method rtn --layout bitnet", 2, "ternary")]
     [InlineData("--method nf4 --quantize-head", 2, "--quantize-embeddings")]
+    [InlineData("--method gptq", 2, "--data")]
     public void Mistakes_are_told_with_what_is_possible(string arguments, int exit, string text)
     {
         string source = Path.Combine(Repository.Goldens, "models", "gpt2");

@@ -77,6 +77,9 @@ public sealed class QuantPlan
         }
     }
 
+    /// <summary>True if a method looks at the inputs of layers.</summary>
+    public bool NeedsCalibration => Quantized.Any(tensor => Registry.Method(tensor.Settings!.Method).NeedsCalibration);
+
     /// <summary>Refuses methods that look at the inputs of layers, where there are none to look at.</summary>
     public void RequireDataFree()
     {

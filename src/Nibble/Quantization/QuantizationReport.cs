@@ -21,6 +21,14 @@ public sealed record QuantizedTensorReport(
     double LargestError,
     string Digest);
 
+/// <summary>What a quantization was calibrated on.</summary>
+/// <param name="Data">Name of the text, without folders.</param>
+/// <param name="Samples">Number of samples.</param>
+/// <param name="Length">Tokens of a sample.</param>
+/// <param name="Seed">Which windows of the text became samples.</param>
+/// <param name="LayersWithDeadInputs">Layers that had inputs which were zero in every sample.</param>
+public sealed record CalibrationRecord(string Data, int Samples, int Length, int Seed, int LayersWithDeadInputs);
+
 /// <summary>
 /// The record of a quantization, saved beside the model as <see cref="FileName"/>. It holds no times and no paths of this machine, so
 /// that the same work gives the same bytes.
@@ -47,6 +55,9 @@ public sealed record QuantizationReport
 
     /// <summary>How the weights are stored.</summary>
     public required string Layout { get; init; }
+
+    /// <summary>What it was calibrated on; absent for data-free methods.</summary>
+    public CalibrationRecord? Calibration { get; init; }
 
     /// <summary>True bits per weight of the quantized matrices, scales and tables included.</summary>
     public double BitsPerWeight { get; init; }

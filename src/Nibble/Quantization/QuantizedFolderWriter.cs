@@ -124,7 +124,8 @@ public sealed class QuantizedFolderWriter : IDisposable
     public void Keep(PlannedTensor tensor) => Copy(_storedNames[tensor.Spec.WeightName]);
 
     /// <summary>Copies every other tensor, writes config, tokenizer, plan and report, and completes the weights.</summary>
-    public QuantizationReport Finish()
+    /// <param name="calibration">What the methods were calibrated on; null without calibration.</param>
+    public QuantizationReport Finish(CalibrationRecord? calibration = null)
     {
         foreach (string name in Others())
         {
@@ -142,7 +143,7 @@ public sealed class QuantizedFolderWriter : IDisposable
             AtomicFile.WriteAllText(Path.Combine(_folder, name), document.ToJsonString(Json) + "\n");
         }
 
-        QuantizationReport report = Report();
+        QuantizationReport report = Report() with { Calibration = calibration };
         AtomicFile.WriteAllText(Path.Combine(_folder, QuantizationReport.FileName), JsonSerializer.Serialize(new { report, plan = _plan.ToDocument() }, Json) + "\n");
         return report;
     }

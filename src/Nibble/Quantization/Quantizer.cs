@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -27,13 +28,16 @@ public sealed record QuantizerOptions
     /// <summary>Most bytes of tensors in one file.</summary>
     public long MaxShardBytes { get; init; } = HfFolderWriter.DefaultShardBytes;
 
+    /// <summary>The text for methods that look at the inputs of layers; not used by others.</summary>
+    public CalibrationRequest? Calibration { get; init; }
+
     /// <summary>Called with the temporary folder when everything stands in it, before it gets its name; an exception leaves nothing behind.</summary>
     public Action<string>? BeforeCommit { get; init; }
 }
 
 /// <summary>
-/// Quantizes a model folder by data-free methods, matrix by matrix: load, quantize, encode, append. Peak memory is a few times the
-/// largest matrix, whatever the model's size; the output folder appears whole or not at all.
+/// Quantizes a model folder matrix by matrix: load, quantize, encode, append. With data-free methods peak memory is a few times the
+/// largest matrix, whatever the model's size; with calibration the model is in memory as well. The output folder appears whole or not at all.
 /// </summary>
 public static class Quantizer
 {
@@ -72,7 +76,11 @@ public static class Quantizer
         (HfFolder folder, QuantPlan plan) = Prepare(input, request);
         using (folder)
         {
-            plan.RequireDataFree();
+            if (options.Calibration is null)
+            {
+                plan.RequireDataFree();
+            }
+
             return Write(folder, plan, output, options, progress, cancellation);
         }
     }
@@ -81,19 +89,22 @@ public static class Quantizer
         HfFolder folder, QuantPlan plan, string output, QuantizerOptions options, Action<QuantizationStep>? progress, CancellationToken cancellation)
     {
         long start = Stopwatch.GetTimestamp();
-        TimeSpan inside = TimeSpan.Zero;
+        TimeSpan inside;
         using OutputFolder target = OutputFolder.Create(output, options.Force);
         QuantizationReport report;
         using (QuantizedFolderWriter writer = new(folder, plan, target.Path, options.MaxShardBytes))
         {
-            for (int i = 0; i < plan.Tensors.Count; i++)
+            CalibrationRecord? record = null;
+            if (plan.NeedsCalibration)
             {
-                cancellation.ThrowIfCancellationRequested();
-                inside += WriteMatrix(writer, plan.Tensors[i]);
-                progress?.Invoke(new(i + 1, plan.Tensors.Count, plan.Tensors[i].Spec.Path));
+                (inside, record) = new CalibratedWork(writer, plan, progress, cancellation).Run(folder.Path, options.Calibration!);
+            }
+            else
+            {
+                inside = WriteMatrices(writer, plan, progress, cancellation);
             }
 
-            report = writer.Finish();
+            report = writer.Finish(record);
         }
 
         options.BeforeCommit?.Invoke(target.Path);
@@ -101,7 +112,21 @@ public static class Quantizer
         return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds);
     }
 
-    private static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor)
+    private static TimeSpan WriteMatrices(QuantizedFolderWriter writer, QuantPlan plan, Action<QuantizationStep>? progress, CancellationToken cancellation)
+    {
+        TimeSpan inside = TimeSpan.Zero;
+        for (int i = 0; i < plan.Tensors.Count; i++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            inside += WriteMatrix(writer, plan.Tensors[i]);
+            progress?.Invoke(new(i + 1, plan.Tensors.Count, plan.Tensors[i].Spec.Path));
+        }
+
+        return inside;
+    }
+
+    /// <summary>Writes one matrix, quantized without data or as it is; returns the time inside the method.</summary>
+    internal static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor)
     {
         if (tensor.Settings is null)
         {

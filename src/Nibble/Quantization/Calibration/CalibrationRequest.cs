@@ -1,0 +1,35 @@
+using Nibble.Evaluation.Texts;
+using Nibble.IO;
+using Nibble.Models;
+
+namespace Nibble.Quantization.Calibration;
+
+/// <summary>On which text a quantization is calibrated.</summary>
+/// <param name="Data">A file, a folder, or <c>demo</c>: the calibration split that ships with Nibble.</param>
+public sealed record CalibrationRequest(string Data)
+{
+    /// <summary>Number of samples.</summary>
+    public int Samples { get; init; } = 128;
+
+    /// <summary>Tokens of a sample; null: 512, or the model's context if that is shorter.</summary>
+    public int? Length { get; init; }
+
+    /// <summary>Which windows of the text become samples.</summary>
+    public int Seed { get; init; } = 1234;
+
+    /// <summary>The samples for a model.</summary>
+    /// <exception cref="NibbleException">The text is too short; the message says how much is missing.</exception>
+    public IReadOnlyList<int[]> Choose(LoadedModel model)
+    {
+        const int usual = 512;
+        int length = Length ?? Math.Min(usual, model.Facts.Context);
+        if (length > model.Facts.Context)
+        {
+            Throw.Usage($"calibration samples of {length} tokens are too long", $"the model's context is {model.Facts.Context}", $"use --sample-length {model.Facts.Context} or less");
+        }
+
+        string data = Data == "demo" ? AssetFolder.Find(Path.Combine("assets", "text", "calibration.txt")) : Data;
+        EvaluationText text = TextSource.Load(data);
+        return CalibrationSamples.Choose(model.Tokenizer.Encode(string.Join("\n\n", text.Documents)), Samples, length, Seed);
+    }
+}
