@@ -15,6 +15,7 @@ internal static class BenchCommand
         new("sgemm", "matrix product against the multiply-add peak measured in the same rounds; --peer openblas=PATH", Sgemm.Run),
         new("gemv", "one row times a matrix in F32 and BF16 against raw reading", Gemv.Run),
         new("qgemv", "one row times packed weights of every kind, against raw reading and against F32", QuantGemv.Run),
+        new("qgemm", "several rows times packed weights of every kind, against the dense F32 product", QuantGemm.Run),
         new("attention", "prefill and decode attention", AttentionBench.Run),
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -14,12 +15,14 @@ internal sealed unsafe class NestedGroupValues : GroupValues
     private readonly NativeStorage _blocks;
     private readonly nint _groups;
     private readonly NestedScales _nested;
+    private readonly int _shift;
 
     /// <summary>block(row, group): which of the codes.</summary>
     public NestedGroupValues(NestedScales nested, nint rows, nint groups, int lanes, Func<nint, nint, nint> block)
         : base(lanes)
     {
         (_nested, _groups) = (nested, groups);
+        _shift = BitOperations.IsPow2(nested.BlockSize) ? BitOperations.Log2((uint)nested.BlockSize) : -1;
         nint padded = (rows + lanes - 1) / lanes * lanes;
         _blocks = new NativeStorage(padded * sizeof(int));
         _codes = new NativeStorage(padded * groups);
@@ -48,42 +51,17 @@ internal sealed unsafe class NestedGroupValues : GroupValues
         int lanes = Lanes;
         int* left = stackalloc int[lanes], next = stackalloc int[lanes];
         float* scales = stackalloc float[lanes], offsets = stackalloc float[lanes];
-        for (int lane = 0; lane < lanes; lane++)
-        {
-            int block = ((int*)_blocks.Pointer)[(panel * lanes) + lane];
-            bool isRow = block >= 0;
-            (int index, int used) = isRow ? Math.DivRem(block + (int)group, _nested.BlockSize) : (0, 0);
-            scales[lane] = isRow ? BlockScales[index] : 0;
-            offsets[lane] = isRow ? _nested.Offset : 0;
-            (left[lane], next[lane]) = (isRow ? _nested.BlockSize - used : int.MaxValue, index + 1);
-        }
-
+        nint run = nint.Min(count, Begin(panel, (int)group, left, next, scales, offsets));
         byte* codes = _codes.Pointer + (((panel * _groups) + group) * lanes);
-        float* target = buffer;
-        while (count > 0)
+        for (nint start = 0; ; run = nint.Min(count - start, Continue((int)run, left, next, scales)))
         {
-            // Groups until the first row comes to its next block of scales.
-            nint run = count;
-            for (int lane = 0; lane < lanes; lane++)
+            Decode(codes + (start * lanes), run, scales, offsets, buffer + (start * lanes));
+            start += run;
+            if (start == count)
             {
-                run = nint.Min(run, left[lane]);
-            }
-
-            Decode(codes, run, scales, offsets, target);
-            codes += run * lanes;
-            target += run * lanes;
-            count -= run;
-            for (int lane = 0; lane < lanes && count > 0; lane++)
-            {
-                left[lane] -= (int)run;
-                if (left[lane] == 0)
-                {
-                    (scales[lane], left[lane]) = (BlockScales[next[lane]++], _nested.BlockSize);
-                }
+                return buffer;
             }
         }
-
-        return buffer;
     }
 
     public override void Dispose()
@@ -91,6 +69,45 @@ internal sealed unsafe class NestedGroupValues : GroupValues
         _codes.Dispose();
         _tables.Dispose();
         _blocks.Dispose();
+    }
+
+    /// <summary>Sets the scale of each row at a group; returns the groups until the first row comes to its next block of scales.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private int Begin(nint panel, int group, int* left, int* next, float* scales, float* offsets)
+    {
+        int* blocks = (int*)_blocks.Pointer + (panel * Lanes);
+        int size = _nested.BlockSize, run = int.MaxValue;
+        for (int lane = 0; lane < Lanes; lane++)
+        {
+            (scales[lane], offsets[lane], left[lane]) = (0, 0, int.MaxValue);
+            if (blocks[lane] >= 0)
+            {
+                // A division would take longer than the rest; sizes are powers of two in practice.
+                int block = blocks[lane] + group, index = _shift >= 0 ? block >> _shift : block / size;
+                (scales[lane], offsets[lane]) = (BlockScales[index], _nested.Offset);
+                (left[lane], next[lane]) = (size - (block - (index * size)), index + 1);
+                run = Math.Min(run, left[lane]);
+            }
+        }
+
+        return run;
+    }
+
+    private int Continue(int groups, int* left, int* next, float* scales)
+    {
+        int run = int.MaxValue;
+        for (int lane = 0; lane < Lanes; lane++)
+        {
+            left[lane] -= groups;
+            if (left[lane] == 0)
+            {
+                (scales[lane], left[lane]) = (BlockScales[next[lane]++], _nested.BlockSize);
+            }
+
+            run = Math.Min(run, left[lane]);
+        }
+
+        return run;
     }
 
     // Product and sum are rounded one by one, as NestedScales.Dequantize does.

@@ -59,6 +59,9 @@ internal abstract unsafe class PanelKernels
     /// <summary>y[two panels] += x · the panels of two spans of the same columns.</summary>
     public abstract void MultiplyRow(in PanelSpan first, in PanelSpan second, float* x, float* y);
 
+    /// <summary>y[row·stride …] += x[row] · panel for four rows.</summary>
+    public abstract void MultiplyRows(in PanelSpan span, in RowPointers x, float* y, nint stride);
+
     /// <summary>sums[i] += Σ x[k]·values[k][i] over two panels, one chain of multiply-adds per element.</summary>
     public abstract void AddRow(float* x, nint count, float* first, float* second, float* sums);
 }
@@ -102,6 +105,16 @@ internal sealed unsafe class PanelKernels<S, V> : PanelKernels
         }
     }
 
+    public override void MultiplyRows(in PanelSpan span, in RowPointers x, float* y, nint stride)
+    {
+        switch (span.Form)
+        {
+            case PanelForm.ZeroPoint: MultiplyRows<ZeroPointForm>(span, x, y, stride); break;
+            case PanelForm.Bias: MultiplyRows<BiasForm>(span, x, y, stride); break;
+            default: PanelBatches<S, V, LevelForm, Bits4>.Add(span, x, y, stride); break;
+        }
+    }
+
     [MethodImpl(Hot)]
     public override void AddRow(float* x, nint count, float* first, float* second, float* sums)
     {
@@ -122,6 +135,18 @@ internal sealed unsafe class PanelKernels<S, V> : PanelKernels
         S.Store(s1, sums + n);
         S.Store(s2, sums + (2 * n));
         S.Store(s3, sums + (3 * n));
+    }
+
+    private static void MultiplyRows<F>(in PanelSpan span, in RowPointers x, float* y, nint stride)
+        where F : struct, IPanelForm
+    {
+        switch (span.Bits)
+        {
+            case 2: PanelBatches<S, V, F, Bits2>.Add(span, x, y, stride); break;
+            case 3: PanelBatches<S, V, F, Bits2>.AddThree(span, x, y, stride); break;
+            case 4: PanelBatches<S, V, F, Bits4>.Add(span, x, y, stride); break;
+            default: PanelBatches<S, V, F, Bits8>.Add(span, x, y, stride); break;
+        }
     }
 
     private static void MultiplyLevels(in PanelSpan first, in PanelSpan second, float* x, float* y)

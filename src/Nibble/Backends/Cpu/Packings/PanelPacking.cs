@@ -83,7 +83,7 @@ internal abstract unsafe class PanelPacking : CpuPacking
             return;
         }
 
-        if (call.Rows == 1)
+        if (call.Rows == 1 || (call.Rows <= RowProduct.MostRows && IsAligned))
         {
             RowProduct.Multiply(this, call);
         }
