@@ -36,7 +36,7 @@ internal static class TrainBench
             }
 
             using Trainer trainer = new(model, parameters, Data(), new TrainerSettings { BatchSize = Batch, MaxSteps = options.Rounds + 2, LearningRate = 1e-5 });
-            double[] rates = [.. Enumerable.Range(0, options.Rounds + 2).Select(_ => trainer.RunStep()).Skip(2).Select(step => step.Tokens / step.Seconds)];
+            double[] rates = [.. Enumerable.Range(0, options.Rounds + 2).Select(_ => Batch * Length / Clock.Time(() => trainer.RunStep(), seconds: 0)).Skip(2)];
             report.Add($"{method}, {parameters.Count:N0} of {model.ParameterCount / 1e6:F1} M trained", rates, "tok/s");
             report.Add($"{method}, states and activations", [trainer.StateBytes / 1e6], "MB");
         }
