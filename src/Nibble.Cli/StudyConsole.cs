@@ -13,8 +13,7 @@ internal sealed class StudyConsole : IStudyObserver
 {
     private static readonly string[] Columns =
     [
-        "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second",
-        "quantization_seconds", "evaluation_seconds", "energy_joules",
+        "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second", "energy_joules",
     ];
 
     /// <summary>Runs what is not finished, shows how it goes, and returns the results.</summary>
@@ -56,7 +55,11 @@ internal sealed class StudyConsole : IStudyObserver
         bool models = ReportTable.ManyModels(results);
         MetricInfo[] columns = [.. Columns.Select(name => MetricInfo.Find(name)!).Where(metric => results.Cells.Any(cell => cell.Metrics.ContainsKey(metric.Name)))];
         Table table = new Table().Border(TableBorder.Simple);
-        table.AddColumns([.. models ? ["model"] : Array.Empty<string>(), "method"]);
+        foreach (string name in models ? new[] { "model", "method" } : ["method"])
+        {
+            table.AddColumn(new TableColumn(name).NoWrap());
+        }
+
         foreach (MetricInfo metric in columns)
         {
             table.AddColumn(new TableColumn(Markup.Escape(ReportTable.Heading(metric))).RightAligned());
@@ -68,6 +71,7 @@ internal sealed class StudyConsole : IStudyObserver
         }
 
         Output.Human.Write(table);
+        Console.Error.WriteLine("in brackets: paired 95 % intervals; all others, and every setting, are in the report");
         foreach (CellFailure failure in results.Failures)
         {
             Output.Human.MarkupLineInterpolated($"[red]failed[/] {failure.Model}, {failure.Label} (exit code {failure.ExitCode}): {failure.Error}");
@@ -91,7 +95,7 @@ internal sealed class StudyConsole : IStudyObserver
     private static string Value(ResultDocument cell, MetricInfo metric)
     {
         string number = ReportTable.Number(cell, metric);
-        return metric.Name is "perplexity" or "perplexity_ratio" && ReportTable.Interval(cell, metric) is { } interval ? $"{number}\n[dim]{interval}[/]" : number;
+        return metric.Name == "perplexity_ratio" && ReportTable.Interval(cell, metric) is { } interval ? $"{number} [dim]({interval.Replace(" – ", "–", StringComparison.Ordinal)})[/]" : number;
     }
 
     private static string Seconds(double seconds) => seconds switch

@@ -13,6 +13,7 @@ internal static class Verbs
         new MergeVerb(),
         new QuantizeVerb(),
         new ConvertVerb(),
+        new RunsVerb(),
         new ShowVerb(),
         new EstimateVerb(),
         new DevicesVerb(),

@@ -13,10 +13,19 @@ internal sealed record CliResult(int ExitCode, string Output, string Errors)
 /// <summary>Runs the command as a process of its own.</summary>
 internal static class Cli
 {
-    public static CliResult Run(params string[] arguments)
+    public static CliResult Run(params string[] arguments) => RunWith(new Dictionary<string, string>(), arguments);
+
+    /// <summary>Runs the command with some environment variables. The user's run store is left alone unless one of them names another.</summary>
+    public static CliResult RunWith(IReadOnlyDictionary<string, string> environment, params string[] arguments)
     {
         string assembly = Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll");
         ProcessStartInfo start = new("dotnet", [assembly, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["NIBBLE_RUNS"] = "off";
+        foreach ((string name, string value) in environment)
+        {
+            start.Environment[name] = value;
+        }
+
         using Process process = Process.Start(start)!;
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();

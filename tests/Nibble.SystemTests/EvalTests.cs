@@ -81,4 +81,24 @@ public sealed class EvalTests : IDisposable
         Assert.Empty(result.Output);
         Assert.StartsWith("error: ", result.Errors, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void Runs_are_recorded_and_energy_comes_from_counters_where_there_are_any()
+    {
+        string zone = Directory.CreateDirectory(Path.Combine(_folder, "powercap", "intel-rapl:0")).FullName;
+        File.WriteAllText(Path.Combine(zone, "name"), "package-0\n");
+        File.WriteAllText(Path.Combine(zone, "max_energy_range_uj"), "1000000000\n");
+        File.WriteAllText(Path.Combine(zone, "energy_uj"), "5\n");
+        Dictionary<string, string> environment = new() { ["NIBBLE_RUNS"] = Path.Combine(_folder, "runs.db"), ["NIBBLE_POWERCAP"] = Path.Combine(_folder, "powercap") };
+        CliResult result = Cli.RunWith(environment, "eval", _model, "--tasks", "perplexity", "--window", "64", "--limit", "200", "--json");
+        Assert.True(result.ExitCode == 0, result.Errors);
+        Assert.Equal("rapl", result.Json.GetProperty("energy_source").GetString());
+        Assert.Equal(0, result.Json.GetProperty("metrics").GetProperty("energy_joules").GetDouble());
+
+        JsonElement run = Assert.Single(Cli.RunWith(environment, "runs", "--json").Json.GetProperty("runs").EnumerateArray());
+        Assert.Equal(("eval", "finished"), (run.GetProperty("kind").GetString(), run.GetProperty("status").GetString()));
+        JsonElement shown = Cli.RunWith(environment, "runs", "1", "--json").Json;
+        Assert.Contains(shown.GetProperty("metrics").EnumerateArray(), metric => metric.GetProperty("name").GetString() == "perplexity");
+        Assert.Equal(4, Cli.RunWith(environment, "runs", "7").ExitCode);
+    }
 }

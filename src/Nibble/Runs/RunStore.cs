@@ -112,6 +112,10 @@ public sealed class RunStore : IDisposable
     public IReadOnlyList<RunRecord> List(int most) => [.. _connection.Query<RunRecord>(
         "select id, kind, started, finished, status, model, method, configuration, environment from runs order by id desc limit @most", new { most })];
 
+    /// <summary>One run, or null if there is none of this number.</summary>
+    public RunRecord? Find(long run) => _connection.QueryFirstOrDefault<RunRecord>(
+        "select id, kind, started, finished, status, model, method, configuration, environment from runs where id = @run", new { run });
+
     /// <summary>The numbers of a run.</summary>
     public IReadOnlyList<RunMetric> Metrics(long run) => [.. _connection.Query<RunMetric>(
         "select name, step, value, low, high from metrics where run = @run order by name, step", new { run })];

@@ -10,6 +10,8 @@ internal abstract class LogitRows(int count) : IScoredRows
     // 32 rows of a vocabulary of 128,000 are 16 MB.
     private const int RowsAtOnce = 32;
 
+    private float[] _values = [];
+
     /// <inheritdoc/>
     public void Visit(CausalModel model, Tensor hidden, int first, Workspace workspace)
     {
@@ -21,11 +23,15 @@ internal abstract class LogitRows(int count) : IScoredRows
             int taken = Math.Min(RowsAtOnce, rows - row);
             Tensor logits = workspace.Rent(new Shape(taken, vocabulary));
             model.Logits(hidden.Slice(row, taken), logits);
-            float[] values = new float[taken * vocabulary];
-            model.Backend.Read<float>(logits, values);
+            if (_values.Length < taken * vocabulary)
+            {
+                _values = new float[taken * vocabulary];
+            }
+
+            model.Backend.Read(logits, _values.AsSpan(0, taken * vocabulary));
             for (int i = 0; i < taken; i++)
             {
-                See(first + row + i, values.AsSpan(i * vocabulary, vocabulary));
+                See(first + row + i, _values.AsSpan(i * vocabulary, vocabulary));
             }
         }
     }
