@@ -62,7 +62,7 @@ internal sealed class StudyConsole : IStudyObserver
 
         foreach (MetricInfo metric in columns)
         {
-            table.AddColumn(new TableColumn(Markup.Escape(ReportTable.Heading(metric))).RightAligned());
+            table.AddColumn(new TableColumn(Markup.Escape(ReportTable.Heading(metric))).RightAligned().NoWrap());
         }
 
         foreach (ResultDocument cell in results.Cells)
