@@ -71,6 +71,14 @@ public sealed class StudyFileTests : IDisposable
     }
 
     [Fact]
+    public void Paths_are_seen_from_the_study()
+    {
+        Study study = Read("models: [model]\nmethods: [none]\ntasks: {perplexity: {data: text.txt}}");
+        Assert.Equal(Path.Combine(_folder, "text.txt"), study.Tasks.Data);
+        Assert.Equal(Path.Combine(_folder, "model"), study.Models[0].Path);
+    }
+
+    [Fact]
     public void The_demo_is_a_study_with_every_data_free_method()
     {
         StudyPlan plan = StudyPlan.Of(StudyFile.Read(AssetFolder.Find("studies/demo.yaml")));

@@ -9,6 +9,9 @@ public static class TextSource
     /// <summary>Names a folder that holds data sets which do not come with Nibble.</summary>
     public const string EnvironmentVariable = "NIBBLE_DATA";
 
+    /// <summary>Texts that are known by name.</summary>
+    public static IReadOnlyList<string> Names { get; } = ["demo", "wikitext2"];
+
     private static readonly string[] TextExtensions = [".txt", ".md", ".rst", ".py", ".cs", ".c", ".h", ".cpp", ".js", ".ts", ".java", ".go", ".rs", ".raw", ".tokens", ".jsonl"];
 
     /// <summary>Reads a text.</summary>

@@ -1,5 +1,6 @@
 using Nibble.Evaluation;
 using Nibble.Evaluation.Protocols;
+using Nibble.Evaluation.Texts;
 using Nibble.IO;
 using Nibble.Quantization;
 using Nibble.Tensors;
@@ -20,15 +21,21 @@ public static class StudyFile
         string activations = root.Choice("activations", Activations) ?? "f32";
         IReadOnlyList<StudyModel> models = [.. root.List("models").Select(node => Model(path, root, node))];
         IReadOnlyList<StudyMethod> methods = [.. root.List("methods").Select(node => Method(root, node, activations))];
-        EvaluationOptions tasks = Tasks(root) with
+        EvaluationOptions declared = Tasks(root);
+        EvaluationOptions tasks = declared with
         {
             Seed = root.Int("seed") ?? 1234,
+            Data = DataOf(path, declared.Data),
             Country = root.Text("country") is { } country ? Energy.CarbonIntensity.Find(country).Alpha2 : null,
         };
         root.RefuseUnknown();
         Require(root, models, methods);
         return new Study(name ?? Path.GetFileNameWithoutExtension(path), description, path, models, WithBaseline(methods), tasks, device ?? "auto", threads);
     }
+
+    // A file or folder is seen from the study's own folder, as models are.
+    private static string DataOf(string study, string data) =>
+        TextSource.Names.Contains(data) ? data : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(study))!, data));
 
     private static readonly string[] Activations = ["f32", "int8", "auto"];
 
