@@ -125,11 +125,17 @@ public sealed class BlockCalibration : IDisposable
     {
         Dictionary<ILinear, GramAccumulator> byFirst = groups.ToDictionary(
             group => group[0], group => new GramAccumulator((int)group[0].Weight.In, _model.Backend));
+        int recorded = 0;
         Observe(block, (linear, x) =>
         {
             if (byFirst.TryGetValue(linear, out GramAccumulator? accumulator))
             {
                 accumulator.Add(x);
+                if (++recorded % byFirst.Count == 0)
+                {
+                    // Nothing behind this layer is asked for: the rest of the block need not run.
+                    throw new EndOfObservation();
+                }
             }
         }, _batches);
         List<(List<ILinear>, GramStatistics)> result = [.. groups.Select(group => (group, byFirst[group[0]].Finish()))];
@@ -152,7 +158,14 @@ public sealed class BlockCalibration : IDisposable
                 using Workspace.Scope scope = _workspace.Begin();
                 Tensor copy = _workspace.Rent(batch.Hidden.Shape);
                 batch.Hidden.HostSpan<float>().CopyTo(copy.HostSpan<float>());
-                block.Forward(copy, batch.Pass);
+                try
+                {
+                    block.Forward(copy, batch.Pass);
+                }
+                catch (EndOfObservation)
+                {
+                    // This batch is done.
+                }
             }
         }
         finally
@@ -182,6 +195,9 @@ public sealed class BlockCalibration : IDisposable
             old.Dispose();
             return replacement;
         });
+
+    /// <summary>Ends a block's forward pass once everything that was asked for has been seen.</summary>
+    private sealed class EndOfObservation : Exception;
 
     /// <summary>Some samples on their way through the model.</summary>
     private sealed class Batch : IDisposable
