@@ -42,7 +42,7 @@ def functions(lines):
                 j -= 1
             head = lines[j].strip()
             is_type = re.search(r"\b(class|struct|record|interface|enum|namespace)\b", head)
-            end = next((k for k in range(i, len(lines)) if lines[k] == " " * indent + "}" or lines[k] == " " * indent + "};"), None)
+            end = next((k for k in range(i, len(lines)) if lines[k].startswith(" " * indent + "}")), None)
             if end is None:
                 i += 1
                 continue
