@@ -23,6 +23,9 @@ internal sealed class GramAccumulator : IDisposable
     // Rows multiplied at once: enough that the product runs at full speed, few enough that F32 sums stay exact to 1e-6.
     private const int MostRows = 2048;
 
+    // The matrix is symmetric: of each strip of columns only the rows from the diagonal on are multiplied.
+    private const int Strip = 256;
+
     private readonly IBackend _backend;
     private readonly double[] _sum;
     private readonly Tensor _product;
@@ -33,7 +36,7 @@ internal sealed class GramAccumulator : IDisposable
         _backend = backend;
         Columns = columns;
         _sum = new double[(long)columns * columns];
-        _product = backend.Allocate(new Shape(columns, columns), DType.F32);
+        _product = backend.Allocate(new Shape(columns, Math.Min(columns, Strip)), DType.F32);
     }
 
     public int Columns { get; }
@@ -47,7 +50,18 @@ internal sealed class GramAccumulator : IDisposable
         }
     }
 
-    public GramStatistics Finish() => new(_tokens, Columns, _sum);
+    public GramStatistics Finish()
+    {
+        for (long row = 0; row < Columns; row++)
+        {
+            for (long column = row + 1; column < Columns; column++)
+            {
+                _sum[(row * Columns) + column] = _sum[(column * Columns) + row];
+            }
+        }
+
+        return new(_tokens, Columns, _sum);
+    }
 
     public void Dispose() => _product.Dispose();
 
@@ -55,21 +69,28 @@ internal sealed class GramAccumulator : IDisposable
     {
         // xᵀ·(xᵀ)ᵀ is the product that the backend is fast at: rows of activations times a matrix of [out, in].
         using Tensor turned = Transpose.Of(x);
-        using IPackedWeight packed = _backend.Prepare(turned);
-        Ops.MatMul.Forward(_backend, turned, packed, null, _product);
-        CpuThreads.Shared(_backend.Threads).Run(Columns, new AddRow(_product, _sum, Columns));
+        for (int first = 0; first < Columns; first += Strip)
+        {
+            int width = Math.Min(Strip, Columns - first), rows = Columns - first;
+            using IPackedWeight packed = _backend.Prepare(turned.Slice(first, width));
+            Tensor product = new(new Shape(rows, width), DType.F32, _product.Storage, ownsStorage: false);
+            Ops.MatMul.Forward(_backend, turned.Slice(first, rows), packed, null, product);
+            CpuThreads.Shared(_backend.Threads).Run(rows, new AddRow(product, _sum, first, Columns));
+        }
+
         _tokens += x.Shape[0];
     }
 
-    private readonly struct AddRow(Tensor product, double[] sum, int columns) : ICpuJob
+    /// <summary>Adds a row of the product of a strip to the row of the sum, up to the diagonal.</summary>
+    private readonly struct AddRow(Tensor product, double[] sum, int column, int columns) : ICpuJob
     {
         public void Execute(int row)
         {
             ReadOnlySpan<float> values = product.Slice(row, 1).HostSpan<float>();
-            long first = (long)row * columns;
-            for (int i = 0; i < values.Length; i++)
+            Span<double> target = sum.AsSpan(((column + row) * columns) + column, Math.Min(values.Length, row + 1));
+            for (int i = 0; i < target.Length; i++)
             {
-                sum[first + i] += values[i];
+                target[i] += values[i];
             }
         }
     }
