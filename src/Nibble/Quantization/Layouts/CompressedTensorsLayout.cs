@@ -126,6 +126,11 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
         }
 
         bool symmetric = weights.GetBool("symmetric", true);
+        if (symmetric && reader.Has(Zero))
+        {
+            reader.Refuse(Zero, "quantization_config says symmetric, and symmetric weights have no zero points");
+        }
+
         DType dtype = reader.FloatType(Scale);
         if (symmetric && bits == 2 && weights.GetString("observer", null) == TernaryObserver)
         {
