@@ -50,7 +50,7 @@ public sealed record MeasuredMethod(string Name, double? Bits, IReadOnlyDictiona
             { OutlierThreshold: { } threshold } facts => new MeasuredMethod("int8", facts.Bits, new Dictionary<string, object> { ["threshold"] = threshold }),
             // Codes do not tell which algorithm chose them; the layout's name is all that is known.
             { } facts => new MeasuredMethod(
-                model.Config.QuantMethod!, facts.Bits, new Dictionary<string, object> { ["group_size"] = facts.GroupSize, ["symmetric"] = facts.Symmetric }),
+                model.Config.QuantMethod ?? "affine", facts.Bits, new Dictionary<string, object> { ["group_size"] = facts.GroupSize, ["symmetric"] = facts.Symmetric }),
         };
     }
 
