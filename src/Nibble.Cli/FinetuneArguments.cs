@@ -8,6 +8,9 @@ namespace Nibble.Cli;
 /// <summary>The options of <c>nibble finetune</c> and what they mean together.</summary>
 internal sealed class FinetuneArguments
 {
+    private const int DemoSteps = 16, DemoLength = 256;
+    private const double DemoLearningRate = 2e-3;
+
     private readonly Argument<string?> _model = new("model") { Description = "Folder of the base model (left out with --demo).", Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<bool> _demo = new("--demo") { Description = "Tune the embedded model on embedded text of another domain." };
     private readonly Option<string?> _data = new("--data") { Description = "Text (.txt), JSON lines (text; prompt and completion; instruction and output), or a folder of them." };
@@ -94,6 +97,8 @@ internal sealed class FinetuneArguments
         return options;
     }
 
+    private static bool IsDefault(ParseResult parsed, Option option) => parsed.GetResult(option) is null or { Implicit: true };
+
     private static string Missing(string what, string remedy)
     {
         Throw.Usage($"finetune needs {what}", remedy: remedy);
@@ -139,14 +144,15 @@ internal sealed class FinetuneArguments
         return name is null && bits is null ? null : new QuantizationSettings { Method = name ?? "rtn", Bits = bits };
     }
 
+    // The demo's own defaults (half an epoch, short rows) fit two minutes on two cores that are busy with other things as well.
     private TrainerSettings Trainer(ParseResult parsed, bool demo) => new()
     {
         BatchSize = parsed.GetValue(_batch),
         GradAccumulationSteps = parsed.GetValue(_accumulation),
-        MaxSeqLength = demo && parsed.GetResult(_length) is null or { Implicit: true } ? 256 : parsed.GetValue(_length),
+        MaxSeqLength = demo && IsDefault(parsed, _length) ? DemoLength : parsed.GetValue(_length),
         Epochs = parsed.GetValue(_epochs),
-        MaxSteps = parsed.GetValue(_steps),
-        LearningRate = parsed.GetValue(_learningRate) ?? (parsed.GetValue(_method) == "full" ? 1e-4 : 1e-3),
+        MaxSteps = parsed.GetValue(_steps) ?? (demo && IsDefault(parsed, _epochs) ? DemoSteps : null),
+        LearningRate = parsed.GetValue(_learningRate) ?? (parsed.GetValue(_method) == "full" ? 1e-4 : demo ? DemoLearningRate : 1e-3),
         Schedule = Enum.Parse<ScheduleKind>(parsed.GetValue(_schedule)!, ignoreCase: true),
         WarmupRatio = parsed.GetValue(_warmup),
         Optimizer = new OptimizerSettings { WeightDecay = (float)parsed.GetValue(_decay) },

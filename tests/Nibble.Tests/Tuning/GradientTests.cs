@@ -18,120 +18,147 @@ public class GradientTests
 
     [Theory]
     [MemberData(nameof(Variants))]
-    public void MatrixProducts(string variant) => ForAll(variant, Products, (check, shape) =>
+    public void MatrixProducts(string variant)
     {
-        Tensor x = check.Input("x", new Shape(shape.Rows, shape.In), 1);
-        IPackedWeight w = check.Matrix("w", shape.Out, shape.In, 2);
-        Tensor bias = check.Vector("bias", shape.Out, 3), y = KernelData.Empty(new Shape(shape.Rows, shape.Out));
-        MatMul.Forward(check.Recording, x, w, bias, y);
-        check.Run(y, v => Into(y.Shape, result => MatMul.Reference(v[0], v[1], v[2], result)));
-    });
-
-    [Theory]
-    [MemberData(nameof(Variants))]
-    public void AddedProducts(string variant) => ForAll(variant, Products, (check, shape) =>
-    {
-        Tensor x = check.Input("x", new Shape(shape.Rows, shape.In), 1), y = check.Input("y", new Shape(shape.Rows, shape.Out), 4);
-        IPackedWeight w = check.Matrix("w", shape.Out, shape.In, 2);
-        LowRank.Add(check.Recording, x, w, y);
-        check.Run(y, v => Into(y.Shape, result =>
+        ForAll(variant, Products, (check, shape) =>
         {
-            MatMul.Reference(v[0], v[2], null, result);
-            Add.Reference(v[1], result);
-        }));
-    });
+            Tensor x = check.Input("x", new Shape(shape.Rows, shape.In), 1);
+            IPackedWeight w = check.Matrix("w", shape.Out, shape.In, 2);
+            Tensor bias = check.Vector("bias", shape.Out, 3), y = KernelData.Empty(new Shape(shape.Rows, shape.Out));
+            MatMul.Forward(check.Recording, x, w, bias, y);
+            check.Run(y, v => Into(y.Shape, result => MatMul.Reference(v[0], v[1], v[2], result)));
+        });
+    }
 
     [Theory]
     [MemberData(nameof(Variants))]
-    public void Embeddings(string variant) => ForAll(variant, Shapes, (check, shape) =>
+    public void AddedProducts(string variant)
     {
-        IPackedWeight table = check.Matrix("table", 9, shape.Columns, 1);
-        using Tensor ids = KernelData.Indices([.. Enumerable.Range(0, shape.Rows).Select(i => i * 5 % 7)]), y = KernelData.Empty(new Shape(shape.Rows, shape.Columns));
-        Gather.Forward(check.Recording, table, ids, y);
-        check.Run(y, v => Into(y.Shape, result => Gather.Reference(v[0], ids, result)));
-    });
-
-    [Theory]
-    [MemberData(nameof(Variants))]
-    public void LayerNorms(string variant) => ForAll(variant, Shapes.Skip(1), (check, shape) =>
-    {
-        Tensor x = check.Input("x", new Shape(shape.Rows, shape.Columns), 1), y = KernelData.Empty(new Shape(shape.Rows, shape.Columns));
-        Tensor weight = check.Vector("weight", shape.Columns, 2), bias = check.Vector("bias", shape.Columns, 3);
-        LayerNorm.Forward(check.Recording, x, weight, bias, 0.1f, y);
-        check.Run(y, v => Into(y.Shape, result => LayerNorm.Reference(v[0], v[1], v[2], 0.1f, result)));
-    });
-
-    [Theory]
-    [MemberData(nameof(Variants))]
-    public void RmsNormsInPlace(string variant) => ForAll(variant, Shapes, (check, shape) =>
-    {
-        Tensor x = check.Input("x", new Shape(shape.Rows, shape.Columns), 1), weight = check.Vector("weight", shape.Columns, 2);
-        RmsNorm.Forward(check.Recording, x, weight, 0.1f, x);
-        check.Run(x, v => Into(x.Shape, result => RmsNorm.Reference(v[0], v[1], 0.1f, result)));
-    });
-
-    [Theory]
-    [MemberData(nameof(Variants))]
-    public void Activations(string variant) => ForAll(variant, Shapes, (check, shape) =>
-    {
-        Tensor x = check.Input("x", new Shape(shape.Rows, shape.Columns), 1);
-        Gelu.Forward(check.Recording, x, GeluKind.Tanh, x);
-        Gelu.Forward(check.Recording, x, GeluKind.Exact, x);
-        check.Run(x, v => Into(x.Shape, result =>
+        ForAll(variant, Products, (check, shape) =>
         {
-            Gelu.Reference(v[0], GeluKind.Tanh, result);
-            Gelu.Reference(result, GeluKind.Exact, result);
-        }));
-    });
-
-    [Theory]
-    [MemberData(nameof(Variants))]
-    public void Gates(string variant) => ForAll(variant, Shapes, (check, shape) =>
-    {
-        Tensor gate = check.Input("gate", new Shape(shape.Rows, shape.Columns), 1), up = check.Input("up", gate.Shape, 2);
-        SwiGlu.Forward(check.Recording, gate, up, gate);
-        SquaredReluGate.Forward(check.Recording, gate, up, gate);
-        check.Run(gate, v => Into(gate.Shape, result =>
-        {
-            SwiGlu.Reference(v[0], v[1], result);
-            SquaredReluGate.Reference(result, v[1], result);
-        }));
-    });
-
-    [Theory]
-    [MemberData(nameof(Variants))]
-    public void ResidualsAndColumns(string variant) => ForAll(variant, Shapes, (check, shape) =>
-    {
-        Tensor x = check.Input("x", new Shape(shape.Rows + 1, shape.Columns + 2), 1), y = check.Input("y", new Shape(shape.Rows + 1, shape.Columns), 2);
-        Tensor part = KernelData.Empty(y.Shape);
-        CopyColumns.Forward(check.Recording, x, 1, part);
-        Add.Forward(check.Recording, part, y);
-        LowRank.Scale(check.Recording, y, 3);
-        check.Run(y, v => Into(y.Shape, result =>
-        {
-            for (int i = 0; i < (int)result.Shape.Count; i++)
+            Tensor x = check.Input("x", new Shape(shape.Rows, shape.In), 1), y = check.Input("y", new Shape(shape.Rows, shape.Out), 4);
+            IPackedWeight w = check.Matrix("w", shape.Out, shape.In, 2);
+            LowRank.Add(check.Recording, x, w, y);
+            check.Run(y, v => Into(y.Shape, result =>
             {
-                int row = i / shape.Columns, column = i % shape.Columns;
-                result.HostSpan<float>()[i] = 3 * (v[1].HostSpan<float>()[i] + v[0].HostSpan<float>()[(row * (shape.Columns + 2)) + column + 1]);
-            }
-        }));
-    });
+                MatMul.Reference(v[0], v[2], null, result);
+                Add.Reference(v[1], result);
+            }));
+        });
+    }
 
     [Theory]
     [MemberData(nameof(Variants))]
-    public void Rotations(string variant) => ForAll(variant, Shapes, (check, shape) =>
+    public void Embeddings(string variant)
     {
-        int half = shape.Columns;
-        Tensor x = check.Input("x", new Shape(shape.Rows, 2, 2 * half), 1);
-        using Tensor cos = KernelData.Random(new Shape(shape.Rows + 3, half), 2), sin = KernelData.Random(new Shape(shape.Rows + 3, half), 3);
-        using Tensor positions = KernelData.Indices([.. Enumerable.Range(2, shape.Rows)]);
-        Rope.Forward(check.Recording, x, positions, cos, sin);
-        check.Run(x, v => Into(x.Shape, result =>
+        ForAll(variant, Shapes, (check, shape) =>
         {
-            v[0].HostSpan<float>().CopyTo(result.HostSpan<float>());
-            Rope.Reference(result, positions, cos, sin);
-        }));
-    });
+            IPackedWeight table = check.Matrix("table", 9, shape.Columns, 1);
+            using Tensor ids = KernelData.Indices([.. Enumerable.Range(0, shape.Rows).Select(i => i * 5 % 7)]), y = KernelData.Empty(new Shape(shape.Rows, shape.Columns));
+            Gather.Forward(check.Recording, table, ids, y);
+            check.Run(y, v => Into(y.Shape, result => Gather.Reference(v[0], ids, result)));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void LayerNorms(string variant)
+    {
+        ForAll(variant, Shapes.Skip(1), (check, shape) =>
+        {
+            Tensor x = check.Input("x", new Shape(shape.Rows, shape.Columns), 1), y = KernelData.Empty(new Shape(shape.Rows, shape.Columns));
+            Tensor weight = check.Vector("weight", shape.Columns, 2), bias = check.Vector("bias", shape.Columns, 3);
+            LayerNorm.Forward(check.Recording, x, weight, bias, 0.1f, y);
+            check.Run(y, v => Into(y.Shape, result => LayerNorm.Reference(v[0], v[1], v[2], 0.1f, result)));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void RmsNormsInPlace(string variant)
+    {
+        ForAll(variant, Shapes, (check, shape) =>
+        {
+            Tensor x = check.Input("x", new Shape(shape.Rows, shape.Columns), 1), weight = check.Vector("weight", shape.Columns, 2);
+            RmsNorm.Forward(check.Recording, x, weight, 0.1f, x);
+            check.Run(x, v => Into(x.Shape, result => RmsNorm.Reference(v[0], v[1], 0.1f, result)));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void Activations(string variant)
+    {
+        ForAll(variant, Shapes, (check, shape) =>
+        {
+            Tensor x = check.Input("x", new Shape(shape.Rows, shape.Columns), 1);
+            Gelu.Forward(check.Recording, x, GeluKind.Tanh, x);
+            Gelu.Forward(check.Recording, x, GeluKind.Exact, x);
+            check.Run(x, v => Into(x.Shape, result =>
+            {
+                Gelu.Reference(v[0], GeluKind.Tanh, result);
+                Gelu.Reference(result, GeluKind.Exact, result);
+            }));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void Gates(string variant)
+    {
+        ForAll(variant, Shapes, (check, shape) =>
+        {
+            Tensor gate = check.Input("gate", new Shape(shape.Rows, shape.Columns), 1), up = check.Input("up", gate.Shape, 2);
+            SwiGlu.Forward(check.Recording, gate, up, gate);
+            SquaredReluGate.Forward(check.Recording, gate, up, gate);
+            check.Run(gate, v => Into(gate.Shape, result =>
+            {
+                SwiGlu.Reference(v[0], v[1], result);
+                SquaredReluGate.Reference(result, v[1], result);
+            }));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void ResidualsAndColumns(string variant)
+    {
+        ForAll(variant, Shapes, (check, shape) =>
+        {
+            Tensor x = check.Input("x", new Shape(shape.Rows + 1, shape.Columns + 2), 1), y = check.Input("y", new Shape(shape.Rows + 1, shape.Columns), 2);
+            Tensor part = KernelData.Empty(y.Shape);
+            CopyColumns.Forward(check.Recording, x, 1, part);
+            Add.Forward(check.Recording, part, y);
+            LowRank.Scale(check.Recording, y, 3);
+            check.Run(y, v => Into(y.Shape, result =>
+            {
+                for (int i = 0; i < (int)result.Shape.Count; i++)
+                {
+                    int row = i / shape.Columns, column = i % shape.Columns;
+                    result.HostSpan<float>()[i] = 3 * (v[1].HostSpan<float>()[i] + v[0].HostSpan<float>()[(row * (shape.Columns + 2)) + column + 1]);
+                }
+            }));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void Rotations(string variant)
+    {
+        ForAll(variant, Shapes, (check, shape) =>
+        {
+            int half = shape.Columns;
+            Tensor x = check.Input("x", new Shape(shape.Rows, 2, 2 * half), 1);
+            using Tensor cos = KernelData.Random(new Shape(shape.Rows + 3, half), 2), sin = KernelData.Random(new Shape(shape.Rows + 3, half), 3);
+            using Tensor positions = KernelData.Indices([.. Enumerable.Range(2, shape.Rows)]);
+            Rope.Forward(check.Recording, x, positions, cos, sin);
+            check.Run(x, v => Into(x.Shape, result =>
+            {
+                v[0].HostSpan<float>().CopyTo(result.HostSpan<float>());
+                Rope.Reference(result, positions, cos, sin);
+            }));
+        });
+    }
 
     [Theory]
     [MemberData(nameof(Variants))]
