@@ -14,7 +14,7 @@ internal sealed class BpeModel : PieceStep
     private readonly int[] _basicIds;
     private readonly Dictionary<int, int> _otherIds = [];
     private readonly int[]? _fallback;
-    private readonly bool _wordsApart;
+    private readonly PairBarrier? _barrier;
 
     public BpeModel(BpeRules rules)
     {
@@ -30,37 +30,33 @@ internal sealed class BpeModel : PieceStep
 
         // Without any token for unknown characters they vanish, and what they stood between becomes neighbours.
         bool nothingVanishes = _fallback != null || rules.UnknownId != null;
-        _wordsApart = !rules.Bytes && !rules.IgnoreMerges && nothingVanishes && MarksOnlyBegin(rules);
+        if (!rules.Bytes && !rules.IgnoreMerges && nothingVanishes && !FallbackMerges(rules, _fallback))
+        {
+            _barrier = new PairBarrier(rules.Vocabulary, unit => _fallback != null || _basicIds[unit] >= 0);
+        }
     }
 
     /// <inheritdoc/>
     public override void Accept(ReadOnlySpan<char> text, bool atStart, EncodeState state)
     {
-        if (!_wordsApart)
+        if (_barrier == null)
         {
             Piece(text, state);
             return;
         }
 
-        // No token continues over "letter, ▁", so no merge does: words are independent and can be remembered.
-        while (text.Length > 0)
+        int at = 0;
+        while (at < text.Length)
         {
-            int marks = text.IndexOfAnyExcept(BpeRules.Mark);
-            int end = marks < 0 ? -1 : text[marks..].IndexOf(BpeRules.Mark);
-            int length = end < 0 ? text.Length : marks + end;
-            Piece(text[..length], state);
-            text = text[length..];
+            int end = _barrier.End(text, at);
+            Piece(text[at..end], state);
+            at = end;
         }
     }
 
-    private static bool MarksOnlyBegin(BpeRules rules) =>
-        rules.Vocabulary.TryGet(BpeRules.MarkText, out _) && rules.Vocabulary.Texts.All(text => !MarkInside(text));
-
-    private static bool MarkInside(string? text)
-    {
-        int first = text.AsSpan().IndexOfAnyExcept(BpeRules.Mark);
-        return first >= 0 && text.AsSpan(first).Contains(BpeRules.Mark);
-    }
+    /// <summary>True if a merge takes byte tokens: their texts say nothing about which characters they stand for.</summary>
+    private static bool FallbackMerges(BpeRules rules, int[]? fallback) =>
+        fallback?.ToHashSet() is HashSet<int> bytes && rules.Merges.Pairs().Any(pair => bytes.Contains(pair.Left) || bytes.Contains(pair.Right));
 
     private void FillCharacters()
     {
