@@ -68,10 +68,11 @@ public class SpecialTokenTests
     [Fact]
     public void SentencePieceMergesByScoreAndThenFromTheLeft()
     {
-        // "▁the" wins over "he" + "▁t" by score; "▁▁▁" is "▁▁", "▁" because of two equal pairs the left one is merged.
+        // "▁t" has the best score of all, so "to" (worse) cannot be made; of two equal "▁▁" the left one is merged.
         Tokenizer tokenizer = SentencePieceFiles.Small();
-        Assert.Equal(["▁the", "▁and", "▁to"], Texts(tokenizer, "the and to", 3));
+        Assert.Equal(["▁the", "▁and", "▁t", "o"], Texts(tokenizer, "the and to", 4));
         Assert.Equal(["▁▁", "▁an"], Texts(tokenizer, "  an", 2));
+        Assert.Equal(["▁▁", "▁"], Texts(tokenizer, "  中", 2));
     }
 
     [Fact]
