@@ -14,10 +14,10 @@ public static class PeftConfig
     /// <summary>Name of the weights.</summary>
     public const string WeightsName = "adapter_model.safetensors";
 
-    // Variants of LoRA that change the arithmetic: loading them as plain LoRA would give wrong numbers without a word.
+    // What changes the arithmetic or brings weights beyond A and B: as plain LoRA it would give wrong numbers without a word.
     private static readonly string[] Unsupported =
     [
-        "use_qalora", "use_bdlora", "lora_bias", "alora_invocation_tokens", "layer_replication", "trainable_token_indices", "target_parameters",
+        "use_dora", "modules_to_save", "use_qalora", "use_bdlora", "lora_bias", "alora_invocation_tokens", "layer_replication", "trainable_token_indices", "target_parameters",
         "kasa_config", "velora_config", "monteclora_config", "arrow_config", "megatron_config", "corda_config", "eva_config", "lora_ga_config",
     ];
 

@@ -39,7 +39,7 @@ internal static class AdapterFile
     }
 
     /// <summary>Refuses a file whose tensors are not exactly the expected ones, listing all differences.</summary>
-    public static void Check(SafetensorsFile file, IEnumerable<TensorSpec> expected, bool more = false)
+    public static void Check(SafetensorsFile file, IEnumerable<TensorSpec> expected)
     {
         List<string> problems = [];
         HashSet<string> known = [];
@@ -56,10 +56,7 @@ internal static class AdapterFile
             }
         }
 
-        if (!more)
-        {
-            problems.AddRange(file.Entries.Keys.Where(name => !known.Contains(name)).Select(name => $"{name}: not expected"));
-        }
+        problems.AddRange(file.Entries.Keys.Where(name => !known.Contains(name)).Select(name => $"{name}: not expected"));
 
         if (problems.Count > 0)
         {

@@ -51,7 +51,7 @@ public sealed class LoraAdapter : IAdapter
         LoraSettings settings = PeftConfig.ReadLora(json);
         LoraAdapter adapter = new(settings, TargetModules.Find(linears, settings), backend);
         using SafetensorsFile file = AdapterFile.Open(folder);
-        AdapterFile.Check(file, adapter._targets.SelectMany(Tensors), settings.UseDora || settings.ModulesToSave.Count > 0);
+        AdapterFile.Check(file, adapter._targets.SelectMany(Tensors));
         foreach (LoraTarget target in adapter._targets)
         {
             using Tensor a = AdapterFile.Floats(file, NameA(target)), b = AdapterFile.Floats(file, NameB(target));

@@ -79,6 +79,21 @@ public class GoldenAdapterTests
         Assert.Contains("layers.1.self_attn.v_proj.lora_B", error.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("llama-dora", "llama", "use_dora")]
+    [InlineData("gpt2-dora", "gpt2", "use_dora")]
+    [InlineData("gpt2-classification-lora-score", "gpt2-classification", "modules_to_save")]
+    [InlineData("llama-prefix", "llama", "peft_type")]
+    [InlineData("gpt2-ia3", "gpt2", "peft_type")]
+    public void AdaptersThatArePlainLoraOnlyInPartAreRefusedByName(string adapter, string model, string key)
+    {
+        using CpuBackend backend = new(new CpuOptions(Threads: 1));
+        ModelConfig config = ModelConfig.Open(Path.Combine(TestData.Goldens, "models", model));
+        NibbleException error = Assert.Throws<NibbleException>(() => Adapters.Load(Path.Combine(Root, adapter), config, backend));
+        Assert.Equal(ErrorKind.BadInput, error.Kind);
+        Assert.Contains(key, error.Message, StringComparison.Ordinal);
+    }
+
     private static double Error(CausalModel model, GoldenRun run)
     {
         float[][][] actual = ModelRun.Batched(model, run.Rows, left: false);
