@@ -65,8 +65,6 @@ public static class PeftConfig
             RankPattern = Numbers(json, "rank_pattern").ToDictionary(item => item.Key, item => (int)item.Value),
             AlphaPattern = Numbers(json, "alpha_pattern").ToDictionary(item => item.Key, item => item.Value),
             UseRsLora = json.GetBool("use_rslora", false),
-            UseDora = json.GetBool("use_dora", false),
-            ModulesToSave = json.GetStrings("modules_to_save"),
             BaseModel = json.GetString("base_model_name_or_path", null),
         };
     }
@@ -98,14 +96,14 @@ public static class PeftConfig
             ["lora_dropout"] = settings.Dropout,
             ["megatron_config"] = null,
             ["megatron_core"] = "megatron.core",
-            ["modules_to_save"] = settings.ModulesToSave is [] ? null : settings.ModulesToSave,
+            ["modules_to_save"] = null,
             ["peft_type"] = "LORA",
             ["r"] = settings.Rank,
             ["rank_pattern"] = settings.RankPattern,
             ["revision"] = null,
             ["target_modules"] = settings.TargetsAreRegex ? settings.TargetModules[0] : expand ? targets.Distinct().Order(StringComparer.Ordinal) : settings.TargetModules,
             ["task_type"] = taskType,
-            ["use_dora"] = settings.UseDora,
+            ["use_dora"] = false,
             ["use_rslora"] = settings.UseRsLora,
         };
         JsonSerializerOptions options = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };

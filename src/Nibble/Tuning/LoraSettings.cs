@@ -36,12 +36,6 @@ public sealed record LoraSettings
     /// <summary>rsLoRA (arXiv 2312.03732): the factor falls with √rank.</summary>
     public bool UseRsLora { get; init; }
 
-    /// <summary>DoRA (arXiv 2402.09353): magnitude and direction apart.</summary>
-    public bool UseDora { get; init; }
-
-    /// <summary>Modules trained whole beside the adapters (a classification head).</summary>
-    public IReadOnlyList<string> ModulesToSave { get; init; } = [];
-
     /// <summary>Where the base came from, as the adapter's config names it.</summary>
     public string? BaseModel { get; init; }
 

@@ -31,7 +31,6 @@ public static class TargetModules
         bool Wanted(LinearSpec spec) =>
             (all ? spec.Role == LinearRole.Block : settings.TargetsAreRegex ? Full(names[0], spec.Path) : names.Any(name => EndsWith(spec.Path, name)))
             && !(settings.ExcludesAreRegex ? Full(settings.ExcludeModules[0], spec.Path) : settings.ExcludeModules.Any(name => EndsWith(spec.Path, name)))
-            && !settings.ModulesToSave.Any(name => EndsWith(spec.Path, name))
             && (settings.Layers.Count == 0 || settings.Layers.Contains(LayerOf(spec.Path)));
         LinearSpec[] found = [.. linears.Where(Wanted)];
         string[] unmatched = all || settings.TargetsAreRegex ? [] : [.. names.Where(name => !linears.Any(spec => EndsWith(spec.Path, name)))];
