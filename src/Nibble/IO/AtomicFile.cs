@@ -47,16 +47,16 @@ public sealed class AtomicFile : IDisposable
         }
 
         Temporary.RemoveLeftovers(target);
-        string temporary = Temporary.NameFor(target);
-        FileStream stream = Attempt(path, expectedBytes, () => new FileStream(temporary, new FileStreamOptions
+        FileStreamOptions options = new()
         {
             Mode = FileMode.CreateNew,
             Access = FileAccess.Write,
             Share = FileShare.None,
             BufferSize = 1 << 16,
             PreallocationSize = expectedBytes,
-        }));
-        return new AtomicFile(path, temporary, stream);
+        };
+        FileStream stream = Attempt(path, expectedBytes, () => Temporary.Claim(target, name => new FileStream(name, options), name => name));
+        return new AtomicFile(path, stream.Name, stream);
     }
 
     /// <summary>Writes a whole file at once.</summary>

@@ -39,12 +39,11 @@ public sealed class OutputFolder : IDisposable
         }
 
         Check(path, target, force);
-        string temporary = Temporary.NameFor(target);
         return AtomicFile.Attempt(path, 0, () =>
         {
             Directory.CreateDirectory(parent!);
-            Directory.CreateDirectory(temporary);
-            return new OutputFolder(target, temporary, Hold(temporary));
+            FileStream held = Temporary.Claim(target, Hold, LockOf);
+            return new OutputFolder(target, System.IO.Path.GetDirectoryName(held.Name)!, held);
         });
     }
 
@@ -63,7 +62,7 @@ public sealed class OutputFolder : IDisposable
         {
             FolderSync.Flush(Path);
             _lock.Dispose();
-            System.IO.File.Delete(System.IO.Path.Combine(Path, LockName));
+            System.IO.File.Delete(LockOf(Path));
             string? old = null;
             if (Directory.Exists(_target))
             {
@@ -120,8 +119,13 @@ public sealed class OutputFolder : IDisposable
         }
     }
 
-    private static FileStream Hold(string temporary) =>
-        new(System.IO.Path.Combine(temporary, LockName), FileMode.CreateNew, FileAccess.Write, FileShare.None);
+    private static FileStream Hold(string temporary)
+    {
+        Directory.CreateDirectory(temporary);
+        return new FileStream(LockOf(temporary), FileMode.CreateNew, FileAccess.Write, FileShare.None);
+    }
+
+    private static string LockOf(string temporary) => System.IO.Path.Combine(temporary, LockName);
 
     /// <summary>Clears what a killed process left: its temporary folders, and an old folder that was moved but not yet replaced.</summary>
     private static void Recover(string target)
@@ -142,14 +146,26 @@ public sealed class OutputFolder : IDisposable
         {
             if (!IsHeld(path))
             {
-                Directory.Delete(path, recursive: true);
+                Remove(path);
             }
+        }
+    }
+
+    private static void Remove(string path)
+    {
+        try
+        {
+            Directory.Delete(path, recursive: true);
+        }
+        catch (DirectoryNotFoundException)
+        {
+            // Another writer of this target cleared the same leftover.
         }
     }
 
     private static bool IsHeld(string temporary)
     {
-        string path = System.IO.Path.Combine(temporary, LockName);
+        string path = LockOf(temporary);
         if (!System.IO.File.Exists(path))
         {
             return false;

@@ -85,8 +85,54 @@ public class AtomicFileTests
     {
         using TempFolder folder = new();
         string[] texts = Enumerable.Range(0, 16).Select(i => new string((char)('a' + i), 5000)).ToArray();
-        Parallel.ForEach(texts, text => AtomicFile.WriteAllText(folder["a"], text));
-        Assert.Contains(File.ReadAllText(folder["a"]), texts);
-        Assert.Equal(["a"], folder.Entries);
+        ParallelOptions many = new() { MaxDegreeOfParallelism = 8 };
+        for (int round = 0; round < 8; round++)
+        {
+            Parallel.ForEach(texts, many, text => AtomicFile.WriteAllText(folder["a"], text));
+            Assert.Contains(File.ReadAllText(folder["a"]), texts);
+            Assert.Equal(["a"], folder.Entries);
+        }
+    }
+
+    [Fact]
+    public void ANameThatACleanerTookIsGivenUpForANewOne()
+    {
+        using TempFolder folder = new();
+        int calls = 0;
+        FileStream Create(string name)
+        {
+            FileStream stream = new(name, FileMode.CreateNew, FileAccess.Write, FileShare.None);
+            if (++calls == 1)
+            {
+                File.Delete(name);
+            }
+
+            return stream;
+        }
+
+        using FileStream held = Temporary.Claim(folder["a"], Create, name => name);
+        Assert.Equal(2, calls);
+        Assert.True(File.Exists(held.Name));
+    }
+
+    [Fact]
+    public void AFileThatACleanerHoldsIsGivenUpForANewOne()
+    {
+        using TempFolder folder = new();
+        string? first = null;
+        FileStream Create(string name)
+        {
+            if (first != null)
+            {
+                return new FileStream(name, FileMode.CreateNew, FileAccess.Write, FileShare.None);
+            }
+
+            first = name;
+            using FileStream cleaner = new(name, FileMode.CreateNew, FileAccess.Write, FileShare.None);
+            return new FileStream(name, FileMode.Open, FileAccess.Write, FileShare.None);
+        }
+
+        using FileStream held = Temporary.Claim(folder["a"], Create, name => name);
+        Assert.NotEqual(first, held.Name);
     }
 }
