@@ -26,6 +26,7 @@ internal sealed class EvalVerb : IVerb
     private readonly Option<int> _runs = new("--runs") { Description = "Latency: measured runs, after one that warms up.", DefaultValueFactory = _ => 6 };
     private readonly Option<string?> _saveBaseline = new("--save-baseline") { Description = "Write losses and logits to a folder, for others to be compared with." };
     private readonly Option<string?> _baseline = new("--baseline") { Description = "Compare with the baseline in a folder: paired ratio, KL divergence, agreement." };
+    private readonly Option<string?> _before = new("--before") { Description = "What a tuning cost: the base that the model, or its adapter, was tuned from; both are measured on the same tokens." };
     private readonly Option<string?> _country = new("--country") { Description = "Country whose electricity is used, by name or code (default: the world's mean)." };
     private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<bool> _json = CommonOptions.Json();
@@ -38,7 +39,7 @@ internal sealed class EvalVerb : IVerb
         _join.AcceptOnlyFromAmong("raw", "hf");
         Command command = new("eval", "Measure a model: perplexity with an interval, latency, memory, energy.")
         {
-            _model, _tasks, _data, _protocol, _window, _stride, _join, _limit, _promptTokens, _decodeTokens, _runs, _saveBaseline, _baseline, _country, _seed, _json,
+            _model, _tasks, _data, _protocol, _window, _stride, _join, _limit, _promptTokens, _decodeTokens, _runs, _saveBaseline, _baseline, _before, _country, _seed, _json,
         };
         _load.AddTo(command);
         _quantization.AddTo(command);
@@ -50,7 +51,7 @@ internal sealed class EvalVerb : IVerb
     {
         EvaluationOptions options = Read(parsed);
         using CancellationTokenSource orphaned = ChildProcess.WatchParent(cancellation);
-        ResultDocument result = WithProgress((progress, token) => Evaluator.Run(parsed.GetRequiredValue(_model), options, progress, token), orphaned.Token);
+        ResultDocument result = WithProgress((progress, token) => Measure(parsed, options, progress, token), orphaned.Token);
         Record(result);
         if (parsed.GetValue(_json))
         {
@@ -60,6 +61,14 @@ internal sealed class EvalVerb : IVerb
         {
             Render(result);
         }
+    }
+
+    private ResultDocument Measure(ParseResult parsed, EvaluationOptions options, Action<string, double> progress, CancellationToken cancellation)
+    {
+        string model = parsed.GetRequiredValue(_model);
+        return parsed.GetValue(_before) is { } before
+            ? Forgetting.Run(model, before, options, progress, cancellation)
+            : Evaluator.Run(model, options, progress, cancellation);
     }
 
     /// <summary>What the options say.</summary>
@@ -126,11 +135,25 @@ internal sealed class EvalVerb : IVerb
             table.AddRow(Markup.Escape(metric.Label), ReportTable.Number(result, metric), Markup.Escape(ReportTable.Interval(result, metric) ?? string.Empty), Markup.Escape(unit));
         }
 
-        Output.Human.MarkupLineInterpolated($"[bold]{result.Model}[/]: {result.Method}, {result.Protocol ?? "no text"} on {result.Data}, {result.Kernels} kernels, {result.Threads} threads, {result.ActivationDtype} activations, seed {result.Seed}");
+        string adapter = result.Adapter is null ? string.Empty : $" with the adapter {result.Adapter}";
+        Output.Human.MarkupLineInterpolated($"[bold]{result.Model}[/]{adapter}: {result.Method}, {result.Protocol ?? "no text"} on {result.Data}, {result.Kernels} kernels, {result.Threads} threads, {result.ActivationDtype} activations, seed {result.Seed}");
         Output.Human.Write(table);
+        RenderForgetting(result);
         if (result.EnergyDescription is { } energy)
         {
             Output.Human.MarkupLineInterpolated($"[dim]energy: {energy}; CO₂: {result.CarbonSource ?? string.Empty}; memory: {result.MemorySource ?? string.Empty}[/]");
         }
+    }
+
+    private static void RenderForgetting(ResultDocument result)
+    {
+        if (result.Before is null)
+        {
+            return;
+        }
+
+        double[] interval = result.Intervals["nll_delta"];
+        string verdict = interval[0] > 0 ? "worse than its base here: the tuning cost it something" : interval[1] < 0 ? "better than its base here" : "no different from its base here, within the interval";
+        Output.Human.MarkupLineInterpolated($"against {result.Before}: {result.Metrics["nll_delta"]:+0.0000;-0.0000} nats a token ({interval[0]:+0.0000;-0.0000} to {interval[1]:+0.0000;-0.0000}), KL {result.Metrics["kl"]:0.0000}: {verdict}");
     }
 }

@@ -67,6 +67,22 @@ public sealed class EvalTests : IDisposable
         Assert.Contains("was measured on something else", other.Errors, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void What_a_tuning_cost_is_told_beside_its_base()
+    {
+        JsonElement document = Cli.Run("eval", _model, "--method", "rtn", "--bits", "3", "--before", _model, "--tasks", "perplexity", "--window", "64", "--limit", "300", "--json").Json;
+        JsonElement metrics = document.GetProperty("metrics");
+        Assert.Equal(_model, document.GetProperty("before").GetString());
+        double before = metrics.GetProperty("nll_before").GetDouble(), after = metrics.GetProperty("nll").GetDouble();
+        Assert.True(after > before, $"{before} -> {after}");
+        Assert.Equal(after - before, metrics.GetProperty("nll_delta").GetDouble(), 1e-6);
+        Assert.True(metrics.GetProperty("kl").GetDouble() > 0);
+
+        CliResult both = Cli.Run("eval", _model, "--before", _model, "--baseline", _folder, "--tasks", "perplexity");
+        Assert.Equal(2, both.ExitCode);
+        Assert.Contains("--before cannot be used here", both.Errors, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(4, "--data", "missing.txt")]
     [InlineData(2, "--tasks", "nonsense")]

@@ -50,6 +50,7 @@ public static class Evaluator
         return new ResultDocument
         {
             Model = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Path))),
+            Adapter = options.Load.Adapter,
             Method = method.Name,
             Bits = method.Bits,
             Settings = method.Settings,

@@ -48,6 +48,12 @@ public sealed record ResultDocument
     /// <summary>The model's name: its folder.</summary>
     public required string Model { get; init; }
 
+    /// <summary>The adapter that was on it, as it was given; null without one.</summary>
+    public string? Adapter { get; init; }
+
+    /// <summary>The base that a tuned model was compared with, as it was given; null where none was.</summary>
+    public string? Before { get; init; }
+
     /// <summary>Quantization method; <c>none</c> for a dense model.</summary>
     public required string Method { get; init; }
 

@@ -25,8 +25,10 @@ public sealed record MetricInfo(string Name, string Label, string Unit, Better B
     public static IReadOnlyList<MetricInfo> All { get; } =
     [
         new("perplexity", "perplexity", "", Better.Lower, "exp(total negative log-likelihood / scored tokens)"),
+        new("perplexity_before", "perplexity before", "", Better.Neither, "perplexity of the base on the same tokens, before the tuning"),
         new("perplexity_ratio", "÷ baseline", "", Better.Lower, "perplexity divided by the baseline's on the same tokens; its interval is paired"),
         new("nll", "loss", "nats/token", Better.Lower, "mean negative log-likelihood of a scored token"),
+        new("nll_before", "loss before", "nats/token", Better.Neither, "the base's mean negative log-likelihood of the same tokens"),
         new("nll_delta", "Δ loss", "nats/token", Better.Lower, "loss minus the baseline's on the same tokens; its interval is paired"),
         new("bits_per_byte", "bits per byte", "bits", Better.Lower, "total negative log-likelihood in bits / bytes of text behind the scored tokens: comparable across vocabularies"),
         new("kl", "KL", "nats", Better.Lower, "mean KL divergence of the model's next-token distribution from the baseline's, on the first 4,096 scored tokens"),
