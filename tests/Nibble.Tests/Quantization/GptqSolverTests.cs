@@ -43,10 +43,10 @@ public class GptqSolverTests
         (byte[] expected, double expectedLoss) = Reference(weights, rows, columns, Dense(h, columns).Inverse(), group, levels);
 
         Assert.True(InverseFactor.TryCompute(h, columns, CpuThreads.Shared(2)));
-        GptqSolver solver = new(Array.ConvertAll(h, x => (float)x), columns, group, values => MinMax(values, levels));
+        GptqSolver solver = new(Array.ConvertAll(h, x => (float)x), columns);
         byte[] codes = new byte[weights.Length];
-        Grid[] grids = new Grid[rows * ((columns + group - 1) / group)];
-        double loss = solver.Solve((float[])weights.Clone(), rows, codes, grids, CpuThreads.Shared(2));
+        GroupRounder rounder = new(rows, columns, group, values => MinMax(values, levels));
+        double loss = solver.Solve((float[])weights.Clone(), rows, codes, rounder, CpuThreads.Shared(2));
 
         // A value may lie within float rounding of the middle between two codes; after it, the rows go different ways.
         int differing = codes.Where((code, i) => code != expected[i]).Count();
@@ -63,8 +63,8 @@ public class GptqSolverTests
         byte[][] codes = [.. new[] { 1, 2, 3 }.Select(threads =>
         {
             byte[] result = new byte[33 * 96];
-            new GptqSolver(factor, 96, 32, values => MinMax(values, 7))
-                .Solve(Random(33 * 96, seed: 9), 33, result, new Grid[33 * 3], CpuThreads.Shared(threads));
+            GroupRounder rounder = new(33, 96, 32, values => MinMax(values, 7));
+            new GptqSolver(factor, 96).Solve(Random(33 * 96, seed: 9), 33, result, rounder, CpuThreads.Shared(threads));
             return result;
         })];
         Assert.Equal(codes[0], codes[1]);
