@@ -9,6 +9,7 @@ internal static class Verbs
         new EvalVerb(),
         new CompareVerb(),
         new GenerateVerb(),
+        new ChatVerb(),
         new FinetuneVerb(),
         new MergeVerb(),
         new QuantizeVerb(),

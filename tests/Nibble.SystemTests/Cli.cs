@@ -16,10 +16,15 @@ internal static class Cli
     public static CliResult Run(params string[] arguments) => RunWith(new Dictionary<string, string>(), arguments);
 
     /// <summary>Runs the command with some environment variables. The user's run store is left alone unless one of them names another.</summary>
-    public static CliResult RunWith(IReadOnlyDictionary<string, string> environment, params string[] arguments)
+    public static CliResult RunWith(IReadOnlyDictionary<string, string> environment, params string[] arguments) => Start(environment, null, arguments);
+
+    /// <summary>Runs the command with a text on stdin.</summary>
+    public static CliResult RunInput(string input, params string[] arguments) => Start(new Dictionary<string, string>(), input, arguments);
+
+    private static CliResult Start(IReadOnlyDictionary<string, string> environment, string? input, string[] arguments)
     {
         string assembly = Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll");
-        ProcessStartInfo start = new("dotnet", [assembly, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        ProcessStartInfo start = new("dotnet", [assembly, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = input is not null };
         start.Environment["NIBBLE_RUNS"] = "off";
         foreach ((string name, string value) in environment)
         {
@@ -27,6 +32,12 @@ internal static class Cli
         }
 
         using Process process = Process.Start(start)!;
+        if (input is not null)
+        {
+            process.StandardInput.Write(input);
+            process.StandardInput.Close();
+        }
+
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();

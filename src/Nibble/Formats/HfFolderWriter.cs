@@ -17,7 +17,7 @@ public sealed class HfFolderWriter : IDisposable
     public static IReadOnlyList<string> TokenizerFiles { get; } =
     [
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-        "tokenizer.model", "tokenizer.bin", "vocab.txt", "chat_template.jinja", "generation_config.json",
+        "tokenizer.model", "tokenizer.bin", "vocab.txt", "chat_template.jinja", "chat_template.json", "generation_config.json",
     ];
 
     private readonly string _folder;

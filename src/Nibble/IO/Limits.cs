@@ -29,4 +29,13 @@ public sealed record Limits
 
     /// <summary>Most layers that a config may state.</summary>
     public int ModelLayers { get; init; } = 4096;
+
+    /// <summary>Most characters of a chat template.</summary>
+    public int TemplateCharacters { get; init; } = 1 << 20;
+
+    /// <summary>Most steps that the rendering of a template takes.</summary>
+    public long TemplateSteps { get; init; } = 10_000_000;
+
+    /// <summary>Most characters that a template writes.</summary>
+    public int TemplateOutput { get; init; } = 16 << 20;
 }

@@ -7,6 +7,7 @@ using Nibble.Formats;
 using Nibble.Generation;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Templates;
 using Nibble.Tensors;
 using Nibble.Tokenization;
 using Nibble.Tuning;
@@ -75,6 +76,10 @@ public sealed class LoadedModel : IDisposable
     /// <summary>The tokenizer; a folder without one can still be run on token ids.</summary>
     /// <exception cref="NibbleException">The folder has none; the message says what was looked for.</exception>
     public Tokenizer Tokenizer => _tokenizer ?? throw _noTokenizer!;
+
+    /// <summary>The model's chat template.</summary>
+    /// <exception cref="NibbleException">It has none, or it can't be read.</exception>
+    public ChatTemplate ChatTemplate() => _source.ChatTemplate() ?? throw Templates.ChatTemplate.Missing(Path);
 
     /// <summary>Loads a folder of a Hugging Face model, or a GGUF file.</summary>
     /// <exception cref="NibbleException">Anything about the model, its config, weights or tokenizer that does not fit.</exception>

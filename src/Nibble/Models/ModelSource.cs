@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Nibble.Formats;
 using Nibble.IO;
+using Nibble.Templates;
 using Nibble.Tokenization;
 
 namespace Nibble.Models;
@@ -36,6 +37,9 @@ internal abstract class ModelSource : IDisposable
 
     /// <summary>The tokenizer's files by name, as a model folder has them.</summary>
     public abstract IReadOnlyDictionary<string, byte[]> TokenizerFiles();
+
+    /// <summary>The chat template, or null.</summary>
+    public virtual ChatTemplate? ChatTemplate() => Templates.ChatTemplate.FromFiles(TokenizerFiles(), Path);
 
     /// <inheritdoc/>
     public void Dispose() => Weights.Dispose();
@@ -81,6 +85,8 @@ internal sealed class FolderModelSource : ModelSource
 
         json.WriteString("dtype", dtype);
     });
+
+    public override ChatTemplate? ChatTemplate() => Templates.ChatTemplate.Find(Path);
 
     public override IReadOnlyDictionary<string, byte[]> TokenizerFiles() => HfFolderWriter.TokenizerFiles
         .Where(name => File.Exists(System.IO.Path.Combine(Path, name)))

@@ -1,0 +1,127 @@
+using System.CommandLine;
+using System.Globalization;
+using Nibble.Generation;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Templates;
+
+namespace Nibble.Cli;
+
+/// <summary><c>nibble chat</c>: a conversation, at the terminal or with a line of stdin for each message.</summary>
+internal sealed class ChatVerb : IVerb
+{
+    private const string Help = "/reset forgets the conversation, /exit ends; a line that ends in \\ goes on in the next one";
+
+    private readonly Argument<string> _model = CommonOptions.Model();
+    private readonly Option<string?> _system = new("--system") { Description = "What the model is told before everything else." };
+    private readonly Option<string?> _template = new("--chat-template") { Description = "Jinja file to use instead of the model's own template." };
+    private readonly Option<int> _maxTokens = new("--max-tokens") { Description = "Most tokens of an answer.", DefaultValueFactory = _ => 512 };
+    private readonly Option<double> _temperature = new("--temperature") { Description = "0 takes the most likely token; 1 draws as the model says.", DefaultValueFactory = _ => 0.7 };
+    private readonly Option<int> _topK = new("--top-k") { Description = "Draw from the k most likely tokens only (0: all)." };
+    private readonly Option<double> _topP = new("--top-p") { Description = "Draw from the most likely tokens that make up this probability.", DefaultValueFactory = _ => 0.95 };
+    private readonly Option<double> _penalty = new("--repetition-penalty") { Description = "Makes tokens that were seen less likely (1: off).", DefaultValueFactory = _ => 1 };
+    private readonly Option<string[]> _stop = new("--stop") { Description = "End an answer before this text; may be repeated." };
+    private readonly Option<int> _seed = CommonOptions.Seed();
+    private readonly LoadFlags _load = new("auto");
+
+    public Command Create(CancellationToken cancellation)
+    {
+        Command command = new("chat", "Talk with a model.") { _model, _system, _template, _maxTokens, _temperature, _topK, _topP, _penalty, _stop, _seed };
+        _load.AddTo(command);
+        command.SetAction(parsed => Run(parsed, cancellation));
+        return command;
+    }
+
+    private void Run(ParseResult parsed, CancellationToken cancellation)
+    {
+        GenerationOptions options = Options(parsed, cancellation);
+        string path = parsed.GetRequiredValue(_model);
+        using LoadedModel loaded = LoadedModel.Load(path, _load.Read(parsed));
+        loaded.Warnings.ToList().ForEach(warning => Console.Error.WriteLine("warning: " + warning));
+        ChatTemplate? template = parsed.GetValue(_template) is { } file ? ChatTemplate.FromFile(file, tokensOf: Directory.Exists(path) ? path : null) : null;
+        ChatSession session = new(loaded, template, parsed.GetValue(_system));
+        bool terminal = !Console.IsInputRedirected;
+        if (terminal)
+        {
+            Console.Error.WriteLine(Help);
+        }
+
+        for (int turn = 0; Read(terminal) is { } line && line.Trim() is not ("/exit" or "/quit" or "/bye"); turn++)
+        {
+            Turn(session, line, options with { Seed = options.Seed + turn }, terminal);
+        }
+    }
+
+    private static void Turn(ChatSession session, string line, GenerationOptions options, bool terminal)
+    {
+        switch (line.Trim())
+        {
+            case "":
+                return;
+            case "/reset":
+                session.Reset();
+                Console.Error.WriteLine("(a new conversation)");
+                return;
+            case "/help":
+                Console.Error.WriteLine(Help);
+                return;
+        }
+
+        try
+        {
+            foreach (string piece in session.Answer(line, options))
+            {
+                Console.Out.Write(piece);
+                Console.Out.Flush();
+            }
+        }
+        catch (NibbleException error) when (terminal && error.Kind == ErrorKind.BadInput)
+        {
+            // At a terminal the user can go on; a script ends with the error's code.
+            Console.Error.WriteLine(error.Message);
+            return;
+        }
+
+        Console.Out.WriteLine();
+        if (terminal && session.Timings is { } timings)
+        {
+            Console.Error.WriteLine(string.Create(
+                CultureInfo.InvariantCulture,
+                $"({session.Tokens:N0} tokens so far; first after {timings.TimeToFirstToken.TotalMilliseconds:N0} ms{(double.IsNaN(timings.DecodeTokensPerSecond) ? string.Empty : $", {timings.DecodeTokensPerSecond:N0} tokens/s")})"));
+        }
+    }
+
+    /// <summary>A message: a line, and those after it as long as each ends in a backslash. Null at the end.</summary>
+    private static string? Read(bool terminal)
+    {
+        Prompt(terminal, "> ");
+        string? text = Console.In.ReadLine();
+        while (text is not null && text.EndsWith('\\'))
+        {
+            Prompt(terminal, "… ");
+            text = text[..^1] + "\n" + Console.In.ReadLine();
+        }
+
+        return text;
+    }
+
+    private static void Prompt(bool terminal, string text)
+    {
+        if (terminal)
+        {
+            Console.Error.Write(text);
+        }
+    }
+
+    private GenerationOptions Options(ParseResult parsed, CancellationToken cancellation) => new()
+    {
+        MaxTokens = parsed.GetValue(_maxTokens),
+        Temperature = parsed.GetValue(_temperature),
+        TopK = parsed.GetValue(_topK),
+        TopP = parsed.GetValue(_topP),
+        RepetitionPenalty = parsed.GetValue(_penalty),
+        Stop = parsed.GetValue(_stop) ?? [],
+        Seed = parsed.GetValue(_seed),
+        Cancellation = cancellation,
+    };
+}
