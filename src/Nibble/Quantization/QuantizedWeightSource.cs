@@ -99,11 +99,10 @@ public sealed class QuantizedWeightSource : IWeightSource
     /// <inheritdoc/>
     public void Dispose() => _folder.Dispose();
 
-    private LayoutReader Reader(LinearSpec spec)
-    {
-        string marker = _dense.StoredName(spec.Path + Layout.Marker)!;
-        return new LayoutReader(_folder, _folder.Config.Quantization!, marker[..^Layout.Marker.Length]);
-    }
+    /// <summary>The path of a quantized module as the folder names it.</summary>
+    internal string ModuleOf(LinearSpec spec) => _dense.StoredName(spec.Path + Layout.Marker)![..^Layout.Marker.Length];
+
+    private LayoutReader Reader(LinearSpec spec) => new(_folder, _folder.Config.Quantization!, ModuleOf(spec));
 
     private void RequireQuantized(IArchitecture architecture)
     {

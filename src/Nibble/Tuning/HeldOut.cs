@@ -1,5 +1,6 @@
 using Nibble.Backends;
 using Nibble.Data;
+using Nibble.Evaluation;
 using Nibble.Models;
 using Nibble.Tensors;
 
@@ -10,20 +11,24 @@ internal static class HeldOut
 {
     private const int RowsPerPass = 8;
 
-    public static double Nll(CausalModel model, TrainingSet data, CancellationToken cancellation = default)
+    public static double Nll(CausalModel model, TrainingSet data, CancellationToken cancellation = default) =>
+        Losses(model, data, null, cancellation).Sum(loss => (double)loss) / data.ScoredTokens;
+
+    /// <summary>−log p of every scored position, rows from the shortest to the longest; <paramref name="visitor"/> sees their hidden states.</summary>
+    public static float[] Losses(CausalModel model, TrainingSet data, IScoredRows? visitor, CancellationToken cancellation = default)
     {
         using Workspace workspace = new(model.Backend);
-        double sum = 0;
+        List<float> losses = [];
         foreach (TrainingRow[] rows in data.Rows.OrderBy(row => row.Ids.Length).Chunk(RowsPerPass))
         {
             cancellation.ThrowIfCancellationRequested();
-            sum += Batch(model, Batcher.Pad(rows), workspace);
+            Batch(model, Batcher.Pad(rows), workspace, visitor, losses);
         }
 
-        return sum / data.ScoredTokens;
+        return [.. losses];
     }
 
-    private static double Batch(CausalModel model, TrainingBatch batch, Workspace workspace)
+    private static void Batch(CausalModel model, TrainingBatch batch, Workspace workspace, IScoredRows? visitor, List<float> losses)
     {
         using Workspace.Scope scope = workspace.Begin();
         using KvCache cache = new(model, batch.Batch, batch.Length);
@@ -41,6 +46,29 @@ internal static class HeldOut
         model.LogLikelihood(hidden, Upload(batch.Targets), scores, null, workspace);
         float[] values = new float[batch.Ids.Length];
         backend.Read<float>(scores, values);
-        return -values.Sum(value => (double)value);
+        foreach ((int start, int end) in Runs(batch.Targets))
+        {
+            visitor?.Visit(model, hidden.Slice(start, end - start), losses.Count, workspace);
+            losses.AddRange(values[start..end].Select(value => -value));
+        }
+    }
+
+    /// <summary>The stretches of scored positions.</summary>
+    private static IEnumerable<(int Start, int End)> Runs(int[] targets)
+    {
+        for (int start = 0; start < targets.Length; start++)
+        {
+            int end = start;
+            while (end < targets.Length && targets[end] >= 0)
+            {
+                end++;
+            }
+
+            if (end > start)
+            {
+                yield return (start, end);
+                start = end;
+            }
+        }
     }
 }

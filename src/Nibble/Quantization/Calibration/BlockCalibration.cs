@@ -49,14 +49,20 @@ public sealed class BlockCalibration : IDisposable
 
     /// <summary>
     /// Quantizes every layer of every block: <paramref name="quantize"/> gets its path and the statistics of its inputs and returns
-    /// the packed weight that takes its place.
+    /// the packed weight that takes its place. Layers that <paramref name="wanted"/> leaves out stay as they are, and cost no statistics.
     /// </summary>
-    public void Run(Func<string, GramStatistics, IPackedWeight> quantize, Action<CalibrationStep>? progress = null, CancellationToken cancellation = default)
+    public void Run(
+        Func<string, GramStatistics, IPackedWeight> quantize, Action<CalibrationStep>? progress = null, CancellationToken cancellation = default, Func<string, bool>? wanted = null)
     {
         for (int index = 0; index < _model.Blocks.Count; index++)
         {
             Block block = _model.Blocks[index];
             List<List<ILinear>> groups = Groups(block);
+            if (wanted is not null)
+            {
+                groups = [.. groups.Select(group => group.FindAll(linear => wanted(linear.Path))).Where(group => group.Count > 0)];
+            }
+
             foreach (List<List<ILinear>> stage in Stages(groups))
             {
                 foreach ((List<ILinear> group, GramStatistics statistics) in Record(block, stage))
