@@ -27,7 +27,7 @@ public interface IGradientKernels
     /// <summary>db += the sum of the rows of dy.</summary>
     void SumRows(Tensor dy, Tensor db);
 
-    /// <summary>Row ids[r] of dTable += row r of dy; dTable is in the order of <see cref="Values"/>.</summary>
+    /// <summary>Row ids[r] of dTable += row r of dy, negative ids left out; dTable is in the order of <see cref="Values"/>.</summary>
     void Gather(Tensor dy, Tensor ids, IPackedWeight table, Tensor dTable);
 
     /// <summary>LayerNorm; dWeight and dBias may be null.</summary>
@@ -44,6 +44,9 @@ public interface IGradientKernels
 
     /// <summary>Columns first … of dx += dy.</summary>
     void CopyColumns(Tensor dy, nint first, Tensor dx);
+
+    /// <summary>Columns times a factor: dFactor (may be null) += the sum of the rows of x∘d; then, in place, d becomes d·factor. x may be null without dFactor.</summary>
+    void ScaleColumns(Tensor? x, Tensor factor, Tensor d, Tensor? dFactor);
 
     /// <summary>Causal attention; the scores are computed again, a block of queries at a time. dKeys and dValues have the cache's shape.</summary>
     void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues);

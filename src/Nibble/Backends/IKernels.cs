@@ -24,6 +24,9 @@ public interface IKernels
     /// <summary>y[r] = row ids[r] of the table: ids I32 <c>[rows]</c>, y <c>[rows, in]</c>.</summary>
     void Gather(IPackedWeight table, Tensor ids, Tensor y);
 
+    /// <summary>The same for the rows whose id is not negative; the others keep what they hold.</summary>
+    void GatherSome(IPackedWeight table, Tensor ids, Tensor y);
+
     /// <summary>LayerNorm over the last dimension (arXiv 1607.06450, eq. 4); weight and bias <c>[columns]</c>. y may be x.</summary>
     void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y);
 
@@ -66,6 +69,9 @@ public interface IKernels
     /// <summary>x = x·factor, in place.</summary>
     void Scale(Tensor x, float factor);
 
+    /// <summary>x[r][c] = x[r][c]·factor[c] + shift[c], in place: factor and shift <c>[columns]</c>, shift may be null.</summary>
+    void ScaleColumns(Tensor x, Tensor factor, Tensor? shift);
+
     /// <summary>
     /// Dropout in place: each element is set to 0 with the given probability, the others are divided by what remains. Element i is
     /// dropped or not by (key, i) alone, so the same call gives the same result again.
@@ -90,8 +96,12 @@ public interface IKernels
 /// <param name="Batch">Rows of the batch.</param>
 /// <param name="Length">New tokens per row: they stand in slots Start … Start + Length − 1.</param>
 /// <param name="Start">Slots filled before this call.</param>
-/// <param name="FirstKey">I32 <c>[batch]</c>: the first slot of each row that holds a real token (left padding before it), or null for 0.</param>
+/// <param name="FirstKey">I32 <c>[batch]</c>: the first slot of each row that holds a real token (left padding before it), or null for 0. Or I32 <c>[batch·length]</c>: the first slot that each query sees, not falling along a row (several texts in one row).</param>
 /// <param name="Scale">Factor on q·k, usually 1/√dim.</param>
 /// <param name="Window">Sliding window: a query in slot i sees slots &gt; i − Window; 0 means no window.</param>
 public readonly record struct AttentionArguments(
-    Tensor Query, Tensor Keys, Tensor Values, Tensor Output, int Batch, int Length, int Start, Tensor? FirstKey, float Scale, int Window);
+    Tensor Query, Tensor Keys, Tensor Values, Tensor Output, int Batch, int Length, int Start, Tensor? FirstKey, float Scale, int Window)
+{
+    /// <summary>True if <see cref="FirstKey"/> has a slot for each query.</summary>
+    public bool HasFirstKeyOfQueries => FirstKey is not null && FirstKey.Shape.Count == (nint)Batch * Length;
+}

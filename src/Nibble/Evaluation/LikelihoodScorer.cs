@@ -104,7 +104,7 @@ public sealed class LikelihoodScorer(CausalModel model)
             caches[pass.Length] = cache = new KvCache(model, pass.Length, length);
         }
 
-        cache.Length = 0;
+        cache.Reset();
         LargestBatch = Math.Max(LargestBatch, pass.Length);
         return cache;
     }
@@ -117,7 +117,8 @@ public sealed class LikelihoodScorer(CausalModel model)
         Tensor positions = workspace.Rent(new Shape(pass.Length * length), DType.I32);
         int[] tokens = [.. pass.SelectMany(item => Tokens(item, restarts ? bos : null))];
         model.Backend.Write<int>(tokens, ids);
-        model.Backend.Write<int>([.. pass.SelectMany(_ => Enumerable.Range(0, length))], positions);
+        int firstPosition = model.Virtual?.Count ?? 0;
+        model.Backend.Write<int>([.. pass.SelectMany(_ => Enumerable.Range(firstPosition, length))], positions);
         Tensor hidden = model.Forward(new ModelInput(ids, positions, pass.Length, length), cache, workspace);
         for (int row = 0; row < pass.Length; row++)
         {

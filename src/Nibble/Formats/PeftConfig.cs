@@ -17,7 +17,7 @@ public static class PeftConfig
     // What changes the arithmetic or brings weights beyond A and B: as plain LoRA it would give wrong numbers without a word.
     private static readonly string[] Unsupported =
     [
-        "use_dora", "modules_to_save", "use_qalora", "use_bdlora", "lora_bias", "alora_invocation_tokens", "layer_replication", "trainable_token_indices", "target_parameters",
+        "use_qalora", "use_bdlora", "lora_bias", "alora_invocation_tokens", "layer_replication", "trainable_token_indices", "target_parameters",
         "kasa_config", "velora_config", "monteclora_config", "arrow_config", "megatron_config", "corda_config", "eva_config", "lora_ga_config",
     ];
 
@@ -65,28 +65,25 @@ public static class PeftConfig
             RankPattern = Numbers(json, "rank_pattern").ToDictionary(item => item.Key, item => (int)item.Value),
             AlphaPattern = Numbers(json, "alpha_pattern").ToDictionary(item => item.Key, item => item.Value),
             UseRsLora = json.GetBool("use_rslora", false),
+            UseDora = json.GetBool("use_dora", false),
             BaseModel = json.GetString("base_model_name_or_path", null),
         };
     }
 
-    /// <summary>Writes the config of a LoRA adapter, keys sorted as PEFT does.</summary>
-    /// <param name="path">The file.</param>
+    /// <summary>The values of a LoRA adapter's config.</summary>
     /// <param name="settings">The settings; targets are written as they were given.</param>
     /// <param name="targets">The names to write when none were given or all linear layers were meant.</param>
     /// <param name="transposed">The base stores its matrices transposed (Conv1D).</param>
-    /// <param name="taskType"><c>CAUSAL_LM</c> or <c>SEQ_CLS</c>.</param>
-    public static void WriteLora(string path, LoraSettings settings, IEnumerable<string> targets, bool transposed, string taskType = "CAUSAL_LM")
+    internal static Dictionary<string, object?> Lora(LoraSettings settings, IEnumerable<string> targets, bool transposed)
     {
         bool expand = settings.TargetModules is [] or [TargetModules.AllLinear];
-        SortedDictionary<string, object?> values = new(StringComparer.Ordinal)
+        return new Dictionary<string, object?>
         {
             ["alpha_pattern"] = settings.AlphaPattern,
-            ["auto_mapping"] = null,
             ["base_model_name_or_path"] = settings.BaseModel,
             ["bias"] = "none",
             ["exclude_modules"] = settings.ExcludesAreRegex ? settings.ExcludeModules[0] : settings.ExcludeModules is [] ? null : settings.ExcludeModules,
             ["fan_in_fan_out"] = transposed,
-            ["inference_mode"] = true,
             ["init_lora_weights"] = true,
             ["layers_pattern"] = null,
             ["layers_to_transform"] = settings.Layers is [] ? null : settings.Layers,
@@ -96,16 +93,18 @@ public static class PeftConfig
             ["lora_dropout"] = settings.Dropout,
             ["megatron_config"] = null,
             ["megatron_core"] = "megatron.core",
-            ["modules_to_save"] = null,
             ["peft_type"] = "LORA",
             ["r"] = settings.Rank,
             ["rank_pattern"] = settings.RankPattern,
-            ["revision"] = null,
             ["target_modules"] = settings.TargetsAreRegex ? settings.TargetModules[0] : expand ? targets.Distinct().Order(StringComparer.Ordinal) : settings.TargetModules,
-            ["task_type"] = taskType,
-            ["use_dora"] = false,
+            ["use_dora"] = settings.UseDora,
             ["use_rslora"] = settings.UseRsLora,
         };
+    }
+
+    /// <summary>Writes a config, keys sorted as PEFT does.</summary>
+    internal static void Write(string path, SortedDictionary<string, object?> values)
+    {
         JsonSerializerOptions options = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
         AtomicFile.WriteAllBytes(path, JsonSerializer.SerializeToUtf8Bytes(values, options));
     }
@@ -119,7 +118,8 @@ public static class PeftConfig
             _ => true,
         };
 
-    private static (IReadOnlyList<string> Names, bool IsRegex) Names(JsonConfig json, string key)
+    /// <summary>Names of modules: a list, or one regular expression.</summary>
+    internal static (IReadOnlyList<string> Names, bool IsRegex) Names(JsonConfig json, string key)
     {
         bool single = json.Element.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.String;
         IReadOnlyList<string> names = json.GetStrings(key);

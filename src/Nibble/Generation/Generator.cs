@@ -28,6 +28,7 @@ public sealed class Generator : IDisposable
     private readonly int[] _tokens;
     private readonly int[] _nextPositions;
     private readonly float[] _scores;
+    private readonly int _lastPosition;
 
     /// <summary>Prepares to continue <paramref name="prompts"/>; without a <paramref name="tokenizer"/> steps have no text.</summary>
     public Generator(CausalModel model, Tokenizer? tokenizer, IReadOnlyCollection<int> eosIds, IReadOnlyList<int[]> prompts, GenerationOptions options)
@@ -35,7 +36,8 @@ public sealed class Generator : IDisposable
         options.Require();
         Require(model.Facts, tokenizer, prompts, options);
         (_model, _options) = (model, options);
-        _prompts = new PaddedRows(prompts, left: true);
+        int first = model.Virtual?.Count ?? 0;
+        _prompts = new PaddedRows(prompts, left: true, first);
         int batch = prompts.Count;
         // The last new token is never fed back, so a full context still gives one more token.
         _cache = new KvCache(model, batch, _prompts.Length + Math.Min(options.MaxTokens, model.Facts.Context - prompts.Min(row => row.Length) + 1) - 1);
@@ -47,7 +49,8 @@ public sealed class Generator : IDisposable
         _sampler = new Sampler(options, model.Facts.Vocabulary);
         _rows = [.. prompts.Select(prompt => new GenerationRow(prompt, tokenizer, eosIds, options, model.Facts.Context))];
         _tokens = new int[batch];
-        _nextPositions = [.. prompts.Select(prompt => Math.Min(prompt.Length, model.Facts.Context - 1))];
+        _lastPosition = first + model.Facts.Context - 1;
+        _nextPositions = [.. prompts.Select(prompt => Math.Min(first + prompt.Length, _lastPosition))];
         _scores = new float[_logits.IsOnHost ? 0 : _logits.Shape.Count];
     }
 
@@ -123,7 +126,7 @@ public sealed class Generator : IDisposable
             int length = Math.Min(PrefillTokens, _prompts.Length - start);
             using Tensor ids = TokenBatch.Upload(_model.Backend, [.. _prompts.Ids.SelectMany(row => row[start..(start + length)])]);
             using Tensor positions = TokenBatch.Upload(_model.Backend, [.. _prompts.Positions.SelectMany(row => row[start..(start + length)])]);
-            Tensor hidden = _model.Forward(new ModelInput(ids, positions, _rows.Length, length, _firstKey), _cache, _workspace);
+            Tensor hidden = _model.Forward(Input(ids, positions, length), _cache, _workspace);
             for (int row = 0; row < _rows.Length && start + length == _prompts.Length; row++)
             {
                 _model.Logits(hidden.Slice(((row + 1) * length) - 1, 1), _logits.Slice(row, 1));
@@ -133,20 +136,23 @@ public sealed class Generator : IDisposable
         }
     }
 
+    private ModelInput Input(Tensor ids, Tensor positions, int length) =>
+        new(ids, positions, _rows.Length, length, _firstKey) { Starts = _firstKey is null ? null : _prompts.Starts };
+
     private void Decode(List<GenerationStep> steps)
     {
         using (Workspace.Scope scope = _workspace.Begin())
         {
             _model.Backend.Write<int>(_tokens, _ids);
             _model.Backend.Write<int>(_nextPositions, _positions);
-            Tensor hidden = _model.Forward(new ModelInput(_ids, _positions, _rows.Length, 1, _firstKey), _cache, _workspace);
+            Tensor hidden = _model.Forward(Input(_ids, _positions, 1), _cache, _workspace);
             _model.Logits(hidden, _logits);
         }
 
         for (int row = 0; row < _rows.Length; row++)
         {
             // A finished row goes on, unused, at places that exist.
-            _nextPositions[row] = Math.Min(_nextPositions[row] + 1, _model.Facts.Context - 1);
+            _nextPositions[row] = Math.Min(_nextPositions[row] + 1, _lastPosition);
         }
 
         Sample(steps);

@@ -27,8 +27,11 @@ internal delegate void BlockRunner(Block block, Tensor hidden, in Pass pass);
 /// </summary>
 public abstract class CausalModel(ModelParts parts) : IDisposable
 {
-    /// <summary>Sizes and names.</summary>
-    public ModelFacts Facts => parts.Facts;
+    private ILinear _head = parts.Head;
+    private VirtualTokens? _virtual;
+
+    /// <summary>Sizes and names; virtual tokens take their part of the context.</summary>
+    public ModelFacts Facts => _virtual is null ? parts.Facts : parts.Facts with { Context = parts.Facts.Context - _virtual.Count };
 
     /// <summary>Where the weights live.</summary>
     public IBackend Backend => parts.Backend;
@@ -37,13 +40,13 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     public IReadOnlyList<Block> Blocks => parts.Blocks;
 
     /// <summary>The output head.</summary>
-    public ILinear Head => parts.Head;
+    public ILinear Head => _head;
 
     /// <summary>The packed weight of every linear layer by its path, and of the embedding, for reports (a tied head only once).</summary>
     public IEnumerable<(string Path, IPackedWeight Weight)> Weights =>
         parts.Blocks.SelectMany(block => block.Linears).Select(linear => (linear.Path, linear.Weight))
             .Prepend((EmbeddingPath, parts.Embedding))
-            .Concat(IsTied ? [] : [(parts.Head.Path, parts.Head.Weight)]);
+            .Concat(IsTied ? [] : [(_head.Path, _head.Weight)]);
 
     /// <summary>Bytes that weights take in the backend's memory: packings, embeddings, norms, biases.</summary>
     public long WeightBytes =>
@@ -62,6 +65,21 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         Weights.Select(item => (item.Path + ".weight", (object)item.Weight))
             .Concat(parts.Owned.Where(part => part.Name.Length > 0 && part.Item is Tensor or IPackedWeight).Select(part => (part.Name, (object)part.Item)));
 
+    /// <summary>Keys and values before every row's tokens, or null; they belong to an adapter.</summary>
+    internal VirtualTokens? Virtual
+    {
+        get => _virtual;
+        set
+        {
+            if (value?.Count >= parts.Facts.Context)
+            {
+                Throw.Usage($"{value.Count:N0} virtual tokens leave no room for tokens", $"the model's context is {parts.Facts.Context:N0}", "use fewer virtual tokens");
+            }
+
+            _virtual = value;
+        }
+    }
+
     /// <summary>Path of the token embedding.</summary>
     protected abstract string EmbeddingPath { get; }
 
@@ -74,7 +92,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     public Tensor Forward(in ModelInput input, KvCache cache, Workspace workspace)
     {
         RequireRoom(input, cache);
-        Tensor hidden = Forward(new Pass(Backend, workspace, input, cache), RunBlock);
+        Tensor hidden = Forward(new Pass(Backend, workspace, input, cache) { Virtual = _virtual }, RunBlock);
         cache.Length += input.Length;
         return hidden;
     }
@@ -93,6 +111,9 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         return hidden;
     }
 
+    /// <summary>Puts another head in the place of the model's own, which it keeps; the new one belongs to its maker.</summary>
+    internal void ReplaceHead(ILinear head) => _head = head;
+
     /// <summary>Runs one block; its intermediates are free again afterwards.</summary>
     internal static void RunBlock(Block block, Tensor hidden, in Pass pass)
     {
@@ -104,7 +125,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     public abstract void Embed(Tensor hidden, in Pass pass);
 
     /// <summary>Logits of some rows of hidden states: logits F32 <c>[rows, vocabulary]</c> (or <c>[rows, labels]</c> for a classifier).</summary>
-    public void Logits(Tensor hidden, Tensor logits) => Ops.MatMul.Forward(Backend, hidden, parts.Head.Weight, parts.Head.Bias, logits);
+    public void Logits(Tensor hidden, Tensor logits) => Ops.MatMul.Forward(Backend, hidden, _head.Weight, _head.Bias, logits);
 
     /// <summary>
     /// log p(target) of each row without materializing all logits: targets I32 <c>[rows]</c> (negative: not scored),
@@ -117,7 +138,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             Throw.Usage($"this {Facts.ModelType} is a classifier with {Facts.Labels} labels", "it has no head over the vocabulary", "use a language model");
         }
 
-        Ops.LogLikelihood.Forward(Backend, hidden, parts.Head.Weight, parts.Head.Bias, targets, logProbabilities, best, workspace);
+        Ops.LogLikelihood.Forward(Backend, hidden, _head.Weight, _head.Bias, targets, logProbabilities, best, workspace);
     }
 
     /// <inheritdoc/>
@@ -137,9 +158,19 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>The token embedding of a pass, with the prompt that is being tuned in its places.</summary>
+    protected void EmbedTokens(Tensor hidden, in Pass pass)
+    {
+        Ops.Gather.Forward(pass.Backend, Embedding, pass.Input.Ids, hidden);
+        if (pass.Prompt is { } prompt)
+        {
+            Ops.Gather.Some(pass.Backend, prompt.Table, prompt.Ids, hidden);
+        }
+    }
+
     private static void RequireRoom(in ModelInput input, KvCache cache)
     {
-        if (cache.Batch != input.Batch || cache.Length + input.Length > cache.Capacity)
+        if (cache.Batch != input.Batch || cache.Length - cache.First + input.Length > cache.Capacity)
         {
             Throw.Argument(
                 "forward",

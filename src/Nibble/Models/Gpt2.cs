@@ -105,7 +105,7 @@ internal sealed class Gpt2Model(IPackedWeight positions, ModelParts parts) : Cau
     {
         using Workspace.Scope scope = pass.Workspace.Begin();
         Tensor places = pass.Workspace.Rent(hidden.Shape);
-        Ops.Gather.Forward(pass.Backend, Embedding, pass.Input.Ids, hidden);
+        EmbedTokens(hidden, pass);
         Ops.Gather.Forward(pass.Backend, positions, pass.Input.Positions, places);
         Ops.Add.Forward(pass.Backend, places, hidden);
     }

@@ -2,33 +2,44 @@ using Nibble.Tensors;
 
 namespace Nibble.Models;
 
-/// <summary>Keys and values of all layers: per layer F32 <c>[batch, kvHeads, capacity, headDim]</c>.</summary>
+/// <summary>
+/// Keys and values of all layers: per layer F32 <c>[batch, kvHeads, capacity, headDim]</c>. A model with virtual tokens has their slots
+/// before those of the tokens.
+/// </summary>
 public sealed class KvCache : IDisposable
 {
     private readonly Tensor[] _keys;
     private readonly Tensor[] _values;
 
-    /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots.</summary>
+    /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots for tokens.</summary>
     public KvCache(CausalModel model, int batch, int capacity)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
         ModelFacts facts = model.Facts;
-        Shape shape = new(batch, facts.KvHeads, capacity, facts.HeadDim);
+        First = model.Virtual?.Count ?? 0;
+        Shape shape = new(batch, facts.KvHeads, First + capacity, facts.HeadDim);
         _keys = [.. Enumerable.Range(0, facts.Layers).Select(_ => model.Backend.Allocate(shape, DType.F32))];
         _values = [.. Enumerable.Range(0, facts.Layers).Select(_ => model.Backend.Allocate(shape, DType.F32))];
         Batch = batch;
         Capacity = capacity;
+        Length = First;
     }
 
     /// <summary>Rows.</summary>
     public int Batch { get; }
 
-    /// <summary>Slots of each row.</summary>
+    /// <summary>Slots of virtual tokens, before those of tokens.</summary>
+    public int First { get; }
+
+    /// <summary>Slots of each row for tokens.</summary>
     public int Capacity { get; }
 
-    /// <summary>Slots in use; a forward pass advances it by its length. Setting it lower forgets the newest tokens.</summary>
+    /// <summary>Slots in use, those of virtual tokens included; a forward pass advances it by its length. Setting it lower forgets the newest tokens.</summary>
     public int Length { get; set; }
+
+    /// <summary>Forgets all tokens.</summary>
+    public void Reset() => Length = First;
 
     /// <summary>Bytes of all layers.</summary>
     public long ByteLength => _keys.Sum(tensor => (long)tensor.ByteLength) + _values.Sum(tensor => (long)tensor.ByteLength);

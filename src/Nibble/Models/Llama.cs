@@ -129,7 +129,7 @@ internal sealed class LlamaModel(ModelParts parts) : CausalModel(parts)
 {
     protected override string EmbeddingPath => "model.embed_tokens";
 
-    public override void Embed(Tensor hidden, in Pass pass) => Ops.Gather.Forward(pass.Backend, Embedding, pass.Input.Ids, hidden);
+    public override void Embed(Tensor hidden, in Pass pass) => EmbedTokens(hidden, pass);
 }
 
 internal sealed class LlamaBlock : Block

@@ -1,3 +1,4 @@
+using Nibble.Backends;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
@@ -7,9 +8,12 @@ namespace Nibble.Models;
 /// <param name="Positions">I32 <c>[batch·length]</c>: the position of each token (with left padding: cumulative mask − 1, at least 0).</param>
 /// <param name="Batch">Rows.</param>
 /// <param name="Length">New tokens per row.</param>
-/// <param name="FirstKey">I32 <c>[batch]</c>: left padding of each row in slots, or null for none.</param>
+/// <param name="FirstKey">I32 <c>[batch]</c>: left padding of each row in slots, or null for none; or the first slot that each token sees (<see cref="AttentionArguments.FirstKey"/>).</param>
 public readonly record struct ModelInput(Tensor Ids, Tensor Positions, int Batch, int Length, Tensor? FirstKey = null)
 {
+    /// <summary>Left padding of each row on the host; null for none.</summary>
+    public int[]? Starts { get; init; }
+
     /// <summary>Rows of the hidden states: batch × length.</summary>
     public nint Rows => (nint)Batch * Length;
 }

@@ -3,7 +3,8 @@ namespace Nibble.Models;
 /// <summary>Rows of tokens of different lengths as one matrix on the host, padded with token 0.</summary>
 internal sealed class PaddedRows
 {
-    public PaddedRows(IReadOnlyList<int[]> rows, bool left)
+    /// <summary>Pads the rows; the first token of each has the position <paramref name="first"/>.</summary>
+    public PaddedRows(IReadOnlyList<int[]> rows, bool left, int first = 0)
     {
         Length = rows.Max(row => row.Length);
         Starts = [.. rows.Select(row => left ? Length - row.Length : 0)];
@@ -14,7 +15,7 @@ internal sealed class PaddedRows
             int[] row = rows[r];
             int start = Starts[r];
             // Cumulative mask − 1, at least 0: padding on the left is at 0, padding on the right repeats the last position.
-            Positions[r] = [.. Enumerable.Range(0, Length).Select(i => Math.Clamp(i - start, 0, row.Length - 1))];
+            Positions[r] = [.. Enumerable.Range(0, Length).Select(i => first + Math.Clamp(i - start, 0, row.Length - 1))];
             Ids[r] = [.. Enumerable.Range(0, Length).Select(i => i >= start && i < start + row.Length ? row[i - start] : 0)];
         }
     }

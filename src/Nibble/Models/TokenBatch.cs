@@ -17,7 +17,7 @@ public sealed class TokenBatch : IDisposable
         _ids = Upload(backend, [.. rows.Ids.SelectMany(row => row)]);
         _positions = Upload(backend, [.. rows.Positions.SelectMany(row => row)]);
         _firstKey = Starts.Any(start => start > 0) ? Upload(backend, Starts) : null;
-        Input = new ModelInput(_ids, _positions, rows.Ids.Length, rows.Length, _firstKey);
+        Input = new ModelInput(_ids, _positions, rows.Ids.Length, rows.Length, _firstKey) { Starts = _firstKey is null ? null : Starts };
     }
 
     /// <summary>The pass.</summary>
@@ -72,7 +72,7 @@ public sealed class TokenBatch : IDisposable
     private static TokenBatch Create(CausalModel model, IReadOnlyList<int[]> rows, bool left)
     {
         Require(model.Facts, rows);
-        return new TokenBatch(model.Backend, new PaddedRows(rows, left));
+        return new TokenBatch(model.Backend, new PaddedRows(rows, left, model.Virtual?.Count ?? 0));
     }
 
     internal static Tensor Upload(IBackend backend, int[] values)

@@ -38,6 +38,7 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
         Tensor keys = pass.Cache.Keys(Layer), values = pass.Cache.Values(Layer);
         Ops.Attention.Append(pass.Backend, k, keys, start);
         Ops.Attention.Append(pass.Backend, v, values, start);
+        pass.Virtual?.Fill(Layer, keys, values, pass);
         Ops.Attention.Forward(pass.Backend, new AttentionArguments(
             q, keys, values, output.Reshape(q.Shape), pass.Input.Batch, pass.Input.Length, start, pass.Input.FirstKey, Scale, Window));
     }

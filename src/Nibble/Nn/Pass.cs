@@ -12,4 +12,13 @@ public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelI
 {
     /// <summary>Key of this pass's dropout; 0 drops nothing (everything but training).</summary>
     public ulong DropoutKey { get; init; }
+
+    /// <summary>True while parameters change from pass to pass: nothing that depends on them may be kept.</summary>
+    public bool Training { get; init; }
+
+    /// <summary>Keys and values before every row's tokens.</summary>
+    internal VirtualTokens? Virtual { get; init; }
+
+    /// <summary>Embeddings in the place of some tokens.</summary>
+    internal PromptRows? Prompt { get; init; }
 }

@@ -31,7 +31,7 @@ public static class Attention
         Check.Float("attention", "keys", a.Keys);
         Check.Same("attention", "query", a.Query, "output", a.Output);
         Check.Same("attention", "keys", a.Keys, "values", a.Values);
-        Check.Indices("attention", "first key", a.FirstKey, a.Batch);
+        Check.Indices("attention", "first key", a.FirstKey, a.HasFirstKeyOfQueries ? (nint)a.Batch * a.Length : a.Batch);
         (Shape q, Shape k) = (a.Query.Shape, a.Keys.Shape);
         if (q.Rank != 3 || k.Rank != 4 || q[0] != (nint)a.Batch * a.Length || k[0] != a.Batch || k[1] == 0 || q[1] % k[1] != 0 || q[2] != k[3]
             || a.Start < 0 || a.Start + a.Length > k[2] || a.Window < 0)
@@ -53,7 +53,7 @@ public static class Attention
         {
             (int head, int token, int batch) = (row % heads, row / heads % a.Length, row / heads / a.Length);
             int last = a.Start + token;
-            int first = a.FirstKey is null ? 0 : a.FirstKey.HostSpan<int>()[batch];
+            int first = a.FirstKey is null ? 0 : a.FirstKey.HostSpan<int>()[a.HasFirstKeyOfQueries ? row / heads : batch];
             first = a.Window > 0 ? Math.Max(first, last - a.Window + 1) : first;
             int cache = ((batch * kvHeads) + (head / (heads / kvHeads))) * capacity;
             AttendOne(a, row * dim, (cache + first) * dim, Math.Max(0, last - first + 1), dim);

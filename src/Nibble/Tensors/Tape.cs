@@ -8,7 +8,11 @@ namespace Nibble.Tensors;
 /// <param name="Values">F32 on the backend.</param>
 /// <param name="Gradient">F32 on the backend, same number of elements.</param>
 /// <param name="Weight">The packing that holds the values, or null for a vector.</param>
-public sealed record Parameter(string Name, Shape Shape, Tensor Values, Tensor Gradient, IPackedWeight? Weight);
+public sealed record Parameter(string Name, Shape Shape, Tensor Values, Tensor Gradient, IPackedWeight? Weight)
+{
+    /// <summary>Factor on the learning rate.</summary>
+    public double RateFactor { get; init; } = 1;
+}
 
 /// <summary>
 /// Records what a forward pass does to memory and plays it backward. Ops write into destinations that are used again and again, so

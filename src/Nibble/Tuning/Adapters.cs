@@ -12,12 +12,21 @@ public static class Adapters
     public static IAdapter Load(string folder, ModelConfig config, IBackend backend)
     {
         JsonConfig json = PeftConfig.Open(folder);
-        string kind = json.GetString("peft_type");
-        if (kind != "LORA")
+        IArchitecture architecture = Registry.Architecture(config);
+        (IReadOnlyList<LinearSpec> linears, ModelFacts facts) = (architecture.Linears(config), architecture.Facts(config));
+        switch (json.GetString("peft_type"))
         {
-            json.Refuse("peft_type", "supported is LORA (with rsLoRA)", "merge the adapter with PEFT, then use the merged model");
+            case "LORA":
+                return LoraAdapter.Load(folder, json, linears, facts, backend);
+            case "IA3":
+                return Ia3Adapter.Load(folder, json, linears, facts, backend);
+            case "PREFIX_TUNING":
+                return PrefixAdapter.Load(folder, json, facts, backend);
+            case "PROMPT_TUNING":
+                return PromptAdapter.Load(folder, json, facts, backend);
+            default:
+                json.Refuse("peft_type", "supported are LORA (with rsLoRA and DoRA), IA3, PREFIX_TUNING and PROMPT_TUNING", "merge the adapter with PEFT, then use the merged model");
+                return null!;
         }
-
-        return LoraAdapter.Load(folder, json, Registry.Architecture(config).Linears(config), backend);
     }
 }

@@ -40,7 +40,8 @@ internal static class HeldOut
             return tensor;
         }
 
-        Tensor positions = Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => i % batch.Length)]);
+        int first = model.Virtual?.Count ?? 0;
+        Tensor positions = Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => first + (i % batch.Length))]);
         Tensor hidden = model.Forward(new ModelInput(Upload(batch.Ids), positions, batch.Batch, batch.Length), cache, workspace);
         Tensor scores = workspace.Rent(new Shape(batch.Ids.Length));
         model.LogLikelihood(hidden, Upload(batch.Targets), scores, null, workspace);

@@ -20,8 +20,14 @@ public interface IAdapter : IDisposable
     /// <summary>Writes PEFT's two files into an existing folder.</summary>
     void Save(string folder);
 
-    /// <summary>Adds what the adapter does to a layer to its matrix, F32 <c>[out, in]</c> on the host, for merging.</summary>
+    /// <summary>Must be called when its numbers have changed outside of a training pass, before the model runs again.</summary>
+    void Refresh();
+
+    /// <summary>Makes the matrix of a layer, F32 <c>[out, in]</c> on the host, do what layer and adapter do together, for merging.</summary>
     void AddDelta(LinearSpec linear, Tensor matrix);
+
+    /// <summary>The same for the layer's bias, F32 <c>[out]</c>; most adapters leave it alone.</summary>
+    void MergeBias(LinearSpec linear, Tensor bias);
 }
 
 /// <summary>The weights file of an adapter.</summary>

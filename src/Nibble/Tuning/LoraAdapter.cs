@@ -7,63 +7,68 @@ using Nibble.Tensors;
 
 namespace Nibble.Tuning;
 
-/// <summary>A LoRA adapter of a model: the pairs A and B of all its layers. It owns them; the layers around the base only use them.</summary>
-public sealed class LoraAdapter : IAdapter
+/// <summary>A LoRA or DoRA adapter of a model: A and B of all its layers. It owns them; the layers around the base only use them.</summary>
+public sealed class LoraAdapter : PeftAdapter
 {
-    private const string Prefix = "base_model.model.";
-    private readonly IBackend _backend;
-    private readonly IReadOnlyList<LoraTarget> _targets;
-    private readonly Dictionary<string, (IPackedWeight A, IPackedWeight B)> _pairs = [];
+    private readonly Dictionary<string, LoraPair> _pairs;
+    private readonly List<DoraNorms> _norms = [];
 
-    private LoraAdapter(LoraSettings settings, IReadOnlyList<LoraTarget> targets, IBackend backend) =>
-        (Settings, _targets, _backend) = (settings, targets, backend);
+    private LoraAdapter(LoraSettings settings, IEnumerable<LoraPair> pairs, SavedHead? head, IBackend backend)
+        : base(backend, head)
+    {
+        Settings = settings;
+        _pairs = pairs.ToDictionary(pair => pair.Target.Linear.Path);
+    }
 
     /// <summary>What the adapter is.</summary>
     public LoraSettings Settings { get; }
 
-    /// <summary>Bytes of A and B.</summary>
-    public long ByteLength => _pairs.Values.Sum(pair => (long)pair.A.ByteLength + pair.B.ByteLength);
+    private protected override IEnumerable<AdapterTensor> Own => _pairs.Values.SelectMany(Tensors);
 
     /// <summary>A new adapter: A uniform in ±1/√in (Kaiming with a = √5, as PEFT), B zero, so that training starts at the base model.</summary>
     public static LoraAdapter Create(CausalModel model, IReadOnlyList<LinearSpec> linears, LoraSettings settings, ulong seed)
     {
-        LoraAdapter adapter = new(settings, TargetModules.Find(linears, settings), model.Backend);
-        foreach (LoraTarget target in adapter._targets)
+        IReadOnlyList<LoraTarget> targets = TargetModules.Find(linears, settings);
+        Dictionary<string, IPackedWeight> weights = settings.UseDora ? model.Weights.ToDictionary(item => item.Path, item => item.Weight) : [];
+        IEnumerable<LoraPair> pairs = targets.Select(target => new LoraPair(
+            target, LoraStart.Kaiming(target, seed, model.Backend), LoraStart.Zero(target, model.Backend), settings.Scale(target.Rank, target.Alpha))
         {
-            using Tensor a = Tensor.OnHost(new Shape(target.Rank, target.Linear.In), DType.F32), b = Tensor.OnHost(new Shape(target.Linear.Out, target.Rank), DType.F32);
-            ulong key = CounterRandom.Key(seed, CounterRandom.Key(target.Linear.Path));
-            double bound = 1 / Math.Sqrt(target.Linear.In);
-            Span<float> values = a.HostSpan<float>();
-            for (int i = 0; i < values.Length; i++)
-            {
-                values[i] = (float)(((2 * CounterRandom.Uniform(key, (ulong)i)) - 1) * bound);
-            }
-
-            adapter._pairs.Add(target.Linear.Path, (model.Backend.Prepare(a), model.Backend.Prepare(b)));
-        }
-
-        return adapter;
+            Magnitude = settings.UseDora ? LoraStart.Magnitudes(weights[target.Linear.Path], model.Backend) : null,
+        });
+        return new LoraAdapter(settings, pairs, SavedHead.Of(model), model.Backend);
     }
 
     /// <summary>Reads an adapter in PEFT's form; every tensor that does not fit the base is reported at once.</summary>
-    public static LoraAdapter Load(string folder, JsonConfig json, IReadOnlyList<LinearSpec> linears, IBackend backend)
+    public static LoraAdapter Load(string folder, JsonConfig json, IReadOnlyList<LinearSpec> linears, ModelFacts facts, IBackend backend)
     {
         LoraSettings settings = PeftConfig.ReadLora(json);
-        LoraAdapter adapter = new(settings, TargetModules.Find(linears, settings), backend);
+        IReadOnlyList<LoraTarget> targets = TargetModules.Find(linears, settings);
         using SafetensorsFile file = AdapterFile.Open(folder);
-        AdapterFile.Check(file, adapter._targets.SelectMany(Tensors));
-        foreach (LoraTarget target in adapter._targets)
+        AdapterFile.Check(file, targets.SelectMany(target => Specs(target, settings)).Concat(SavedHead.Specs(json, facts)));
+        IPackedWeight Matrix(LoraTarget target, string part)
         {
-            using Tensor a = AdapterFile.Floats(file, NameA(target)), b = AdapterFile.Floats(file, NameB(target));
-            adapter._pairs.Add(target.Linear.Path, (backend.Prepare(a), backend.Prepare(b)));
+            using Tensor values = AdapterFile.Floats(file, LoraPair.Name(target.Linear, part));
+            return backend.Prepare(values);
         }
 
-        return adapter;
+        Tensor Magnitude(LoraTarget target)
+        {
+            using Tensor values = AdapterFile.Floats(file, LoraPair.Name(target.Linear, "lora_magnitude_vector"));
+            return values.Upload(backend);
+        }
+
+        IEnumerable<LoraPair> pairs = targets.Select(target => new LoraPair(
+            target, Matrix(target, "lora_A.weight"), Matrix(target, "lora_B.weight"), settings.Scale(target.Rank, target.Alpha))
+        {
+            Magnitude = settings.UseDora ? Magnitude(target) : null,
+        });
+        return new LoraAdapter(settings, pairs, SavedHead.Load(json, file, backend), backend);
     }
 
     /// <inheritdoc/>
-    public void Attach(CausalModel model)
+    public override void Attach(CausalModel model)
     {
+        base.Attach(model);
         foreach (Block block in model.Blocks)
         {
             block.Replace(Wrap);
@@ -71,93 +76,67 @@ public sealed class LoraAdapter : IAdapter
     }
 
     /// <inheritdoc/>
-    public void AddTo(ParameterSet parameters)
+    public override void Refresh() => _norms.ForEach(norms => norms.Refresh());
+
+    /// <inheritdoc/>
+    public override void AddDelta(LinearSpec linear, Tensor matrix)
     {
-        foreach (LoraTarget target in _targets)
+        base.AddDelta(linear, matrix);
+        if (_pairs.TryGetValue(linear.Path, out LoraPair? pair))
         {
-            (IPackedWeight a, IPackedWeight b) = _pairs[target.Linear.Path];
-            parameters.Add(NameA(target), a, _backend);
-            parameters.Add(NameB(target), b, _backend);
+            LoraMerge.Into(matrix, pair, Backend);
         }
     }
 
     /// <inheritdoc/>
-    public void Save(string folder)
+    public override void Dispose()
     {
-        List<(string Name, Tensor Tensor)> tensors = [];
-        foreach (LoraTarget target in _targets)
+        base.Dispose();
+        foreach (IDisposable item in _pairs.Values.SelectMany(pair => pair.Untrained))
         {
-            (IPackedWeight a, IPackedWeight b) = _pairs[target.Linear.Path];
-            tensors.Add((NameA(target), ParameterRows.Dense(_backend, a)));
-            tensors.Add((NameB(target), ParameterRows.Dense(_backend, b)));
-        }
-
-        Safetensors.Save(Path.Combine(folder, PeftConfig.WeightsName), tensors);
-        tensors.ForEach(item => item.Tensor.Dispose());
-        PeftConfig.WriteLora(
-            Path.Combine(folder, PeftConfig.FileName), Settings, _targets.Select(target => target.Linear.Path[(target.Linear.Path.LastIndexOf('.') + 1)..]),
-            _targets.Any(target => target.Linear.StoredTransposed));
-    }
-
-    /// <inheritdoc/>
-    public void AddDelta(LinearSpec linear, Tensor matrix)
-    {
-        if (_targets.FirstOrDefault(item => item.Linear.Path == linear.Path) is not { } target)
-        {
-            return;
-        }
-
-        (IPackedWeight a, IPackedWeight b) = _pairs[linear.Path];
-        using Tensor left = ParameterRows.Dense(_backend, b), right = ParameterRows.Dense(_backend, a);
-        float scale = Settings.Scale(target.Rank, target.Alpha);
-        int rank = target.Rank, columns = (int)linear.In;
-        double[] row = new double[columns];
-        for (int i = 0; i < (int)linear.Out; i++)
-        {
-            Array.Clear(row);
-            for (int r = 0; r < rank; r++)
-            {
-                double factor = left.HostSpan<float>()[(i * rank) + r];
-                ReadOnlySpan<float> direction = right.HostSpan<float>().Slice(r * columns, columns);
-                for (int k = 0; k < columns; k++)
-                {
-                    row[k] += factor * direction[k];
-                }
-            }
-
-            Span<float> values = matrix.Slice(i, 1).HostSpan<float>();
-            for (int k = 0; k < columns; k++)
-            {
-                values[k] = (float)(values[k] + (scale * row[k]));
-            }
+            item.Dispose();
         }
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
+    private protected override IDictionary<string, object?> ConfigValues() => PeftConfig.Lora(
+        Settings,
+        _pairs.Keys.Select(path => path[(path.LastIndexOf('.') + 1)..]),
+        _pairs.Values.Any(pair => pair.Target.Linear.StoredTransposed));
+
+    private static IEnumerable<TensorSpec> Specs(LoraTarget target, LoraSettings settings)
     {
-        foreach ((IPackedWeight a, IPackedWeight b) in _pairs.Values)
+        yield return new(LoraPair.Name(target.Linear, "lora_A.weight"), new Shape(target.Rank, target.Linear.In));
+        yield return new(LoraPair.Name(target.Linear, "lora_B.weight"), new Shape(target.Linear.Out, target.Rank));
+        if (settings.UseDora)
         {
-            a.Dispose();
-            b.Dispose();
+            yield return new(LoraPair.Name(target.Linear, "lora_magnitude_vector"), new Shape(target.Linear.Out));
         }
     }
 
-    private static string NameA(LoraTarget target) => $"{Prefix}{target.Linear.Path}.lora_A.weight";
-
-    private static string NameB(LoraTarget target) => $"{Prefix}{target.Linear.Path}.lora_B.weight";
-
-    private static IEnumerable<TensorSpec> Tensors(LoraTarget target) =>
-        [new(NameA(target), new Shape(target.Rank, target.Linear.In)), new(NameB(target), new Shape(target.Linear.Out, target.Rank))];
+    private IEnumerable<AdapterTensor> Tensors(LoraPair pair)
+    {
+        yield return new(pair.NameA, new Shape(pair.A.Out, pair.A.In), pair.A);
+        yield return new(pair.NameB, new Shape(pair.B.Out, pair.B.In), pair.B) { RateFactor = Settings.RateRatio };
+        if (pair.Magnitude is { } magnitude)
+        {
+            yield return new(pair.NameMagnitude, magnitude.Shape, magnitude);
+        }
+    }
 
     private ILinear Wrap(ILinear linear)
     {
-        if (!_pairs.TryGetValue(linear.Path, out (IPackedWeight A, IPackedWeight B) pair))
+        if (!_pairs.TryGetValue(linear.Path, out LoraPair? pair))
         {
             return linear;
         }
 
-        LoraTarget target = _targets.First(item => item.Linear.Path == linear.Path);
-        return new LoraLinear(linear, pair.A, pair.B, Settings.Scale(target.Rank, target.Alpha), (float)Settings.Dropout);
+        if (pair.Magnitude is null)
+        {
+            return new LoraLinear(linear, pair, (float)Settings.Dropout);
+        }
+
+        DoraNorms norms = new(Backend, pair, linear.Weight);
+        _norms.Add(norms);
+        return new DoraLinear(linear, pair, norms, (float)Settings.Dropout);
     }
 }

@@ -6,13 +6,11 @@ namespace Nibble.Tuning;
 
 /// <summary>A linear layer with a low-rank adapter beside it: y = base(x) + s·B(A(dropout(x))).</summary>
 /// <param name="inner">The layer below, which this one then owns.</param>
-/// <param name="a"><c>[rank, in]</c>; belongs to the adapter.</param>
-/// <param name="b"><c>[out, rank]</c>; belongs to the adapter.</param>
-/// <param name="scale">The factor s.</param>
+/// <param name="pair">A and B; they belong to the adapter.</param>
 /// <param name="dropout">Probability that an input of the adapter is dropped in training.</param>
-internal sealed class LoraLinear(ILinear inner, IPackedWeight a, IPackedWeight b, float scale, float dropout) : ILinear
+internal sealed class LoraLinear(ILinear inner, LoraPair pair, float dropout) : ILinear
 {
-    private readonly ulong _key = CounterRandom.Key(inner.Path);
+    private readonly LowRankPath _path = new(inner.Path, pair, dropout);
 
     public string Path => inner.Path;
 
@@ -23,18 +21,25 @@ internal sealed class LoraLinear(ILinear inner, IPackedWeight a, IPackedWeight b
     public void Forward(Tensor x, Tensor y, in Pass pass)
     {
         using Workspace.Scope scope = pass.Workspace.Begin();
-        Tensor narrow = pass.Workspace.Rent(new Shape(x.Shape.Rows, a.Out));
         inner.Forward(x, y, pass);
-        Ops.MatMul.Forward(pass.Backend, Dropped(x, pass), a, null, narrow);
-        Ops.LowRank.Scale(pass.Backend, narrow, scale);
-        Ops.LowRank.Add(pass.Backend, narrow, b, y);
+        _path.AddTo(_path.Dropped(x, pass), y, pass);
     }
 
     public void Dispose() => inner.Dispose();
+}
 
-    private Tensor Dropped(Tensor x, in Pass pass)
+/// <summary>The narrow way beside a layer.</summary>
+internal sealed class LowRankPath(string path, LoraPair pair, float dropout)
+{
+    private readonly ulong _key = CounterRandom.Key(path);
+
+    /// <summary>True if the pass drops inputs.</summary>
+    public bool Drops(in Pass pass) => dropout > 0 && pass.DropoutKey != 0;
+
+    /// <summary>x, or a copy of it without what this pass drops.</summary>
+    public Tensor Dropped(Tensor x, in Pass pass)
     {
-        if (dropout == 0 || pass.DropoutKey == 0)
+        if (!Drops(pass))
         {
             return x;
         }
@@ -43,5 +48,23 @@ internal sealed class LoraLinear(ILinear inner, IPackedWeight a, IPackedWeight b
         Ops.CopyColumns.Forward(pass.Backend, x, 0, copy);
         Ops.LowRank.Dropout(pass.Backend, copy, CounterRandom.Key(pass.DropoutKey, _key), dropout);
         return copy;
+    }
+
+    /// <summary>y += s·B(A(x)), less what A and B were at the start if that is subtracted.</summary>
+    public void AddTo(Tensor x, Tensor y, in Pass pass)
+    {
+        Add(x, pair.A, pair.B, pair.Scale, y, pass);
+        if (pair.Start is { } start)
+        {
+            Add(x, start.A, start.B, -pair.Scale, y, pass);
+        }
+    }
+
+    private static void Add(Tensor x, IPackedWeight a, IPackedWeight b, float scale, Tensor y, in Pass pass)
+    {
+        Tensor narrow = pass.Workspace.Rent(new Shape(x.Shape.Rows, a.Out));
+        Ops.MatMul.Forward(pass.Backend, x, a, null, narrow);
+        Ops.LowRank.Scale(pass.Backend, narrow, scale);
+        Ops.LowRank.Add(pass.Backend, narrow, b, y);
     }
 }

@@ -36,6 +36,12 @@ public sealed record LoraSettings
     /// <summary>rsLoRA (arXiv 2312.03732): the factor falls with √rank.</summary>
     public bool UseRsLora { get; init; }
 
+    /// <summary>DoRA (arXiv 2402.09353): directions by A and B, a trained magnitude for each output.</summary>
+    public bool UseDora { get; init; }
+
+    /// <summary>LoRA+ (arXiv 2402.12354): the learning rate of B as a multiple of that of A.</summary>
+    public double RateRatio { get; init; } = 1;
+
     /// <summary>Where the base came from, as the adapter's config names it.</summary>
     public string? BaseModel { get; init; }
 

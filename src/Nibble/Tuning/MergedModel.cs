@@ -24,6 +24,7 @@ public static class MergedModel
         IReadOnlyList<LinearSpec> linears = architecture.Linears(config);
         IReadOnlyList<TensorSpec> vectors = architecture.Vectors(config);
         Dictionary<string, object> holders = model.Parameters.ToDictionary(item => item.Name, item => item.Holder);
+        Dictionary<string, LinearSpec> biases = linears.Where(spec => spec.HasBias).ToDictionary(spec => spec.BiasName);
         using HfFolderWriter writer = new(
             output,
             linears.Select(spec => new SafetensorsSpec(spec.WeightName, dtype, spec.StoredShape)).Concat(vectors.Select(spec => new SafetensorsSpec(spec.Name, dtype, spec.Shape))));
@@ -38,6 +39,11 @@ public static class MergedModel
         foreach (TensorSpec spec in vectors)
         {
             using Tensor values = holders[spec.Name] is IPackedWeight table ? ParameterRows.Dense(model.Backend, table) : Download(model.Backend, (Tensor)holders[spec.Name]);
+            if (biases.TryGetValue(spec.Name, out LinearSpec? linear))
+            {
+                adapter?.MergeBias(linear, values);
+            }
+
             Append(writer, spec.Name, values, dtype);
         }
 

@@ -17,11 +17,11 @@ public sealed class ParameterSet : IDisposable
     public long Count => _all.Sum(parameter => (long)parameter.Shape.Count);
 
     /// <summary>Adds a matrix: an F32 packing, whose numbers are trained where they stand.</summary>
-    public void Add(string name, IPackedWeight weight, IBackend backend)
+    public void Add(string name, IPackedWeight weight, IBackend backend, double rateFactor = 1)
     {
         Tensor values = backend.Gradients.Values(weight)
             ?? throw new ArgumentException($"parameter '{name}': a {weight.Name} packing can't be trained, only f32");
-        Add(new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), weight), weight);
+        Add(new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), weight) { RateFactor = rateFactor }, weight);
     }
 
     /// <summary>Adds a vector.</summary>

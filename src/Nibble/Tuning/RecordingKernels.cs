@@ -65,7 +65,24 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
             return;
         }
 
-        tape.Record(y, dy => _gradients.Gather(dy, ids, table, rows.Gradient));
+        tape.Record(y, dy => _gradients.Gather(dy, ids, rows.Weight!, rows.Gradient));
+    }
+
+    public void GatherSome(IPackedWeight table, Tensor ids, Tensor y)
+    {
+        // The rows that stay keep their gradient; a table that is no parameter changes nothing about it.
+        Parameter? rows = parameters.Find(table);
+        bool before = tape.IsActive(y);
+        tape.Overwrite(y);
+        _kernels.GatherSome(table, ids, y);
+        if (rows is not null && tape.IsRecording)
+        {
+            tape.Record(y, dy => _gradients.Gather(dy, ids, rows.Weight!, rows.Gradient), added: before);
+        }
+        else if (!before)
+        {
+            tape.Passive(y);
+        }
     }
 
     public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y)
@@ -207,6 +224,31 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         if (tape.IsRecording && tape.IsActive(x))
         {
             tape.RecordInPlace(x, x, d => _kernels.Scale(d, factor));
+        }
+    }
+
+    public void ScaleColumns(Tensor x, Tensor factor, Tensor? shift)
+    {
+        Parameter? trained = parameters.Find(factor), moved = parameters.Find(shift);
+        bool flows = Starts(x, x, trained, moved, out _);
+        Tape.Saved[] saved = flows && trained is not null ? [tape.Save(x)] : [];
+        tape.Overwrite(x);
+        _kernels.ScaleColumns(x, factor, shift);
+        if (flows)
+        {
+            tape.RecordInPlace(
+                x,
+                x,
+                d =>
+                {
+                    if (moved is not null)
+                    {
+                        _gradients.SumRows(d, moved.Gradient);
+                    }
+
+                    _gradients.ScaleColumns(trained is null ? null : saved[0].Value, factor, d, trained?.Gradient);
+                },
+                saved);
         }
     }
 

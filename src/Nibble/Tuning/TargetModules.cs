@@ -29,8 +29,8 @@ public static class TargetModules
         IReadOnlyList<string> names = settings.TargetModules.Count > 0 ? settings.TargetModules : Default(linears);
         bool all = names is [AllLinear];
         bool Wanted(LinearSpec spec) =>
-            (all ? spec.Role == LinearRole.Block : settings.TargetsAreRegex ? Full(names[0], spec.Path) : names.Any(name => EndsWith(spec.Path, name)))
-            && !(settings.ExcludesAreRegex ? Full(settings.ExcludeModules[0], spec.Path) : settings.ExcludeModules.Any(name => EndsWith(spec.Path, name)))
+            (all ? spec.Role == LinearRole.Block : Matches(spec.Path, names, settings.TargetsAreRegex))
+            && !Matches(spec.Path, settings.ExcludeModules, settings.ExcludesAreRegex)
             && (settings.Layers.Count == 0 || settings.Layers.Contains(LayerOf(spec.Path)));
         LinearSpec[] found = [.. linears.Where(Wanted)];
         string[] unmatched = all || settings.TargetsAreRegex ? [] : [.. names.Where(name => !linears.Any(spec => EndsWith(spec.Path, name)))];
@@ -67,6 +67,9 @@ public static class TargetModules
             ? ([text], true)
             : (text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries), false);
     }
+
+    /// <summary>True if a path matches one of the names, or the regular expression.</summary>
+    public static bool Matches(string path, IReadOnlyList<string> names, bool regex) => regex ? Full(names[0], path) : names.Any(name => EndsWith(path, name));
 
     /// <summary>True if a path is the name or ends with it after a dot.</summary>
     public static bool EndsWith(string path, string name) => path == name || path.EndsWith("." + name, StringComparison.Ordinal);

@@ -17,12 +17,17 @@ internal static class AttentionChecks
         new("attention one head of odd size", b => Run(b, new Case(1, 9, 3, 1, 1, 7))),
         new("attention left padding", b => Run(b, new Case(3, 40, 0, 4, 4, 16, FirstKeys: [0, 11, 40]))),
         new("attention left padding decode", b => Run(b, new Case(3, 1, 90, 4, 1, 32, FirstKeys: [0, 11, 90]))),
+        new("attention of texts in a row", b => Run(b, new Case(2, 40, 3, 4, 2, 16, FirstKeys: [.. Texts(0, 13, 14, 40), .. Texts(0, 3, 33, 40)]))),
+        new("attention of texts in a row with a window", b => Run(b, new Case(1, 200, 0, 2, 2, 24, Window: 33, FirstKeys: [.. Texts(0, 100, 110, 200)]))),
         new("attention window", b => Run(b, new Case(1, 130, 20, 2, 2, 24, Window: 33))),
         new("attention window decode", b => Run(b, new Case(1, 1, 200, 8, 2, 24, Window: 33))),
         new("attention of large scores", b => Run(b, new Case(1, 20, 0, 2, 2, 32, Size: 40))),
         new("attention of a NaN value", SpoiledValue),
         new("append to cache", Append),
     ];
+
+    /// <summary>The first key of each query when texts start at all ends but the last.</summary>
+    private static IEnumerable<int> Texts(params int[] ends) => ends.Zip(ends.Skip(1)).SelectMany(text => Enumerable.Repeat(text.First, text.Second - text.First));
 
     private static void Run(CpuBackend backend, Case c)
     {

@@ -21,6 +21,7 @@ internal static class RowChecks
         new("swiglu", b => Binary((x, u, y) => SwiGlu.Forward(b, x, u, y), SwiGlu.Reference)),
         new("squared relu gate", b => Binary((x, u, y) => SquaredReluGate.Forward(b, x, u, y), SquaredReluGate.Reference)),
         new("add", b => Unary((x, y) => Add.Forward(b, x, y), Add.Reference)),
+        new("scale columns", ScaledColumns),
         new("rope", Ropes),
         new("log-likelihood", LogLikelihoods),
     ];
@@ -87,6 +88,21 @@ internal static class RowChecks
             kernel(a, b, y);
             reference(a, b, expected);
             Close(y, expected, 1e-6f, $"x {a.Shape}");
+        }
+    }
+
+    private static void ScaledColumns(CpuBackend backend)
+    {
+        foreach ((int rows, int columns) in Sizes)
+        {
+            using Tensor factor = Random(new Shape(columns), 2), shift = Random(new Shape(columns), 3);
+            foreach (Tensor? moved in new[] { shift, null })
+            {
+                using Tensor x = Random(new Shape(rows, columns), 1, skip: 1), expected = Tensor.From<float>(x.Shape, DType.F32, x.HostSpan<float>());
+                ScaleColumns.Forward(backend, x, factor, moved);
+                ScaleColumns.Reference(expected, factor, moved);
+                Close(x, expected, 1e-6f, $"x {x.Shape}");
+            }
         }
     }
 

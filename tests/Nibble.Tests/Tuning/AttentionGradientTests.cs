@@ -35,6 +35,43 @@ public class AttentionGradientTests
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void AttentionOfTextsInARowAfterAPrefix(string variant)
+    {
+        const int length = 60, start = 4;
+        using CpuBackend backend = new(CpuVariant.All.First(item => item.Name == variant), threads: 2);
+        using Tensor first = KernelData.Indices([.. Enumerable.Range(0, 2 * length).Select(i => i % length < 7 ? 0 : i % length < 41 ? 7 + start : 41 + start)]);
+        using GradientCheck check = new(backend);
+        Tensor query = check.Input("query", new Shape(2 * length, 2, 12), 1), key = check.Input("key", new Shape(2 * length, 1, 12), 2), value = check.Input("value", key.Shape, 3);
+        Tensor prefix = check.Input("prefix", new Shape(2 * start, 1, 12), 4);
+        using Tensor output = KernelData.Empty(query.Shape);
+        Tensor Attend(IBackend device, Tensor[] v, Tensor result)
+        {
+            Tensor keys = KernelData.Empty(new Shape(2, 1, start + length, 12)), values = KernelData.Empty(keys.Shape);
+            foreach ((Tensor cache, Tensor own) in new[] { (keys, v[1]), (values, v[2]) })
+            {
+                Attention.Append(device, own, cache, start);
+                Attention.Append(device, v[3], cache, 0);
+            }
+
+            AttentionArguments arguments = new(v[0], keys, values, result, 2, length, start, first, 0.7f, 0);
+            if (device is CpuBackend)
+            {
+                Attention.Reference(arguments);
+            }
+            else
+            {
+                Attention.Forward(device, arguments);
+            }
+
+            return result;
+        }
+
+        Attend(check.Recording, [query, key, value, prefix], output);
+        check.Run(output, v => Attend(backend, v, KernelData.Empty(query.Shape)));
+    }
+
     private static void Run(IBackend backend, int batch, int length, int window, Tensor query, Tensor key, Tensor value, Tensor output)
     {
         Shape cache = new(batch, key.Shape[1], length, key.Shape[2]);

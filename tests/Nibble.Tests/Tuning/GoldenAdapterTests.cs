@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Nibble.Backends.Cpu;
 using Nibble.Formats;
+using Nibble.Generation;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
@@ -14,14 +15,16 @@ public class GoldenAdapterTests
 {
     private const double Tolerance = 2e-5;
 
-    public static TheoryData<string> Supported => [.. Folders.Where(name => name.EndsWith("-lora", StringComparison.Ordinal) || name.EndsWith("-rslora", StringComparison.Ordinal))];
+    public static TheoryData<string> All => [.. Folders];
+
+    public static TheoryData<string> Mergeable => [.. Folders.Where(name => !name.EndsWith("-prefix", StringComparison.Ordinal) && !name.EndsWith("-prompt", StringComparison.Ordinal))];
 
     private static string Root => Path.Combine(TestData.Goldens, "adapters");
 
     private static IEnumerable<string> Folders => Directory.EnumerateDirectories(Root).Select(path => Path.GetFileName(path)!).Order(StringComparer.Ordinal);
 
     [Theory]
-    [MemberData(nameof(Supported))]
+    [MemberData(nameof(All))]
     public void AdaptersOfPeftGiveItsLogits(string name)
     {
         using Adapted adapted = new(name);
@@ -32,7 +35,7 @@ public class GoldenAdapterTests
     }
 
     [Theory]
-    [MemberData(nameof(Supported))]
+    [MemberData(nameof(Mergeable))]
     public void AMergedModelGivesTheSameLogits(string name)
     {
         using Adapted adapted = new(name);
@@ -52,7 +55,7 @@ public class GoldenAdapterTests
     }
 
     [Theory]
-    [MemberData(nameof(Supported))]
+    [MemberData(nameof(All))]
     public void AnAdapterSavedAgainIsTheSame(string name)
     {
         using Adapted adapted = new(name);
@@ -62,9 +65,10 @@ public class GoldenAdapterTests
         Assert.Equal(before.Entries.Keys.Order(), after.Entries.Keys.Order());
         Assert.All(before.Entries.Keys, key => Assert.Equal(before.Load(key).HostSpan<float>().ToArray(), after.Load(key).HostSpan<float>().ToArray()));
         JsonConfig saved = PeftConfig.Open(output.Path), original = PeftConfig.Open(Path.Combine(Root, name));
-        foreach (string key in new[] { "peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "task_type" })
+        string[] free = ["target_modules", "feedforward_modules", "modules_to_save", "exclude_modules"];
+        foreach (JsonProperty property in saved.Element.EnumerateObject().Where(property => !free.Contains(property.Name)))
         {
-            Assert.Equal(original.Element.GetProperty(key).GetRawText().Replace(".0", string.Empty), saved.Element.GetProperty(key).GetRawText().Replace(".0", string.Empty));
+            Assert.Equal(original.Element.GetProperty(property.Name).GetRawText().Replace(".0", string.Empty), property.Value.GetRawText().Replace(".0", string.Empty));
         }
     }
 
@@ -80,22 +84,72 @@ public class GoldenAdapterTests
     }
 
     [Theory]
-    [InlineData("llama-dora", "llama", "use_dora")]
-    [InlineData("gpt2-dora", "gpt2", "use_dora")]
-    [InlineData("gpt2-classification-lora-score", "gpt2-classification", "modules_to_save")]
-    [InlineData("llama-prefix", "llama", "peft_type")]
-    [InlineData("gpt2-ia3", "gpt2", "peft_type")]
-    public void AdaptersThatArePlainLoraOnlyInPartAreRefusedByName(string adapter, string model, string key)
+    [InlineData("use_qalora", "true")]
+    [InlineData("lora_bias", "true")]
+    [InlineData("modules_to_save", "[\"lm_head\"]")]
+    [InlineData("peft_type", "\"ADALORA\"")]
+    public void AdaptersThatArePlainLoraOnlyInPartAreRefusedByName(string key, string value)
     {
         using CpuBackend backend = new(new CpuOptions(Threads: 1));
-        ModelConfig config = ModelConfig.Open(Path.Combine(TestData.Goldens, "models", model));
-        NibbleException error = Assert.Throws<NibbleException>(() => Adapters.Load(Path.Combine(Root, adapter), config, backend));
+        using TempFolder folder = new();
+        string source = Path.Combine(Root, "llama-lora");
+        System.Text.Json.Nodes.JsonObject json = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(Path.Combine(source, PeftConfig.FileName)))!.AsObject();
+        json[key] = System.Text.Json.Nodes.JsonNode.Parse(value);
+        File.WriteAllText(folder[PeftConfig.FileName], json.ToJsonString());
+        File.Copy(Path.Combine(source, PeftConfig.WeightsName), folder[PeftConfig.WeightsName]);
+        ModelConfig config = ModelConfig.Open(Path.Combine(TestData.Goldens, "models", "llama"));
+        NibbleException error = Assert.Throws<NibbleException>(() => Adapters.Load(folder.Path, config, backend));
         Assert.Equal(ErrorKind.BadInput, error.Kind);
         Assert.Contains(key, error.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("gpt2-prefix")]
+    [InlineData("llama-prefix")]
+    [InlineData("llama-prompt")]
+    public void VirtualTokensStandBeforePaddedRowsToo(string name)
+    {
+        using Adapted adapted = new(name);
+        int[][] rows = [[3, 4, 5, 6, 7, 8, 9], [11, 12], [20, 21, 22, 23, 24]];
+        float[][][] padded = ModelRun.Batched(adapted.Model, rows, left: true);
+        for (int row = 0; row < rows.Length; row++)
+        {
+            Assert.True(ModelRun.Error(padded[row], ModelRun.Whole(adapted.Model, rows[row])) < Tolerance);
+        }
+
+        NibbleException error = Assert.Throws<NibbleException>(() => adapted.Adapter.AddDelta(null!, null!));
+        Assert.Contains("can't be merged", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AGenerationAfterVirtualTokensEqualsThatOfEachRowAlone()
+    {
+        using Adapted adapted = new("llama-prefix");
+        int[][] prompts = [[3, 4, 5, 6, 7, 8, 9], [11, 12]];
+        int[][] Generate(int[][] rows)
+        {
+            using Generator generator = new(adapted.Model, null, [], rows, new GenerationOptions { MaxTokens = 6, Temperature = 0 });
+            int[][] tokens = [.. rows.Select(_ => Array.Empty<int>())];
+            foreach (GenerationStep step in generator.Run())
+            {
+                tokens[step.Row] = [.. tokens[step.Row], step.Token];
+            }
+
+            return tokens;
+        }
+
+        int[][] together = Generate(prompts);
+        Assert.Equal(Generate([prompts[0]])[0], together[0]);
+        Assert.Equal(Generate([prompts[1]])[0], together[1]);
+    }
+
     private static double Error(CausalModel model, GoldenRun run)
     {
+        if (model.Facts.Labels > 0)
+        {
+            return ModelRun.Error(SequenceClassifier.Scores(model, run.Rows), run.Logits.EnumerateArray().Select(GoldenRun.Floats));
+        }
+
         float[][][] actual = ModelRun.Batched(model, run.Rows, left: false);
         float[][][] expected = [.. run.Logits.EnumerateArray().Select(row => row.EnumerateArray().Select(GoldenRun.Floats).ToArray())];
         return ModelRun.Error(actual.SelectMany(row => row), expected.SelectMany(row => row));

@@ -49,6 +49,43 @@ public class GradientTests
 
     [Theory]
     [MemberData(nameof(Variants))]
+    public void ScaledColumns(string variant)
+    {
+        ForAll(variant, Shapes, (check, shape) =>
+        {
+            Tensor x = check.Input("x", new Shape(shape.Rows, shape.Columns), 1), factor = check.Vector("factor", shape.Columns, 2), shift = check.Vector("shift", shape.Columns, 3);
+            ScaleColumns.Forward(check.Recording, x, factor, shift);
+            check.Run(x, v => Into(x.Shape, result =>
+            {
+                v[0].HostSpan<float>().CopyTo(result.HostSpan<float>());
+                ScaleColumns.Reference(result, v[1], v[2]);
+            }));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void EmbeddingsInSomePlaces(string variant)
+    {
+        ForAll(variant, Shapes, (check, shape) =>
+        {
+            IPackedWeight all = check.Matrix("all", 9, shape.Columns, 1), some = check.Matrix("some", 5, shape.Columns, 2);
+            using Tensor ids = KernelData.Indices([.. Enumerable.Range(0, shape.Rows).Select(i => i % 2 == 0 ? 3 : -1)]), y = KernelData.Empty(new Shape(shape.Rows, shape.Columns));
+            using Tensor others = KernelData.Indices([.. Enumerable.Range(0, shape.Rows).Select(i => i % 2 == 0 ? -1 : i % 5)]);
+            Gather.Some(check.Recording, all, ids, y);
+            Gather.Some(check.Recording, some, others, y);
+            check.Run(y, v => Into(y.Shape, result =>
+            {
+                for (int row = 0; row < shape.Rows; row++)
+                {
+                    (row % 2 == 0 ? v[0].Slice(3, 1) : v[1].Slice(row % 5, 1)).HostSpan<float>().CopyTo(result.Slice(row, 1).HostSpan<float>());
+                }
+            }));
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Variants))]
     public void Embeddings(string variant)
     {
         ForAll(variant, Shapes, (check, shape) =>

@@ -19,6 +19,7 @@ internal unsafe struct AttentionGradientJob<S, V> : ICpuJob
     private readonly int* _firstKey;
     private readonly nint _batch, _length, _start, _heads, _kvHeads, _capacity, _dim, _window;
     private readonly float _scale;
+    private readonly bool _ofQueries;
 
     public AttentionGradientJob(in AttentionArguments a, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
     {
@@ -31,6 +32,7 @@ internal unsafe struct AttentionGradientJob<S, V> : ICpuJob
         _dValues = Floats(dValues);
         _firstKey = a.FirstKey is null ? null : (int*)a.FirstKey.HostPointer;
         (_batch, _length, _start, _window, _scale) = (a.Batch, a.Length, a.Start, a.Window, a.Scale);
+        _ofQueries = a.HasFirstKeyOfQueries;
         (_heads, _dim) = (a.Query.Shape[1], a.Query.Shape[2]);
         (_kvHeads, _capacity) = (a.Keys.Shape[1], a.Keys.Shape[2]);
     }
@@ -116,7 +118,7 @@ internal unsafe struct AttentionGradientJob<S, V> : ICpuJob
     }
 
     private readonly nint FirstKey(nint batch, nint token) =>
-        nint.Max(_firstKey == null ? 0 : _firstKey[batch], _window > 0 ? _start + token - _window + 1 : 0);
+        nint.Max(_firstKey == null ? 0 : _firstKey[_ofQueries ? (batch * _length) + token : batch], _window > 0 ? _start + token - _window + 1 : 0);
 
     private readonly nint TilesFloats(nint rows, nint keys) =>
         nint.Max(Blocks<S, V>.TileFloats(rows, nint.Max(_dim, keys)), Blocks<S, V>.TileFloats(keys, rows));

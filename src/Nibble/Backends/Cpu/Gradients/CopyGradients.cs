@@ -64,6 +64,11 @@ internal unsafe struct GatherGradientJob : ICpuJob
         for (nint row = 0; row < Rows; row++)
         {
             int id = Ids[row];
+            if (id < 0)
+            {
+                continue;
+            }
+
             float* target = DTable + (id / Width * Columns * Width) + (id % Width);
             for (nint k = part * ColumnsPerPart; k < end; k++)
             {

@@ -91,6 +91,15 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
         threads.Run(job.Parts, job);
     }
 
+    public void ScaleColumns(Tensor? x, Tensor factor, Tensor d, Tensor? dFactor)
+    {
+        ColumnScaleGradientJob<S, V> job = new()
+        {
+            X = Floats(x), Factor = Floats(factor), D = Floats(d), DFactor = Floats(dFactor), Rows = d.Shape.Rows, Columns = d.Shape.Columns,
+        };
+        threads.Run(job.Parts, job);
+    }
+
     public void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
     {
         AttentionGradientJob<S, V> job = new(forward, dOutput, dQuery, dKeys, dValues);

@@ -17,6 +17,7 @@ internal unsafe struct AttentionJob<S, V> : ICpuJob
     private readonly int* _firstKey;
     private readonly nint _batch, _length, _start, _heads, _kvHeads, _capacity, _dim, _window;
     private readonly float _scale;
+    private readonly bool _ofQueries;
 
     public AttentionJob(in AttentionArguments a)
     {
@@ -26,6 +27,7 @@ internal unsafe struct AttentionJob<S, V> : ICpuJob
         _output = Floats(a.Output);
         _firstKey = a.FirstKey is null ? null : (int*)a.FirstKey.HostPointer;
         (_batch, _length, _start, _window, _scale) = (a.Batch, a.Length, a.Start, a.Window, a.Scale);
+        _ofQueries = a.HasFirstKeyOfQueries;
         (_heads, _dim) = (a.Query.Shape[1], a.Query.Shape[2]);
         (_kvHeads, _capacity) = (a.Keys.Shape[1], a.Keys.Shape[2]);
     }
@@ -58,7 +60,8 @@ internal unsafe struct AttentionJob<S, V> : ICpuJob
             TokenStride = _heads * _dim,
             Dim = _dim,
             Last = _start + token,
-            First = _firstKey == null ? 0 : _firstKey[batch],
+            First = _firstKey == null || _ofQueries ? 0 : _firstKey[batch],
+            Firsts = _ofQueries ? _firstKey + (batch * _length) + token : null,
             Window = _window,
             Scale = _scale,
         };

@@ -19,6 +19,9 @@ internal unsafe struct AttentionRows<S, V>
     public nint TokenStride, Dim, Last, First, Window;
     public float Scale;
 
+    /// <summary>The first key of each token, not falling; null where <see cref="First"/> holds for all.</summary>
+    public int* Firsts;
+
     // Scratch: scaled queries as panels, scores [key][row], weighted values [row][dim]; per row largest score, sum, correction.
     private float* _queries, _scores, _sums, _largest, _total, _correction;
 
@@ -61,7 +64,11 @@ internal unsafe struct AttentionRows<S, V>
 
     private readonly nint LastKey(int row) => Last + (row / Group);
 
-    private readonly nint FirstKey(int row) => Window > 0 ? nint.Max(First, LastKey(row) - Window + 1) : First;
+    private readonly nint FirstKey(int row)
+    {
+        nint first = Firsts == null ? First : Firsts[row / Group];
+        return Window > 0 ? nint.Max(first, LastKey(row) - Window + 1) : first;
+    }
 
     private readonly float* QueryRow(float* tensor, int row) => tensor + (row / Group * TokenStride) + (row % Group * Dim);
 
@@ -204,8 +211,9 @@ internal unsafe struct AttentionRows<S, V>
         WeighTile(key, from, to, row, rows);
         for (int i = row; i < row + rows; i++)
         {
-            WeighKeys(key, i, nint.Clamp(FirstKey(i) - key, 0, count), from);
-            WeighKeys(key, i, to, nint.Clamp(LastKey(i) + 1 - key, 0, count));
+            nint end = nint.Clamp(LastKey(i) + 1 - key, 0, count);
+            WeighKeys(key, i, nint.Clamp(FirstKey(i) - key, 0, count), nint.Min(from, end));
+            WeighKeys(key, i, to, end);
         }
     }
 

@@ -18,6 +18,8 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         threads.Run(checked((int)ids.Shape.Count), job);
     }
 
+    public void GatherSome(IPackedWeight table, Tensor ids, Tensor y) => Gather(table, ids, y);
+
     public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y) =>
         RunNorm(new NormJob<S, V>
         {
@@ -101,6 +103,12 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         threads.Run(job.Parts, job);
     }
 
+    public void ScaleColumns(Tensor x, Tensor factor, Tensor? shift)
+    {
+        ScaleColumnsJob<S, V> job = new() { X = Floats(x), Factor = Floats(factor), Shift = Floats(shift), Rows = x.Shape.Rows, Columns = x.Shape.Columns };
+        threads.Run(job.Parts, job);
+    }
+
     public void Dropout(Tensor x, ulong key, float probability)
     {
         DropoutJob job = new(Floats(x), x.Shape.Count, key, probability);
@@ -136,7 +144,13 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         public int* Ids;
         public float* Y;
 
-        public readonly void Execute(int part) => Table.DecodeRow(Ids[part], 0, Table.In, Y + (part * Table.In));
+        public readonly void Execute(int part)
+        {
+            if (Ids[part] >= 0)
+            {
+                Table.DecodeRow(Ids[part], 0, Table.In, Y + (part * Table.In));
+            }
+        }
     }
 
     private struct AppendJob : ICpuJob
