@@ -14,13 +14,16 @@ namespace Nibble.Cli;
 internal sealed class EvalVerb : IVerb
 {
     private readonly Argument<string> _model = CommonOptions.Model();
-    private readonly Option<string[]> _tasks = new("--tasks") { Description = "perplexity, latency; separated by commas.", DefaultValueFactory = _ => ["perplexity", "latency"], AllowMultipleArgumentsPerToken = true };
-    private readonly Option<string> _data = new("--data") { Description = "A text: .txt, .jsonl, .gz of them, a folder, or demo, wikitext2.", DefaultValueFactory = _ => "demo" };
+    private readonly Option<string[]> _tasks = new("--tasks") { Description = "perplexity, classification, latency; separated by commas.", DefaultValueFactory = _ => ["perplexity", "latency"], AllowMultipleArgumentsPerToken = true };
+    private readonly Option<string> _data = new("--data") { Description = "A text: .txt, .jsonl, .gz of them, a folder, or demo, wikitext2; classification: tweeteval, or a folder of its form.", DefaultValueFactory = _ => "demo" };
     private readonly Option<string> _protocol = new("--protocol") { Description = "window, blocks, half, lines, examples: see docs/protocols.md.", DefaultValueFactory = _ => "window" };
     private readonly Option<int?> _window = new("--window") { Description = "Tokens of a window (default: 1024, or the model's context if smaller)." };
     private readonly Option<int?> _stride = new("--stride") { Description = "Tokens from one window to the next (default: half a window)." };
     private readonly Option<string?> _join = new("--join") { Description = "How rows are joined: raw (default of files), hf (default of wikitext2, .jsonl, folders)." };
     private readonly Option<int?> _limit = new("--limit") { Description = "Use only the first tokens of the text." };
+    private readonly Option<string> _split = new("--split") { Description = "Classification: train, val or test.", DefaultValueFactory = _ => "test" };
+    private readonly Option<int?> _rows = new("--rows") { Description = "Classification: use only the first rows." };
+    private readonly Option<string?> _promptTemplate = new("--prompt-template") { Description = "Classification without a head: the prompt, with {text} where the text belongs." };
     private readonly Option<int> _promptTokens = new("--prompt-tokens") { Description = "Latency: tokens of the prompt.", DefaultValueFactory = _ => 128 };
     private readonly Option<int> _decodeTokens = new("--decode-tokens") { Description = "Latency: new tokens.", DefaultValueFactory = _ => 64 };
     private readonly Option<int> _runs = new("--runs") { Description = "Latency: measured runs, after one that warms up.", DefaultValueFactory = _ => 6 };
@@ -39,7 +42,7 @@ internal sealed class EvalVerb : IVerb
         _join.AcceptOnlyFromAmong("raw", "hf");
         Command command = new("eval", "Measure a model: perplexity with an interval, latency, memory, energy.")
         {
-            _model, _tasks, _data, _protocol, _window, _stride, _join, _limit, _promptTokens, _decodeTokens, _runs, _saveBaseline, _baseline, _before, _country, _seed, _json,
+            _model, _tasks, _data, _protocol, _window, _stride, _join, _limit, _split, _rows, _promptTemplate, _promptTokens, _decodeTokens, _runs, _saveBaseline, _baseline, _before, _country, _seed, _json,
         };
         _load.AddTo(command);
         _quantization.AddTo(command);
@@ -81,6 +84,9 @@ internal sealed class EvalVerb : IVerb
         Stride = parsed.GetValue(_stride),
         Join = parsed.GetValue(_join) switch { "raw" => TextJoin.Raw, "hf" => TextJoin.Hf, _ => null },
         Limit = parsed.GetValue(_limit),
+        Split = parsed.GetRequiredValue(_split),
+        Rows = parsed.GetValue(_rows),
+        PromptTemplate = parsed.GetValue(_promptTemplate),
         PromptTokens = parsed.GetValue(_promptTokens),
         DecodeTokens = parsed.GetValue(_decodeTokens),
         Runs = parsed.GetValue(_runs),
@@ -138,6 +144,7 @@ internal sealed class EvalVerb : IVerb
         string adapter = result.Adapter is null ? string.Empty : $" with the adapter {result.Adapter}";
         Output.Human.MarkupLineInterpolated($"[bold]{result.Model}[/]{adapter}: {result.Method}, {result.Protocol ?? "no text"} on {result.Data}, {result.Kernels} kernels, {result.Threads} threads, {result.ActivationDtype} activations, seed {result.Seed}");
         Output.Human.Write(table);
+        ClassRendering.Show(result);
         RenderForgetting(result);
         if (result.EnergyDescription is { } energy)
         {

@@ -88,6 +88,7 @@ public static class Registry
     public static IReadOnlyList<IEvaluationTask> Tasks { get; } =
     [
         new PerplexityTask(),
+        new ClassificationTask(),
         new LatencyTask(),
     ];
 

@@ -27,6 +27,15 @@ public sealed record EvaluationOptions
     /// <summary>Most tokens of the text's beginning.</summary>
     public int? Limit { get; init; }
 
+    /// <summary>Classification: the split that is measured.</summary>
+    public string Split { get; init; } = "test";
+
+    /// <summary>Classification: most rows of the split's beginning.</summary>
+    public int? Rows { get; init; }
+
+    /// <summary>Classification without a head: the prompt, with <c>{text}</c> where the text belongs; null for a plain question.</summary>
+    public string? PromptTemplate { get; init; }
+
     /// <summary>Tokens of the prompt whose latency is measured.</summary>
     public int PromptTokens { get; init; } = 128;
 

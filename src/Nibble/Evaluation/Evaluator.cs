@@ -12,7 +12,8 @@ public static class Evaluator
     /// <summary>Measures the model in folder <paramref name="path"/>.</summary>
     public static ResultDocument Run(string path, EvaluationOptions options, Action<string, double>? progress = null, CancellationToken cancellation = default)
     {
-        IEvaluationTask[] tasks = [.. options.Tasks.Select(Registry.Task)];
+        // In the registry's order: a task that starts a baseline's folder comes before those that add to it.
+        IEvaluationTask[] tasks = [.. options.Tasks.Select(Registry.Task).OrderBy(task => Array.IndexOf([.. Registry.Tasks], task))];
         using PeakMemory memory = new();
         ResultBuilder result = new();
         progress?.Invoke("loading", 0);
@@ -68,6 +69,8 @@ public static class Evaluator
             Threads = model.Backend.Threads,
             Batch = result.Batch,
             Seed = options.Seed,
+            Classes = result.Classes,
+            Confusion = result.Confusion,
             Metrics = result.Metrics,
             Intervals = result.Intervals,
             EnergySource = result.EnergySource,

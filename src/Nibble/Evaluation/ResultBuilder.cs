@@ -1,3 +1,5 @@
+using Nibble.Evaluation.Classification;
+
 namespace Nibble.Evaluation;
 
 /// <summary>Collects the numbers of a measurement.</summary>
@@ -32,6 +34,12 @@ public sealed class ResultBuilder
 
     /// <summary>The country's carbon intensity and where it comes from.</summary>
     public string? CarbonSource { get; set; }
+
+    /// <summary>Scores of every class.</summary>
+    public IReadOnlyList<ClassScore>? Classes { get; set; }
+
+    /// <summary>Confusion matrix, see <see cref="ConfusionMatrix.Counts"/>.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Confusion { get; set; }
 
     /// <summary>Adds a number; one that is not finite was not measured.</summary>
     public void Add(string metric, double? value)

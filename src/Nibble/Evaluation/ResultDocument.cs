@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Nibble.Evaluation.Classification;
 
 namespace Nibble.Evaluation;
 
@@ -68,6 +69,12 @@ public sealed record ResultDocument
 
     /// <summary>Every task whose metrics are here.</summary>
     public IReadOnlyList<string> Tasks { get; init; } = [];
+
+    /// <summary>Classification: scores of every class.</summary>
+    public IReadOnlyList<ClassScore>? Classes { get; init; }
+
+    /// <summary>Classification: a row per true class, a column per predicted class and a last one for unparsed answers.</summary>
+    public IReadOnlyList<IReadOnlyList<int>>? Confusion { get; init; }
 
     /// <summary>Id of the perplexity protocol.</summary>
     public string? Protocol { get; init; }

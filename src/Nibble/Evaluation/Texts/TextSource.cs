@@ -74,25 +74,8 @@ public static class TextSource
 
     private static string FindWikiText2()
     {
-        List<string> folders = [];
-        if (Environment.GetEnvironmentVariable(EnvironmentVariable) is { Length: > 0 } chosen)
-        {
-            folders.Add(chosen);
-        }
-
-        for (DirectoryInfo? folder = new(Directory.GetCurrentDirectory()); folder != null; folder = folder.Parent)
-        {
-            folders.Add(Path.Combine(folder.FullName, "data"));
-            folders.Add(Path.Combine(folder.FullName, "shared", "data"));
-        }
-
-        string? found = folders
-            .SelectMany(folder => new[] { "wiki.test.raw", "wiki.test.raw.gz" }.Select(file => Path.Combine(folder, "wikitext2", file)))
-            .FirstOrDefault(File.Exists);
-        return found ?? throw new NibbleException(
-            ErrorKind.NotFound,
-            "data 'wikitext2' is not on this machine",
-            $"looked for wikitext2/wiki.test.raw (or .gz) in the folder of {EnvironmentVariable} and in data/ of the working folder and those above it",
-            $"put the raw test split there, or set {EnvironmentVariable} to the folder that holds wikitext2/");
+        string[] names = ["wiki.test.raw", "wiki.test.raw.gz"];
+        string folder = DataFolders.Find("wikitext2", names);
+        return names.Select(name => Path.Combine(folder, name)).First(File.Exists);
     }
 }
