@@ -13,7 +13,7 @@ internal sealed class StudyConsole : IStudyObserver
 {
     private static readonly string[] Columns =
     [
-        "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second", "energy_joules",
+        "accuracy", "macro_f1", "mcnemar_p", "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second", "energy_joules",
     ];
 
     /// <summary>Runs what is not finished, shows how it goes, and returns the results.</summary>
@@ -83,7 +83,7 @@ internal sealed class StudyConsole : IStudyObserver
 
     public void Finished(StudyCell cell, ResultDocument result, bool reused)
     {
-        string numbers = string.Join(", ", new[] { "perplexity", "decode_tokens_per_second" }
+        string numbers = string.Join(", ", new[] { "accuracy", "perplexity", "decode_tokens_per_second" }
             .Where(result.Metrics.ContainsKey)
             .Select(name => $"{MetricInfo.Find(name)!.Label} {ReportTable.Number(result, MetricInfo.Find(name)!)}"));
         Output.Human.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{(reused ? cell.Title + ": measured before, " : string.Empty)}{numbers}");

@@ -249,6 +249,8 @@
     draw("scatter", scatter());
     // The second layout knows where all points are.
     charts.at(-1)?.resize();
+    draw("accuracy", bars("accuracy", { scale: value => value * 100, unit: " %" }));
+    draw("f1", bars("macro_f1", { scale: value => value * 100, unit: " %" }));
     draw("loss", loss());
     draw("speed", bars("decode_tokens_per_second", {}));
     draw("size", bars("weight_bytes", { scale: value => value / 1e6, unit: " MB" }));

@@ -27,6 +27,15 @@ internal static class MarkdownReport
         }
 
         text.Append("\nIn brackets: 95 % intervals (block bootstrap over tokens; of speeds the fastest and slowest run). \"÷ baseline\" is paired: both models on the same tokens.\n");
+        foreach ((string title, IReadOnlyList<string[]> lines) in ClassTables.Markdown(results))
+        {
+            text.Append($"\n**Classes:** {title}\n\n");
+            foreach (string[] line in lines)
+            {
+                Line(text, line);
+            }
+        }
+
         foreach (CellFailure failure in results.Failures)
         {
             text.Append($"\n**Failed:** {failure.Model}, {failure.Label} (exit code {failure.ExitCode})\n\n```\n{failure.Error}\n```\n");

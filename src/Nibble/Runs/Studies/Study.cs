@@ -6,7 +6,8 @@ namespace Nibble.Runs.Studies;
 /// <summary>A model of a study.</summary>
 /// <param name="Name">How tables call it.</param>
 /// <param name="Path">Its folder.</param>
-public sealed record StudyModel(string Name, string Path);
+/// <param name="Adapter">Folder of a PEFT adapter that is put on it; null for none.</param>
+public sealed record StudyModel(string Name, string Path, string? Adapter = null);
 
 /// <summary>A way to run a model.</summary>
 /// <param name="Label">How tables call it.</param>

@@ -33,6 +33,13 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
             Add("--country", tasks.Country);
         }
 
+        if (tasks.Tasks.Contains("classification"))
+        {
+            Add("--split", tasks.Split);
+            Add("--rows", tasks.Rows);
+            Add("--prompt-template", tasks.PromptTemplate);
+        }
+
         if (tasks.Tasks.Contains("latency"))
         {
             Add("--prompt-tokens", tasks.PromptTokens);
@@ -40,6 +47,7 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
             Add("--runs", tasks.Runs);
         }
 
+        Add("--adapter", model.Adapter);
         AddMethod(method);
         Add("--activations", method.Activations);
         Add("--device", study.Device);

@@ -35,7 +35,7 @@ public static class StudyFile
 
     // A file or folder is seen from the study's own folder, as models are.
     private static string DataOf(string study, string data) =>
-        TextSource.Names.Contains(data) ? data : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(study))!, data));
+        TextSource.Names.Contains(data) || data == "tweeteval" ? data : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(study))!, data));
 
     private static readonly string[] Activations = ["f32", "int8", "auto"];
 
@@ -48,21 +48,23 @@ public static class StudyFile
         }
 
         YamlMap map = root.Item("models", node);
-        string? name = map.Text("name");
+        string? name = map.Text("name"), adapter = map.Text("adapter");
         string place = map.Text("path") ?? throw map.Refusal("a model needs a 'path'");
         map.RefuseUnknown();
-        return Create(name, place);
+        return Create(name, place, adapter);
+
+        StudyModel Create(string? name, string place, string? adapter = null)
+        {
+            string full = Existing("model", place);
+            string called = name ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(full)) + (adapter is null ? string.Empty : " + " + Path.GetFileName(adapter));
+            return new StudyModel(called, full, adapter is null ? null : Existing("adapter", adapter));
+        }
 
         // A path is seen from the study's own folder, so that a study can be run from anywhere.
-        StudyModel Create(string? name, string place)
+        string Existing(string what, string place)
         {
             string full = Path.GetFullPath(Path.Combine(folder, place));
-            if (!Path.Exists(full))
-            {
-                throw root.Refusal(node, $"model '{place}' does not exist", $"looked for {full}", "paths are relative to the study's file");
-            }
-
-            return new StudyModel(name ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(full)), full);
+            return Path.Exists(full) ? full : throw root.Refusal(node, $"{what} '{place}' does not exist", $"looked for {full}", "paths are relative to the study's file");
         }
     }
 
@@ -130,11 +132,12 @@ public static class StudyFile
 
         if (root.Map("tasks") is not { } tasks)
         {
-            return new EvaluationOptions { Tasks = [.. Registry.Tasks.Select(task => task.Name)] };
+            return new EvaluationOptions { Tasks = ["perplexity", "latency"] };
         }
 
         EvaluationOptions options = new() { Tasks = [] };
         options = tasks.Map("perplexity") is { } perplexity ? Perplexity(perplexity, options) : options;
+        options = tasks.Map("classification") is { } classification ? Classification(classification, options) : options;
         options = tasks.Map("latency") is { } latency ? Latency(latency, options) : options;
         tasks.RefuseUnknown();
         return options.Tasks.Count > 0 ? options : throw tasks.Refusal("a study needs at least one task");
@@ -151,6 +154,26 @@ public static class StudyFile
             Stride = map.Int("stride", 1),
             Limit = map.Int("limit", 2),
             Join = map.Choice("join", "raw", "hf") switch { "raw" => TextJoin.Raw, "hf" => TextJoin.Hf, _ => null },
+        };
+        map.RefuseUnknown();
+        return options;
+    }
+
+    private static EvaluationOptions Classification(YamlMap map, EvaluationOptions options)
+    {
+        string data = map.Text("data") ?? throw map.Refusal("a classification needs 'data'");
+        if (options.Tasks.Count > 0 && data != options.Data)
+        {
+            throw map.Refusal("perplexity and classification of one study must have the same 'data'", $"one says '{options.Data}', the other '{data}'", "make two studies");
+        }
+
+        options = options with
+        {
+            Tasks = [.. options.Tasks, "classification"],
+            Data = data,
+            Split = map.Choice("split", "train", "val", "test") ?? options.Split,
+            Rows = map.Int("rows", 1),
+            PromptTemplate = map.Text("prompt_template"),
         };
         map.RefuseUnknown();
         return options;

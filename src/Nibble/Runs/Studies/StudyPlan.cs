@@ -1,3 +1,4 @@
+using Nibble.Evaluation.Classification;
 using Nibble.Evaluation.Texts;
 
 namespace Nibble.Runs.Studies;
@@ -13,16 +14,18 @@ public sealed record StudyPlan(Study Study, IReadOnlyList<StudyCell> Cells)
     /// <summary>Plans a study: reads models' configs and the text, so that what is missing is found before anything runs.</summary>
     public static StudyPlan Of(Study study)
     {
-        EvaluationText text = TextSource.Load(study.Tasks.Data);
+        // The data of a classification are no text of their own.
+        EvaluationText? text = study.Tasks.Tasks.Contains("perplexity") || !study.Tasks.Tasks.Contains("classification") ? TextSource.Load(study.Tasks.Data) : null;
+        string data = text?.Fingerprint ?? LabeledSource.Load(study.Tasks.Data, study.Tasks.Split).Fingerprint;
         List<StudyCell> cells = [];
         foreach (StudyModel model in study.Models)
         {
-            string fingerprint = ModelFingerprint.Of(model.Path);
+            string fingerprint = ModelFingerprint.Of(model.Path) + (model.Adapter is null ? string.Empty : ModelFingerprint.Of(model.Adapter));
             IReadOnlyList<string>? baseline = study.Methods.FirstOrDefault(method => method.IsBaseline) is { } first ? StudyCell.ArgumentsFor(study, model, first) : null;
             foreach (StudyMethod method in study.Methods.OrderByDescending(method => method.IsBaseline))
             {
                 IReadOnlyList<string> arguments = StudyCell.ArgumentsFor(study, model, method);
-                string key = StudyCell.KeyOf(arguments, method.IsBaseline ? null : baseline, fingerprint, text.Fingerprint);
+                string key = StudyCell.KeyOf(arguments, method.IsBaseline ? null : baseline, fingerprint, data);
                 cells.Add(new StudyCell(model, method, arguments, key, CellEstimate.Of(model, method, study, text)));
             }
         }

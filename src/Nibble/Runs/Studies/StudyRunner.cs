@@ -127,23 +127,23 @@ public sealed class StudyRunner
 
     // A finished baseline whose logits are gone has to run again if another cell still needs them.
     private bool MustRunAgain(StudyCell cell) =>
-        cell.Method.IsBaseline && MeasuresPerplexity && !Directory.Exists(BaselineFolder(cell))
+        cell.Method.IsBaseline && ComparesCells && !Directory.Exists(BaselineFolder(cell))
         && _plan.Cells.Any(other => _plan.BaselineOf(other) == cell && Finished(other) is null);
 
     private IEnumerable<string> BaselineArguments(StudyCell cell, StudyCell? baseline)
     {
-        if (MeasuresPerplexity && cell.Method.IsBaseline && _plan.Cells.Any(other => _plan.BaselineOf(other) == cell))
+        if (ComparesCells && cell.Method.IsBaseline && _plan.Cells.Any(other => _plan.BaselineOf(other) == cell))
         {
             Directory.CreateDirectory(Path.Combine(_output, WorkFolder));
             yield return $"--save-baseline={BaselineFolder(cell)}";
         }
-        else if (MeasuresPerplexity && baseline is not null && Directory.Exists(BaselineFolder(baseline)))
+        else if (ComparesCells && baseline is not null && Directory.Exists(BaselineFolder(baseline)))
         {
             yield return $"--baseline={BaselineFolder(baseline)}";
         }
     }
 
-    private bool MeasuresPerplexity => _plan.Study.Tasks.Tasks.Contains("perplexity");
+    private bool ComparesCells => _plan.Study.Tasks.Tasks.Any(task => task is "perplexity" or "classification");
 
     private string BaselineFolder(StudyCell cell) => Path.Combine(_output, WorkFolder, cell.Key);
 
