@@ -22,6 +22,7 @@ internal static class BenchCommand
         new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
         new("quantize", "weights per second of the data-free methods", QuantizeBench.Run),
+        new("budget", "mixed precision to a budget against uniform plans of equal bytes: KL over 50,000 tokens, paired", BudgetBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
     ];

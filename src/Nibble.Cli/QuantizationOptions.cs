@@ -43,14 +43,17 @@ internal sealed class QuantizationOptions
             return null;
         }
 
-        return new PlanRequest(Settings(parsed, Registry.Method(method).Name))
-        {
-            Overrides = [.. (parsed.GetValue(_overrides) ?? []).Select(PlanOverride.Parse)],
-            Head = parsed.GetValue(_head),
-            Embeddings = parsed.GetValue(_embeddings),
-            Layout = parsed.GetValue(_layout),
-        };
+        return Others(parsed, Settings(parsed, Registry.Method(method).Name));
     }
+
+    /// <summary>Everything but the method and its settings, which are <paramref name="settings"/>.</summary>
+    public PlanRequest Others(ParseResult parsed, QuantizationSettings settings) => new(settings)
+    {
+        Overrides = [.. (parsed.GetValue(_overrides) ?? []).Select(PlanOverride.Parse)],
+        Head = parsed.GetValue(_head),
+        Embeddings = parsed.GetValue(_embeddings),
+        Layout = parsed.GetValue(_layout),
+    };
 
     private QuantizationSettings Settings(ParseResult parsed, string method)
     {

@@ -1,4 +1,5 @@
 using Nibble.Quantization;
+using Nibble.Quantization.Budget;
 using Spectre.Console;
 
 namespace Nibble.Cli;
@@ -33,8 +34,22 @@ internal static class QuantizeRendering
         $"{Sizes.Text(estimate.BytesBefore)} → {Sizes.Text(estimate.BytesAfter)}, {estimate.BitsPerWeight:F3} bits per weight, {estimate.BitsPerParameter:F3} per parameter"
         + (estimate.Seconds is { } seconds ? $", about {Math.Max(0.1, seconds):F1} s of quantization" : string.Empty));
 
+    /// <summary>What a budget was spent on.</summary>
+    public static void Budget(BudgetPlan plan, BudgetRequest budget)
+    {
+        Table table = new Table().AddColumns("matrix", "settings", "bits per weight", "expected KL");
+        foreach (BudgetChoice choice in plan.Choices)
+        {
+            table.AddRow(Markup.Escape(choice.Tensor.Spec.Path), Markup.Escape(choice.Tensor.Settings!.ToString()), $"{8.0 * choice.Bytes / choice.Tensor.Count:F3}", $"{choice.Loss:G3}");
+        }
+
+        Output.Human.Write(table);
+        string bound = plan.LowerBound < plan.ExpectedLoss ? $", at best {plan.LowerBound:G4} with these choices" : ", the least with these choices";
+        Output.Human.WriteLine($"budget {budget}: {plan.Bytes:N0} of {plan.Capacity:N0} bytes, {plan.BitsPerWeight:F3} bits per weight, expected KL {plan.ExpectedLoss:G4}{bound}");
+    }
+
     /// <summary>Runs the work, with a bar on a terminal.</summary>
-    public static QuantizationResult WithProgress(Func<Action<QuantizationStep>?, QuantizationResult> work)
+    public static T WithProgress<T>(string name, Func<Action<QuantizationStep>?, T> work)
     {
         if (!Output.Human.Profile.Capabilities.Interactive)
         {
@@ -43,7 +58,7 @@ internal static class QuantizeRendering
 
         return Output.Human.Progress().Start(context =>
         {
-            ProgressTask bar = context.AddTask("quantize");
+            ProgressTask bar = context.AddTask(name);
             return work(step =>
             {
                 bar.MaxValue = step.Total;

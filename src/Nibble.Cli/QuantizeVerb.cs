@@ -13,6 +13,7 @@ internal sealed class QuantizeVerb : IVerb
 {
     private readonly Argument<string> _model = CommonOptions.Model();
     private readonly QuantizationOptions _quantization = new();
+    private readonly BudgetOptions _budget = new();
     private readonly Option<string?> _output = CommonOptions.Output("Folder of the quantized model.");
     private readonly Option<bool> _force = CommonOptions.Force();
     private readonly Option<bool> _dryRun = CommonOptions.DryRun();
@@ -30,6 +31,7 @@ internal sealed class QuantizeVerb : IVerb
     {
         Command command = new("quantize", "Quantize a model folder.") { _model };
         _quantization.AddTo(command);
+        _budget.AddTo(command);
         foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
         {
             command.Options.Add(option);
@@ -49,10 +51,16 @@ internal sealed class QuantizeVerb : IVerb
             return;
         }
 
-        PlanRequest? request = _quantization.Request(parsed);
+        if (!parsed.GetValue(_dryRun) && parsed.GetValue(_output) is { } target)
+        {
+            // Measuring for a budget takes a while: an output that is there already is told before it.
+            OutputFolder.Check(target, parsed.GetValue(_force));
+        }
+
+        PlanRequest? request = _budget.Request(parsed, model, _quantization, Calibration(parsed), cancellation) ?? _quantization.Request(parsed);
         if (request is null)
         {
-            Throw.Usage("no quantization method was chosen", $"there are {string.Join(", ", Registry.Methods.Select(method => method.Name))}", "for example --method nf4");
+            Throw.Usage("no quantization method was chosen", $"there are {string.Join(", ", Registry.Methods.Select(method => method.Name))}", "for example --method nf4, or --budget 4.25bpw");
         }
 
         if (parsed.GetValue(_dryRun))
@@ -72,7 +80,7 @@ internal sealed class QuantizeVerb : IVerb
 
     private void Quantize(ParseResult parsed, string model, string output, PlanRequest request, CancellationToken cancellation)
     {
-        ShowPlan(model, request);
+        ShowPlan(parsed, model, request);
         bool verify = parsed.GetValue(_verify);
         QuantizerOptions options = new()
         {
@@ -81,7 +89,7 @@ internal sealed class QuantizeVerb : IVerb
             Calibration = Calibration(parsed),
             BeforeCommit = verify ? FreshProcess.Verify : null,
         };
-        QuantizationResult result = QuantizeRendering.WithProgress(progress => Quantizer.Run(model, output, request, options, progress, cancellation));
+        QuantizationResult result = QuantizeRendering.WithProgress("quantize", progress => Quantizer.Run(model, output, request, options, progress, cancellation));
         if (parsed.GetValue(_json))
         {
             Output.Json(QuantizeRendering.Document(model, output, result, verify));
@@ -99,11 +107,12 @@ internal sealed class QuantizeVerb : IVerb
         Seed = parsed.GetValue(_seed),
     };
 
-    private static void ShowPlan(string model, PlanRequest request)
+    private void ShowPlan(ParseResult parsed, string model, PlanRequest request)
     {
         (HfFolder folder, QuantPlan plan) = Quantizer.Prepare(model, request);
         folder.Dispose();
         QuantizeRendering.Plan(plan);
+        _budget.Save(parsed, plan);
     }
 
     /// <summary>The plan of a folder; the config alone is enough, and weights are checked where they are.</summary>
@@ -121,6 +130,7 @@ internal sealed class QuantizeVerb : IVerb
             }
         }
 
+        _budget.Save(parsed, plan);
         PlanEstimate estimate = PlanEstimate.Of(plan, config, source);
         if (parsed.GetValue(_json))
         {

@@ -107,12 +107,15 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             run(block, hidden, pass);
         }
 
-        parts.FinalNorm.Forward(hidden, hidden, pass);
+        FinishHidden(hidden, pass);
         return hidden;
     }
 
     /// <summary>Puts another head in the place of the model's own, which it keeps; the new one belongs to its maker.</summary>
     internal void ReplaceHead(ILinear head) => _head = head;
+
+    /// <summary>The norm between the last block and the head, in place.</summary>
+    internal void FinishHidden(Tensor hidden, in Pass pass) => parts.FinalNorm.Forward(hidden, hidden, pass);
 
     /// <summary>Runs one block; its intermediates are free again afterwards.</summary>
     internal static void RunBlock(Block block, Tensor hidden, in Pass pass)

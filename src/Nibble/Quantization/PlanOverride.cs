@@ -35,6 +35,9 @@ public sealed record PlanOverride
     /// <summary>The settings; null keeps the matrices dense.</summary>
     public QuantizationSettings? Settings { get; }
 
+    /// <summary>Why, for the printed plan; null: the override itself is the reason.</summary>
+    public string? Reason { get; init; }
+
     /// <summary>Reads the text form.</summary>
     public static PlanOverride Parse(string text)
     {

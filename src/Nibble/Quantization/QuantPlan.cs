@@ -113,7 +113,7 @@ public sealed class QuantPlan
         PlanOverride? chosen = request.Overrides.LastOrDefault(item => item.Matches(spec.Path));
         if (chosen is not null)
         {
-            return Planned(spec, chosen.Settings, $"override {chosen.Pattern}");
+            return Planned(spec, chosen.Settings, chosen.Reason ?? $"override {chosen.Pattern}");
         }
 
         bool wanted = spec.Role switch

@@ -24,7 +24,7 @@ public sealed class BlockCalibration : IDisposable
     private const int BatchRows = 4096;
 
     private readonly CausalModel _model;
-    private readonly List<Batch> _batches = [];
+    private readonly List<SampleBatch> _batches = [];
     private readonly List<KvCache> _caches = [];
     private readonly Workspace _workspace;
     private readonly bool _sequential;
@@ -43,7 +43,7 @@ public sealed class BlockCalibration : IDisposable
         for (int i = 0; i < samples.Count; i += rows)
         {
             int[][] part = [.. samples.Skip(i).Take(rows)];
-            _batches.Add(new Batch(model, _workspace, CacheFor(part.Length, length), part));
+            _batches.Add(new SampleBatch(model, _workspace, CacheFor(part.Length, length), part));
         }
     }
 
@@ -154,12 +154,12 @@ public sealed class BlockCalibration : IDisposable
     }
 
     /// <summary>Runs the block over copies of the hidden states and shows the inputs of its layers.</summary>
-    private void Observe(Block block, Action<ILinear, Tensor> seen, IEnumerable<Batch> batches)
+    private void Observe(Block block, Action<ILinear, Tensor> seen, IEnumerable<SampleBatch> batches)
     {
         block.Replace(linear => new RecordingLinear(linear, seen));
         try
         {
-            foreach (Batch batch in batches)
+            foreach (SampleBatch batch in batches)
             {
                 using Workspace.Scope scope = _workspace.Begin();
                 Tensor copy = _workspace.Rent(batch.Hidden.Shape);
@@ -182,7 +182,7 @@ public sealed class BlockCalibration : IDisposable
 
     private void Advance(Block block)
     {
-        foreach (Batch batch in _batches)
+        foreach (SampleBatch batch in _batches)
         {
             using Workspace.Scope scope = _workspace.Begin();
             block.Forward(batch.Hidden, batch.Pass);
@@ -204,33 +204,4 @@ public sealed class BlockCalibration : IDisposable
 
     /// <summary>Ends a block's forward pass once everything that was asked for has been seen.</summary>
     private sealed class EndOfObservation : Exception;
-
-    /// <summary>Some samples on their way through the model.</summary>
-    private sealed class Batch : IDisposable
-    {
-        private readonly Tensor _ids;
-        private readonly Tensor _positions;
-
-        public Batch(CausalModel model, Workspace workspace, KvCache cache, IReadOnlyList<int[]> samples)
-        {
-            int length = samples[0].Length;
-            Shape rows = new((nint)samples.Count * length);
-            _ids = Tensor.From<int>(rows, DType.I32, samples.SelectMany(sample => sample).ToArray());
-            _positions = Tensor.From<int>(rows, DType.I32, samples.SelectMany(_ => Enumerable.Range(0, length)).ToArray());
-            Pass = new Pass(model.Backend, workspace, new ModelInput(_ids, _positions, samples.Count, length), cache);
-            Hidden = model.Backend.Allocate(new Shape(rows.Count, model.Facts.Hidden), DType.F32);
-            model.Embed(Hidden, Pass);
-        }
-
-        public Tensor Hidden { get; }
-
-        public Pass Pass { get; }
-
-        public void Dispose()
-        {
-            _ids.Dispose();
-            _positions.Dispose();
-            Hidden.Dispose();
-        }
-    }
 }

@@ -66,7 +66,10 @@ public class GgufCodecTests
 
     [Theory]
     [InlineData(GgufType.IQ4_NL)]
+    [InlineData(GgufType.Q2_K)]
+    [InlineData(GgufType.Q3_K)]
     [InlineData(GgufType.Q4_K)]
+    [InlineData(GgufType.Q5_K)]
     [InlineData(GgufType.Q6_K)]
     public void SearchedTypesAreAsCloseAsGgmls(GgufType type)
     {
@@ -79,7 +82,7 @@ public class GgufCodecTests
     public void EncodingDecodedNumbersGivesThemAgain(GgufType type)
     {
         GgufCodec codec = GgufCodec.Require(type, "test");
-        if (!codec.CanEncode || type is GgufType.Q4_K or GgufType.Q6_K or GgufType.IQ4_NL or GgufType.Q4_1 or GgufType.Q5_1)
+        if (!codec.CanEncode || type is GgufType.Q2_K or GgufType.Q3_K or GgufType.Q4_K or GgufType.Q5_K or GgufType.Q6_K or GgufType.IQ4_NL or GgufType.Q4_1 or GgufType.Q5_1)
         {
             // Their scales are found anew from the values, and may differ in the last place.
             return;

@@ -1,0 +1,34 @@
+using Nibble.Backends;
+using Nibble.Models;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Tests.Quantization;
+
+/// <summary>Logits of two forms of a model over the same few tokens.</summary>
+internal static class LogitPairs
+{
+    private static readonly int[] Ids = [1, 5, 9, 2, 7, 3, 8, 4, 6, 1, 2];
+
+    /// <summary>Fails unless both give the same bits.</summary>
+    public static void AssertEqual(string one, PlanRequest? oneRequest, string other, PlanRequest? otherRequest)
+    {
+        float[] first = Of(one, oneRequest), second = Of(other, otherRequest);
+        Assert.Equal(Array.ConvertAll(first, BitConverter.SingleToInt32Bits), Array.ConvertAll(second, BitConverter.SingleToInt32Bits));
+    }
+
+    /// <summary>The logits of every token.</summary>
+    public static float[] Of(string path, PlanRequest? request = null)
+    {
+        using LoadedModel loaded = LoadedModel.Load(path, new LoadOptions { Quantization = request });
+        using TokenBatch batch = TokenBatch.PadRight(loaded.Model, [Ids]);
+        using Workspace workspace = new(loaded.Backend);
+        using KvCache cache = new(loaded.Model, 1, Ids.Length);
+        Tensor hidden = loaded.Model.Forward(batch.Input, cache, workspace);
+        Tensor logits = workspace.Rent(new Shape(Ids.Length, loaded.Facts.Vocabulary));
+        loaded.Model.Logits(hidden, logits);
+        float[] values = new float[logits.Shape.Count];
+        loaded.Backend.Read(logits, values);
+        return values;
+    }
+}
