@@ -59,7 +59,7 @@ internal sealed class BudgetProblem : IDisposable
     {
         using LoadedModel model = LoadedModel.Load(_input);
         IReadOnlyList<int[]> samples = calibration.Choose(model);
-        HfMatrices matrices = new(new DenseWeightSource(_folder, Registry.Architecture(_folder.Config)), [.. _probe.Tensors.Select(tensor => tensor.Spec)]);
+        HfMatrices matrices = new(new DenseWeightSource(_folder, Registry.Architecture(_folder.Config)));
         IReadOnlyDictionary<string, double[]> losses = new LossTable(model, matrices, progress, cancellation).Measure(_options, samples);
         _items = [.. _items.Select((options, i) => options.Select((option, k) => option with { Loss = losses[_free[i].Path][k] }).ToArray())];
     }

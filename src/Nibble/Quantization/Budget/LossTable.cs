@@ -29,10 +29,10 @@ internal sealed class LossTable(LoadedModel loaded, HfMatrices matrices, Action<
         using BlockCalibration calibration = new(loaded.Model, samples, sequential: false);
         calibration.Run((path, statistics) =>
         {
-            IPackedWeight packed = Measure(path, candidates.GetValueOrDefault(path), statistics, divergences.GetValueOrDefault(path));
+            IPackedWeight packed = Measure(path, candidates[path], statistics, divergences[path]);
             Report(candidates, path);
             return packed;
-        }, cancellation: cancellation);
+        }, cancellation: cancellation, wanted: candidates.ContainsKey);
         return _losses;
     }
 
@@ -54,22 +54,15 @@ internal sealed class LossTable(LoadedModel loaded, HfMatrices matrices, Action<
         return found;
     }
 
-    private IPackedWeight Measure(string path, IReadOnlyList<PlannedTensor>? candidates, GramStatistics statistics, double divergence)
+    private IPackedWeight Measure(string path, IReadOnlyList<PlannedTensor> candidates, GramStatistics statistics, double divergence)
     {
-        LinearSpec spec = matrices.Spec(path);
-        Tensor dense = matrices.Load(spec);
-        using (dense)
-        {
-            if (candidates is not null)
-            {
-                using OutputError error = new(statistics, loaded.Backend);
-                using QuantizedWeight reference = Quantize(spec, dense, Reference, null);
-                double scale = divergence / Math.Max(error.Of(dense, reference), double.Epsilon);
-                _losses[path] = [.. candidates.Select(candidate => scale * ErrorOf(candidate, dense, error, statistics))];
-            }
-
-            return loaded.Backend.Prepare(dense);
-        }
+        LinearSpec spec = candidates[0].Spec;
+        using Tensor dense = matrices.Load(spec);
+        using OutputError error = new(statistics, loaded.Backend);
+        using QuantizedWeight reference = Quantize(spec, dense, Reference, null);
+        double scale = divergence / Math.Max(error.Of(dense, reference), double.Epsilon);
+        _losses[path] = [.. candidates.Select(candidate => scale * ErrorOf(candidate, dense, error, statistics))];
+        return loaded.Backend.Prepare(dense);
     }
 
     private double ErrorOf(PlannedTensor candidate, Tensor dense, OutputError error, GramStatistics statistics)
@@ -86,13 +79,9 @@ internal sealed class LossTable(LoadedModel loaded, HfMatrices matrices, Action<
         progress?.Invoke(new(++_done, 2 * candidates.Count, path));
 }
 
-/// <summary>The dense matrices of a folder by module path, F32 <c>[out, in]</c>.</summary>
-internal sealed class HfMatrices(DenseWeightSource source, IReadOnlyList<LinearSpec> specs)
+/// <summary>The dense matrices of a folder, F32 <c>[out, in]</c>.</summary>
+internal sealed class HfMatrices(DenseWeightSource source)
 {
-    private readonly Dictionary<string, LinearSpec> _specs = specs.ToDictionary(spec => spec.Path);
-
-    public LinearSpec Spec(string path) => _specs[path];
-
     public Tensor Load(LinearSpec spec)
     {
         using Tensor stored = source.Matrix(spec);
