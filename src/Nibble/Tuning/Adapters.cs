@@ -7,10 +7,15 @@ namespace Nibble.Tuning;
 /// <summary>Reads adapter folders of any kind.</summary>
 public static class Adapters
 {
-    /// <summary>Reads a PEFT adapter for a base model.</summary>
+    /// <summary>Reads a PEFT adapter for a base model, or a mixture of some (<see cref="MixedAdapter"/>).</summary>
     /// <exception cref="IO.NibbleException">No adapter, a kind that is not supported, or one of another base.</exception>
     public static IAdapter Load(string folder, ModelConfig config, IBackend backend)
     {
+        if (MixedAdapter.IsMixture(folder))
+        {
+            return MixedAdapter.Load(folder, config, backend);
+        }
+
         JsonConfig json = PeftConfig.Open(folder);
         IArchitecture architecture = Registry.Architecture(config);
         (IReadOnlyList<LinearSpec> linears, ModelFacts facts) = (architecture.Linears(config), architecture.Facts(config));

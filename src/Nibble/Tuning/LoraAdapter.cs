@@ -75,6 +75,24 @@ public sealed class LoraAdapter : PeftAdapter
         }
     }
 
+    /// <summary>Attaches with <paramref name="weight"/> times its effect; not for DoRA.</summary>
+    internal void AttachScaled(CausalModel model, float weight)
+    {
+        foreach (Block block in model.Blocks)
+        {
+            block.Replace(linear => _pairs.TryGetValue(linear.Path, out LoraPair? pair) ? new LoraLinear(linear, pair.Scaled(weight), 0) : linear);
+        }
+    }
+
+    /// <summary>Adds <paramref name="weight"/> times what the adapter adds to a matrix.</summary>
+    internal void AddScaled(LinearSpec linear, Tensor matrix, float weight)
+    {
+        if (_pairs.TryGetValue(linear.Path, out LoraPair? pair))
+        {
+            LoraMerge.Into(matrix, pair.Scaled(weight), Backend);
+        }
+    }
+
     /// <inheritdoc/>
     public override void Refresh() => _norms.ForEach(norms => norms.Refresh());
 

@@ -17,6 +17,9 @@ internal sealed record LoraPair(LoraTarget Target, IPackedWeight A, IPackedWeigh
     /// <summary>What stands for A and B at the start and is subtracted, so that the layer starts as the base (PiSSA); null for nothing.</summary>
     public (IPackedWeight A, IPackedWeight B)? Start { get; init; }
 
+    /// <summary>The same matrices with <paramref name="weight"/> times their effect.</summary>
+    public LoraPair Scaled(float weight) => this with { Scale = Scale * weight };
+
     public string NameA => Name(Target.Linear, "lora_A.weight");
 
     public string NameB => Name(Target.Linear, "lora_B.weight");
