@@ -1,3 +1,4 @@
+using Nibble.Certificates;
 using Nibble.Quantization;
 using Nibble.Quantization.Budget;
 using Spectre.Console;
@@ -85,8 +86,24 @@ internal static class QuantizeRendering
             Output.Human.WriteLine("verified: all codes and scales read back equal in a fresh process");
         }
 
+        Output.Human.WriteLine(Line(result.Certificate));
         Output.Human.WriteLine($"written: {output}");
     }
+
+    /// <summary>A certificate in one line.</summary>
+    public static string Line(Certificate certificate) =>
+        $"certificate: largest logit difference {certificate.LargestLogitDifference:G4} of a range of {certificate.LogitRange:G4}, same best token at {certificate.SameBest} of {certificate.Prompt.Count} positions";
+
+    /// <summary>A certificate for a result document.</summary>
+    public static object Document(Certificate certificate) => new
+    {
+        certificate.SourceSha256,
+        certificate.OutputSha256,
+        certificate.LargestLogitDifference,
+        certificate.LogitRange,
+        certificate.SameBest,
+        Positions = certificate.Prompt.Count,
+    };
 
     /// <summary>The result document.</summary>
     public static object Document(string model, string output, QuantizationResult result, bool verified)
@@ -102,6 +119,7 @@ internal static class QuantizeRendering
             report.Settings,
             report.Layout,
             report.Calibration,
+            Certificate = Document(result.Certificate),
             Verified = verified ? true : (bool?)null,
             Metrics = new
             {

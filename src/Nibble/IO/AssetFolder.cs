@@ -32,6 +32,9 @@ public static class AssetFolder
             $"run from a clone of the repository, or set {EnvironmentVariable} to one");
     }
 
+    /// <summary>The same, or null if it is not there.</summary>
+    public static string? TryFind(string relative) => Roots().Select(root => Path.Combine(root, relative)).FirstOrDefault(Path.Exists);
+
     private static IEnumerable<string> Roots()
     {
         if (Environment.GetEnvironmentVariable(EnvironmentVariable) is { Length: > 0 } home)

@@ -52,7 +52,7 @@ internal sealed class GgufExport
     private static int FileType(GgufType type) => type switch
     {
         GgufType.F32 => 0, GgufType.F16 => 1, GgufType.Q4_0 => 2, GgufType.Q4_1 => 3, GgufType.Q8_0 => 7, GgufType.Q5_0 => 8, GgufType.Q5_1 => 9,
-        GgufType.Q2_K => 10, GgufType.Q3_K => 12, GgufType.Q4_K => 14, GgufType.Q5_K => 16, GgufType.Q6_K => 18, GgufType.IQ4_NL => 25, GgufType.BF16 => 32, GgufType.TQ1_0 => 36, GgufType.TQ2_0 => 37,
+        GgufType.Q2_K => 10, GgufType.Q3_K => 11, GgufType.Q4_K => 14, GgufType.Q5_K => 16, GgufType.Q6_K => 18, GgufType.IQ4_NL => 25, GgufType.BF16 => 32, GgufType.TQ1_0 => 36, GgufType.TQ2_0 => 37,
         _ => 1024,
     };
 

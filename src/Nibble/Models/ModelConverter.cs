@@ -1,3 +1,4 @@
+using Nibble.Certificates;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Tensors;
@@ -9,7 +10,8 @@ namespace Nibble.Models;
 /// <param name="Type">Element type of the matrices.</param>
 /// <param name="Bytes">Bytes of all files.</param>
 /// <param name="Notes">What is not as asked for, with the reason.</param>
-public sealed record ConversionReport(string Output, string Type, long Bytes, IReadOnlyList<string> Notes);
+/// <param name="Certificate">How far the result's logits are from the source's.</param>
+public sealed record ConversionReport(string Output, string Type, long Bytes, IReadOnlyList<string> Notes, Certificate Certificate);
 
 /// <summary>Turns model folders into GGUF files, and GGUF files (or quantized folders) into dense folders.</summary>
 public static class ModelConverter
@@ -39,7 +41,28 @@ public static class ModelConverter
             ? GgufExport.Write(source, output, Enum.Parse<GgufType>(name, ignoreCase: true), cancellation)
             : WriteFolder(source, output, Enum.Parse<DType>(name, ignoreCase: true), force, cancellation);
         long bytes = file ? new FileInfo(output).Length : new DirectoryInfo(output).EnumerateFiles().Sum(part => part.Length);
-        return new ConversionReport(output, name, bytes, notes);
+        return new ConversionReport(output, name, bytes, notes, Certify(input, output, file));
+    }
+
+    /// <summary>The certificate of a file, which is written beside it; that of a folder stands in it already.</summary>
+    private static Certificate Certify(string input, string output, bool file)
+    {
+        if (!file)
+        {
+            return Certificate.Read(output);
+        }
+
+        try
+        {
+            Certificate certificate = Certifier.Make(input, output);
+            certificate.Write(output);
+            return certificate;
+        }
+        catch
+        {
+            File.Delete(output);
+            throw;
+        }
     }
 
     private static void Check(string input, string output, bool file, bool force)
@@ -85,6 +108,7 @@ public static class ModelConverter
             AtomicFile.WriteAllBytes(folder.File(name), content);
         }
 
+        Certifier.Make(source.Path, folder.Path).Write(folder.Path);
         folder.Commit();
         return [];
     }

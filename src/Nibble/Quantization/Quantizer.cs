@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Nibble.Certificates;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
@@ -17,7 +18,8 @@ public readonly record struct QuantizationStep(int Done, int Total, string Path)
 /// <param name="Report">What is saved with the model.</param>
 /// <param name="Seconds">Time of the whole work.</param>
 /// <param name="QuantizationSeconds">Time inside the methods alone.</param>
-public sealed record QuantizationResult(QuantizationReport Report, double Seconds, double QuantizationSeconds);
+/// <param name="Certificate">How far the result's logits are from the source's.</param>
+public sealed record QuantizationResult(QuantizationReport Report, double Seconds, double QuantizationSeconds, Certificate Certificate);
 
 /// <summary>How a folder is written.</summary>
 public sealed record QuantizerOptions
@@ -107,9 +109,11 @@ public static class Quantizer
             report = writer.Finish(record);
         }
 
+        Certificate certificate = Certifier.Make(folder.Path, target.Path);
+        certificate.Write(target.Path);
         options.BeforeCommit?.Invoke(target.Path);
         target.Commit();
-        return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds);
+        return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds, certificate);
     }
 
     private static TimeSpan WriteMatrices(QuantizedFolderWriter writer, QuantPlan plan, Action<QuantizationStep>? progress, CancellationToken cancellation)

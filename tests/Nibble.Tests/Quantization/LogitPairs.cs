@@ -18,14 +18,15 @@ internal static class LogitPairs
     }
 
     /// <summary>The logits of every token.</summary>
-    public static float[] Of(string path, PlanRequest? request = null)
+    public static float[] Of(string path, PlanRequest? request = null, int[]? ids = null)
     {
+        ids ??= Ids;
         using LoadedModel loaded = LoadedModel.Load(path, new LoadOptions { Quantization = request });
-        using TokenBatch batch = TokenBatch.PadRight(loaded.Model, [Ids]);
+        using TokenBatch batch = TokenBatch.PadRight(loaded.Model, [ids]);
         using Workspace workspace = new(loaded.Backend);
-        using KvCache cache = new(loaded.Model, 1, Ids.Length);
+        using KvCache cache = new(loaded.Model, 1, ids.Length);
         Tensor hidden = loaded.Model.Forward(batch.Input, cache, workspace);
-        Tensor logits = workspace.Rent(new Shape(Ids.Length, loaded.Facts.Vocabulary));
+        Tensor logits = workspace.Rent(new Shape(ids.Length, loaded.Facts.Vocabulary));
         loaded.Model.Logits(hidden, logits);
         float[] values = new float[logits.Shape.Count];
         loaded.Backend.Read(logits, values);
