@@ -66,6 +66,12 @@ public interface IKernels
     /// <summary>y += x·Wᵀ: what a low-rank adapter adds to its layer.</summary>
     void MatMulAdd(Tensor x, IPackedWeight w, Tensor y);
 
+    /// <summary>
+    /// sum += xᵀ·x, the lower triangle with the diagonal: x <c>[rows, columns]</c>, sum <c>[columns, columns]</c> on the host. The
+    /// rows of one call are summed in F32.
+    /// </summary>
+    void AddGram(Tensor x, double[] sum);
+
     /// <summary>x = x·factor, in place.</summary>
     void Scale(Tensor x, float factor);
 

@@ -14,8 +14,23 @@ public abstract class Block : IDisposable
     /// <summary>The linear layers, in the order of the forward pass.</summary>
     public IReadOnlyList<ILinear> Linears => _linears;
 
+    /// <summary>Which layers read one input, in the order of the forward pass: places in <see cref="Linears"/>.</summary>
+    public abstract IReadOnlyList<Range> Inputs { get; }
+
     /// <summary>hidden F32 <c>[batch·length, hidden]</c> becomes the block's output.</summary>
-    public abstract void Forward(Tensor hidden, in Pass pass);
+    public void Forward(Tensor hidden, in Pass pass)
+    {
+        foreach (Tensor input in Steps(hidden, pass))
+        {
+            // Nobody looks at the inputs of the layers.
+        }
+    }
+
+    /// <summary>
+    /// The same as <see cref="Forward"/>, step by step: stops with the input of each entry of <see cref="Inputs"/>, F32
+    /// <c>[batch·length, in]</c>, before its layers run, and goes on when asked to. Layers may be replaced meanwhile.
+    /// </summary>
+    public abstract IEnumerable<Tensor> Steps(Tensor hidden, Pass pass);
 
     /// <summary>Puts another layer in the place of each one for which <paramref name="replacement"/> gives one (an adapter around it, a recorder).</summary>
     public void Replace(Func<ILinear, ILinear> replacement)

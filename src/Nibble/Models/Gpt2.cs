@@ -137,17 +137,23 @@ internal sealed class Gpt2Block : Block
 
     private ILinear MlpCProj => Linears[3];
 
-    public override void Forward(Tensor hidden, in Pass pass)
+    public override IReadOnlyList<Range> Inputs { get; } = [0..1, 1..2, 2..3, 3..4];
+
+    public override IEnumerable<Tensor> Steps(Tensor hidden, Pass pass)
     {
         Tensor x = pass.Workspace.Rent(hidden.Shape);
         Tensor y = pass.Workspace.Rent(hidden.Shape);
         _ln1.Forward(hidden, x, pass);
+        yield return x;
         Attend(x, y, pass);
+        yield return y;
         CProj.Forward(y, x, pass);
         Ops.Add.Forward(pass.Backend, x, hidden);
         _ln2.Forward(hidden, x, pass);
+        yield return x;
         Tensor inner = MlpCFc.Rent(x, pass);
         Ops.Gelu.Forward(pass.Backend, inner, _gelu, inner);
+        yield return inner;
         MlpCProj.Forward(inner, x, pass);
         Ops.Add.Forward(pass.Backend, x, hidden);
     }

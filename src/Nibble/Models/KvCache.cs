@@ -13,14 +13,20 @@ public sealed class KvCache : IDisposable
 
     /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots for tokens.</summary>
     public KvCache(CausalModel model, int batch, int capacity)
+        : this(model, batch, capacity, oneLayer: false)
+    {
+    }
+
+    /// <summary>With <paramref name="oneLayer"/> all layers share the memory of one: for work that goes block by block, never from one to the next.</summary>
+    internal KvCache(CausalModel model, int batch, int capacity, bool oneLayer)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
         ModelFacts facts = model.Facts;
         First = model.Virtual?.Count ?? 0;
         Shape shape = new(batch, facts.KvHeads, First + capacity, facts.HeadDim);
-        _keys = [.. Enumerable.Range(0, facts.Layers).Select(_ => model.Backend.Allocate(shape, DType.F32))];
-        _values = [.. Enumerable.Range(0, facts.Layers).Select(_ => model.Backend.Allocate(shape, DType.F32))];
+        _keys = Allocate(model, shape, oneLayer);
+        _values = Allocate(model, shape, oneLayer);
         Batch = batch;
         Capacity = capacity;
         Length = First;
@@ -42,7 +48,7 @@ public sealed class KvCache : IDisposable
     public void Reset() => Length = First;
 
     /// <summary>Bytes of all layers.</summary>
-    public long ByteLength => _keys.Sum(tensor => (long)tensor.ByteLength) + _values.Sum(tensor => (long)tensor.ByteLength);
+    public long ByteLength => Owned.Sum(tensor => (long)tensor.ByteLength);
 
     /// <summary>The keys of a layer.</summary>
     public Tensor Keys(int layer) => _keys[layer];
@@ -53,9 +59,22 @@ public sealed class KvCache : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (Tensor tensor in _keys.Concat(_values))
+        foreach (Tensor tensor in Owned)
         {
             tensor.Dispose();
         }
+    }
+
+    private IEnumerable<Tensor> Owned => _keys.Distinct().Concat(_values.Distinct());
+
+    private static Tensor[] Allocate(CausalModel model, Shape shape, bool oneLayer)
+    {
+        Tensor[] layers = new Tensor[model.Facts.Layers];
+        for (int i = 0; i < layers.Length; i++)
+        {
+            layers[i] = oneLayer && i > 0 ? layers[0] : model.Backend.Allocate(shape, DType.F32);
+        }
+
+        return layers;
     }
 }

@@ -176,32 +176,46 @@ internal sealed class LlamaBlock : Block
 
     private ILinear DownProj => Linears[6];
 
-    public override void Forward(Tensor hidden, in Pass pass)
+    public override IReadOnlyList<Range> Inputs { get; } = [0..3, 3..4, 4..6, 6..7];
+
+    public override IEnumerable<Tensor> Steps(Tensor hidden, Pass pass)
     {
         Tensor x = pass.Workspace.Rent(hidden.Shape);
         _inputNorm.Forward(hidden, x, pass);
-        Attend(x, pass);
+        yield return x;
+        using (pass.Workspace.Begin())
+        {
+            Tensor attended = Attend(x, pass);
+            yield return attended;
+            OProj.Forward(attended, x, pass);
+        }
+
         Ops.Add.Forward(pass.Backend, x, hidden);
         _postAttentionNorm.Forward(hidden, x, pass);
-        Mlp(x, pass);
+        yield return x;
+        using (pass.Workspace.Begin())
+        {
+            Tensor inner = Inner(x, pass);
+            yield return inner;
+            DownProj.Forward(inner, x, pass);
+        }
+
         Ops.Add.Forward(pass.Backend, x, hidden);
     }
 
-    private void Attend(Tensor x, in Pass pass)
+    private Tensor Attend(Tensor x, in Pass pass)
     {
-        using Workspace.Scope scope = pass.Workspace.Begin();
         Tensor query = QProj.Rent(x, pass);
+        Tensor output = pass.Workspace.Rent(query.Shape);
         Tensor key = KProj.Rent(x, pass);
         Tensor value = VProj.Rent(x, pass);
-        Tensor output = pass.Workspace.Rent(query.Shape);
         _attention.Forward(query, key, value, output, pass);
         _attentionSubNorm?.Forward(output, output, pass);
-        OProj.Forward(output, x, pass);
+        return output;
     }
 
-    private void Mlp(Tensor x, in Pass pass)
+    private Tensor Inner(Tensor x, in Pass pass)
     {
-        using Workspace.Scope scope = pass.Workspace.Begin();
         Tensor gate = GateProj.Rent(x, pass);
         Tensor up = UpProj.Rent(x, pass);
         if (_squaredRelu)
@@ -214,6 +228,6 @@ internal sealed class LlamaBlock : Block
         }
 
         _mlpSubNorm?.Forward(gate, gate, pass);
-        DownProj.Forward(gate, x, pass);
+        return gate;
     }
 }

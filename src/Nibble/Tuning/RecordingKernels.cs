@@ -262,6 +262,8 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         }
     }
 
+    public void AddGram(Tensor x, double[] sum) => _kernels.AddGram(x, sum);
+
     public void Softmax(Tensor x) => Throw.Argument("tape", "softmax has no backward: attention and cross-entropy have their own");
 
     public void LogLikelihood(

@@ -52,11 +52,36 @@ public class BlockCalibrationTests
         Assert.Equal(0, first.DeadInputs);
     }
 
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("llama")]
+    public void IntermediatesThatAreKeptChangeNothing(string name)
+    {
+        // 400 samples are two batches: nothing, all, or some of it is kept between the layers of a block.
+        int[][] samples = [.. Enumerable.Range(0, 400).Select(i => Enumerable.Range(0, 12).Select(j => ((i * 17) + (j * 5)) % 96).ToArray())];
+        double[][] Grams(long kept)
+        {
+            using Fixture model = new(name);
+            List<double[]> seen = [];
+            using BlockCalibration calibration = new(model.Model, samples) { KeptBytes = kept };
+            calibration.Run((path, statistics) =>
+            {
+                seen.Add(statistics.Gram);
+                return model.Dense(path);
+            });
+            return [.. seen];
+        }
+
+        double[][] nothing = Grams(0);
+        Assert.Equal(nothing, Grams(1L << 30));
+        Assert.Equal(nothing, Grams(3 << 20));
+    }
+
     [Fact]
     public void AFeatureThatIsAlwaysZeroIsReportedAsDead()
     {
         using CpuBackend backend = new();
-        using GramAccumulator accumulator = new(3, backend);
+        GramAccumulator accumulator = new(3, backend);
         using Tensor x = Tensor.From<float>(new Shape(2, 3), DType.F32, [1, 0, 2, 3, 0, 4]);
         accumulator.Add(x);
         GramStatistics statistics = accumulator.Finish();

@@ -16,7 +16,8 @@ public sealed record CalibrationStep(int Block, int Blocks, string Path, long To
 /// <summary>
 /// Takes samples through a model one block at a time. Each block sees the outputs of the already quantized blocks before it; its
 /// layers are quantized with the statistics of those inputs and put in place, and only then the samples go on. In memory are the
-/// model, one set of hidden states, and the statistics of layers that share an input.
+/// model, one set of hidden states, the statistics of layers that share an input, and the intermediates of as many batches as
+/// <see cref="KeptBytes"/> allows: those need not run again from the start of the block for each of its layers.
 /// </summary>
 public sealed class BlockCalibration : IDisposable
 {
@@ -26,26 +27,28 @@ public sealed class BlockCalibration : IDisposable
     private readonly CausalModel _model;
     private readonly List<SampleBatch> _batches = [];
     private readonly List<KvCache> _caches = [];
-    private readonly Workspace _workspace;
+    private readonly List<Workspace> _own = [];
+    private readonly Workspace _shared;
     private readonly bool _sequential;
 
     /// <summary>Embeds the samples.</summary>
     /// <param name="model">A dense model; its layers are replaced on the way.</param>
     /// <param name="samples">Token sequences of one length.</param>
-    /// <param name="sequential">True (as GPTQ's reference code by default): layers that feed other layers of the same block are quantized first.</param>
+    /// <param name="sequential">True: layers that feed other layers of the same block are quantized first (<c>--true-sequential</c> of GPTQ's authors).</param>
     public BlockCalibration(CausalModel model, IReadOnlyList<int[]> samples, bool sequential = true)
     {
         _model = model;
-        _workspace = new Workspace(model.Backend);
+        _shared = new Workspace(model.Backend);
         _sequential = sequential;
         int length = samples[0].Length;
-        int rows = Math.Max(1, BatchRows / length);
-        for (int i = 0; i < samples.Count; i += rows)
+        foreach (int[][] part in samples.Chunk(Math.Max(1, BatchRows / length)))
         {
-            int[][] part = [.. samples.Skip(i).Take(rows)];
-            _batches.Add(new SampleBatch(model, _workspace, CacheFor(part.Length, length), part));
+            _batches.Add(new SampleBatch(model, _shared, CacheFor(part.Length, length), part));
         }
     }
+
+    /// <summary>Most bytes of intermediates that are kept between the layers of a block. Results do not depend on it.</summary>
+    public long KeptBytes { get; init; } = 1L << 30;
 
     /// <summary>
     /// Quantizes every layer of every block: <paramref name="quantize"/> gets its path and the statistics of its inputs and returns
@@ -57,135 +60,79 @@ public sealed class BlockCalibration : IDisposable
         for (int index = 0; index < _model.Blocks.Count; index++)
         {
             Block block = _model.Blocks[index];
-            List<List<ILinear>> groups = Groups(block);
-            if (wanted is not null)
+            List<(int Input, ILinear[] Layers)> groups = [.. block.Inputs
+                .Select((range, input) => (input, block.Linears.Take(range).Where(linear => wanted?.Invoke(linear.Path) != false).ToArray()))
+                .Where(group => group.Item2.Length > 0)];
+            using BlockWalk walk = new(block, _batches, _own, _shared);
+            foreach ((ILinear[] layers, GramStatistics statistics) in _sequential ? OneByOne(walk, groups) : Together(walk, groups))
             {
-                groups = [.. groups.Select(group => group.FindAll(linear => wanted(linear.Path))).Where(group => group.Count > 0)];
-            }
-
-            foreach (List<List<ILinear>> stage in Stages(groups))
-            {
-                foreach ((List<ILinear> group, GramStatistics statistics) in Record(block, stage))
+                foreach (ILinear linear in layers)
                 {
-                    foreach (ILinear linear in group)
-                    {
-                        cancellation.ThrowIfCancellationRequested();
-                        Put(block, linear, quantize(linear.Path, statistics));
-                        progress?.Invoke(new(index, _model.Blocks.Count, linear.Path, statistics.Tokens, statistics.DeadInputs));
-                    }
+                    cancellation.ThrowIfCancellationRequested();
+                    Put(block, linear, quantize(linear.Path, statistics));
+                    progress?.Invoke(new(index, _model.Blocks.Count, linear.Path, statistics.Tokens, statistics.DeadInputs));
                 }
             }
 
-            Advance(block);
+            walk.Finish();
+            KeepMore();
         }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (IDisposable item in _batches.Concat<IDisposable>(_caches))
+        foreach (IDisposable item in _batches.Concat<IDisposable>(_caches).Concat(_own).Append(_shared))
         {
             item.Dispose();
         }
-
-        _workspace.Dispose();
     }
 
-    // A block starts from an empty cache each time, so all batches of one size share one.
+    // A block starts from an empty cache each time, and no two passes are between its write and its read: all batches of a size share one.
     private KvCache CacheFor(int batch, int length)
     {
         if (_caches.Find(cache => cache.Batch == batch) is not { } found)
         {
-            found = new KvCache(_model, batch, length);
+            found = new KvCache(_model, batch, length, oneLayer: true);
             _caches.Add(found);
         }
 
         return found;
     }
 
-    /// <summary>Layers that read the same input one after another (query, key, value; gate, up), in the order of the forward pass.</summary>
-    private List<List<ILinear>> Groups(Block block)
+    /// <summary>After the first block it is known what the intermediates of a batch take.</summary>
+    private void KeepMore()
     {
-        List<List<ILinear>> groups = [];
-        nint last = 0;
-        Observe(block, (linear, x) =>
+        long each = _own.Count > 0 ? _own[0].ByteLength : _shared.ByteLength;
+        while (_own.Count < _batches.Count && (_own.Count + 1) * each <= KeptBytes)
         {
-            nint input = AddressOf(x);
-            if (groups.Count == 0 || input != last)
-            {
-                groups.Add([]);
-            }
-
-            groups[^1].Add(linear);
-            last = input;
-        }, _batches.Take(1));
-        return groups;
-    }
-
-    private static unsafe nint AddressOf(Tensor x) => (nint)x.HostPointer;
-
-    private IEnumerable<List<List<ILinear>>> Stages(List<List<ILinear>> groups) =>
-        _sequential ? groups.Select(group => new List<List<ILinear>> { group }) : [groups];
-
-    private List<(List<ILinear> Group, GramStatistics Statistics)> Record(Block block, List<List<ILinear>> groups)
-    {
-        Dictionary<ILinear, GramAccumulator> byFirst = groups.ToDictionary(
-            group => group[0], group => new GramAccumulator((int)group[0].Weight.In, _model.Backend));
-        int recorded = 0;
-        Observe(block, (linear, x) =>
-        {
-            if (byFirst.TryGetValue(linear, out GramAccumulator? accumulator))
-            {
-                accumulator.Add(x);
-                if (++recorded % byFirst.Count == 0)
-                {
-                    // Nothing behind this layer is asked for: the rest of the block need not run.
-                    throw new EndOfObservation();
-                }
-            }
-        }, _batches);
-        List<(List<ILinear>, GramStatistics)> result = [.. groups.Select(group => (group, byFirst[group[0]].Finish()))];
-        foreach (GramAccumulator accumulator in byFirst.Values)
-        {
-            accumulator.Dispose();
-        }
-
-        return result;
-    }
-
-    /// <summary>Runs the block over copies of the hidden states and shows the inputs of its layers.</summary>
-    private void Observe(Block block, Action<ILinear, Tensor> seen, IEnumerable<SampleBatch> batches)
-    {
-        block.Replace(linear => new RecordingLinear(linear, seen));
-        try
-        {
-            foreach (SampleBatch batch in batches)
-            {
-                using Workspace.Scope scope = _workspace.Begin();
-                Tensor copy = _workspace.Rent(batch.Hidden.Shape);
-                batch.Hidden.HostSpan<float>().CopyTo(copy.HostSpan<float>());
-                try
-                {
-                    block.Forward(copy, batch.Pass);
-                }
-                catch (EndOfObservation)
-                {
-                    // This batch is done.
-                }
-            }
-        }
-        finally
-        {
-            block.Replace(linear => ((RecordingLinear)linear).Inner);
+            _own.Add(new Workspace(_model.Backend));
         }
     }
 
-    private void Advance(Block block)
+    /// <summary>The inputs of each group are seen only when the groups before it have been replaced.</summary>
+    private IEnumerable<(ILinear[] Layers, GramStatistics Statistics)> OneByOne(BlockWalk walk, List<(int Input, ILinear[] Layers)> groups)
     {
-        foreach (SampleBatch batch in _batches)
+        foreach ((int input, ILinear[] layers) in groups)
         {
-            using Workspace.Scope scope = _workspace.Begin();
-            block.Forward(batch.Hidden, batch.Pass);
+            GramAccumulator accumulator = new((int)layers[0].Weight.In, _model.Backend);
+            walk.Visit(input, accumulator.Add);
+            yield return (layers, accumulator.Finish());
+        }
+    }
+
+    /// <summary>The inputs of all groups are those of the dense block.</summary>
+    private IEnumerable<(ILinear[] Layers, GramStatistics Statistics)> Together(BlockWalk walk, List<(int Input, ILinear[] Layers)> groups)
+    {
+        Dictionary<int, GramAccumulator> accumulators = groups.ToDictionary(group => group.Input, group => new GramAccumulator((int)group.Layers[0].Weight.In, _model.Backend));
+        if (groups.Count > 0)
+        {
+            walk.Peek(groups[^1].Input, (input, x) => accumulators.GetValueOrDefault(input)?.Add(x));
+        }
+
+        foreach ((int input, ILinear[] layers) in groups)
+        {
+            yield return (layers, accumulators[input].Finish());
         }
     }
 
@@ -201,7 +148,4 @@ public sealed class BlockCalibration : IDisposable
             old.Dispose();
             return replacement;
         });
-
-    /// <summary>Ends a block's forward pass once everything that was asked for has been seen.</summary>
-    private sealed class EndOfObservation : Exception;
 }

@@ -1,5 +1,4 @@
 using Nibble.Backends;
-using Nibble.Backends.Cpu;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization.Calibration;
@@ -18,79 +17,52 @@ public sealed record GramStatistics(long Tokens, int Columns, double[] Gram) : C
 }
 
 /// <summary>Collects <see cref="GramStatistics"/> batch by batch.</summary>
-internal sealed class GramAccumulator : IDisposable
+internal sealed class GramAccumulator(int columns, IBackend backend)
 {
-    // Rows multiplied at once: enough that the product runs at full speed, few enough that F32 sums stay exact to 1e-6.
+    // Rows multiplied at once: enough that the product runs at full speed, few enough that F32 sums stay exact to 1e-6 …
     private const int MostRows = 2048;
 
-    // The matrix is symmetric: of each strip of columns only the rows from the diagonal on are multiplied.
-    private const int Strip = 256;
+    // … and that the packed rows of a wide layer take 32 MB, but never so few that adding up outweighs multiplying.
+    private const int PackedElements = 8 << 20;
+    private const int FewestRows = 512;
 
-    private readonly IBackend _backend;
-    private readonly double[] _sum;
-    private readonly Tensor _product;
+    private readonly double[] _sum = new double[(long)columns * columns];
     private long _tokens;
-
-    public GramAccumulator(int columns, IBackend backend)
-    {
-        _backend = backend;
-        Columns = columns;
-        _sum = new double[(long)columns * columns];
-        _product = backend.Allocate(new Shape(columns, Math.Min(columns, Strip)), DType.F32);
-    }
-
-    public int Columns { get; }
 
     /// <summary>Adds the rows of x, F32 <c>[rows, columns]</c>.</summary>
     public void Add(Tensor x)
     {
-        for (nint start = 0; start < x.Shape[0]; start += MostRows)
+        int most = Math.Clamp(PackedElements / columns, FewestRows, MostRows);
+        for (nint start = 0; start < x.Shape[0]; start += most)
         {
-            AddRows(x.Slice(start, nint.Min(MostRows, x.Shape[0] - start)));
-        }
-    }
-
-    public GramStatistics Finish()
-    {
-        for (long row = 0; row < Columns; row++)
-        {
-            for (long column = row + 1; column < Columns; column++)
-            {
-                _sum[(row * Columns) + column] = _sum[(column * Columns) + row];
-            }
-        }
-
-        return new(_tokens, Columns, _sum);
-    }
-
-    public void Dispose() => _product.Dispose();
-
-    private void AddRows(Tensor x)
-    {
-        // xᵀ·(xᵀ)ᵀ is the product that the backend is fast at: rows of activations times a matrix of [out, in].
-        using Tensor turned = Transpose.Of(x);
-        for (int first = 0; first < Columns; first += Strip)
-        {
-            int width = Math.Min(Strip, Columns - first), rows = Columns - first;
-            using IPackedWeight packed = _backend.Prepare(turned.Slice(first, width));
-            Tensor product = new(new Shape(rows, width), DType.F32, _product.Storage, ownsStorage: false);
-            Ops.MatMul.Forward(_backend, turned.Slice(first, rows), packed, null, product);
-            CpuThreads.Shared(_backend.Threads).Run(rows, new AddRow(product, _sum, first, Columns));
+            backend.Kernels.AddGram(x.Slice(start, nint.Min(most, x.Shape[0] - start)), _sum);
         }
 
         _tokens += x.Shape[0];
     }
 
-    /// <summary>Adds a row of the product of a strip to the row of the sum, up to the diagonal.</summary>
-    private readonly struct AddRow(Tensor product, double[] sum, int column, int columns) : ICpuJob
+    public GramStatistics Finish()
     {
-        public void Execute(int row)
+        // Tiles of both triangles that stay in the cache together.
+        const int tile = 64;
+        for (int row = 0; row < columns; row += tile)
         {
-            ReadOnlySpan<float> values = product.Slice(row, 1).HostSpan<float>();
-            Span<double> target = sum.AsSpan(((column + row) * columns) + column, Math.Min(values.Length, row + 1));
-            for (int i = 0; i < target.Length; i++)
+            for (int column = row; column < columns; column += tile)
             {
-                target[i] += values[i];
+                Mirror(row, column, Math.Min(tile, columns - row), Math.Min(tile, columns - column));
+            }
+        }
+
+        return new(_tokens, columns, _sum);
+    }
+
+    private void Mirror(int firstRow, int firstColumn, int rows, int width)
+    {
+        for (long row = firstRow; row < firstRow + rows; row++)
+        {
+            for (long column = Math.Max(firstColumn, row + 1); column < firstColumn + width; column++)
+            {
+                _sum[(row * columns) + column] = _sum[(column * columns) + row];
             }
         }
     }

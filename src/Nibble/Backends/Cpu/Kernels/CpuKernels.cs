@@ -97,6 +97,14 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         threads.Run(job.Parts, job);
     }
 
+    public void AddGram(Tensor x, double[] sum)
+    {
+        fixed (double* target = sum)
+        {
+            Gram<S, V>.Add(threads, Floats(x), x.Shape.Rows, x.Shape.Columns, target);
+        }
+    }
+
     public void Scale(Tensor x, float factor)
     {
         ScaleJob<S, V> job = new() { X = Floats(x), Count = x.Shape.Count, Factor = factor };
