@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Tensors;
 using Nibble.Tuning;
 
 namespace Nibble.Cli;
@@ -13,20 +14,31 @@ internal sealed class FinetuneArguments
 
     private readonly Argument<string?> _model = new("model") { Description = "Folder of the base model (left out with --demo).", Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<bool> _demo = new("--demo") { Description = "Tune the embedded model on embedded text of another domain." };
-    private readonly Option<string?> _data = new("--data") { Description = "Text (.txt), JSON lines (text; prompt and completion; instruction and output), or a folder of them." };
+    private readonly Option<string?> _data = new("--data") { Description = "Text (.txt), JSON lines (text; prompt and completion; instruction and output), or a folder of them; for classification JSON lines with text and label, or a folder of the TweetEval form." };
     private readonly Option<string?> _evalData = new("--eval-data") { Description = "Held-out data, measured before and after." };
-    private readonly Option<string> _method = new("--method") { Description = "full, lora or qlora.", DefaultValueFactory = _ => "lora" };
-    private readonly Option<string?> _quantization = new("--quantization") { Description = "qlora: how a dense base is quantized (nf4, fp4, rtn, quanto …; default nf4 with double quantization)." };
-    private readonly Option<int?> _bits = new("--bits") { Description = "qlora: bits of the base, where the quantization leaves a choice." };
+    private readonly Option<int> _evalSteps = Ranged("--eval-steps", 0, 0, int.MaxValue, "Steps between measurements of the held-out data; 0 only before and after.");
+    private readonly Option<int> _earlyStopping = Ranged("--early-stopping", 0, 0, int.MaxValue, "End after this many measurements in a row without a new best, and keep the best; 0 never.");
+    private readonly Option<string> _task = new("--task") { Description = "causal (next token) or classification (a trained head; texts with labels).", DefaultValueFactory = _ => "causal" };
+    private readonly Option<string?> _labels = new("--labels") { Description = "classification: names of the labels in the order of the head, separated by commas (default: those of the base or of the data)." };
+    private readonly Option<string> _method = new("--method") { Description = "full, lora, qlora, dora, ia3, prefix or prompt.", DefaultValueFactory = _ => "lora" };
+    private readonly Option<string?> _quantization = new("--quantization") { Description = "Quantize a dense base while it loads (nf4, fp4, rtn, hqq, quanto …; qlora: nf4 with double quantization). With full: train from those values." };
+    private readonly Option<int?> _bits = new("--bits") { Description = "Bits of the quantized base, where the quantization leaves a choice." };
     private readonly Option<int> _rank = Ranged("--rank", 8, 1, 1 << 16, "Rank of the adapters.");
     private readonly Option<double?> _alpha = new("--alpha") { Description = "Numerator of the adapters' factor (default: twice the rank)." };
     private readonly Option<double> _dropout = Ranged("--dropout", 0.0, 0.0, 0.99, "Dropout on the adapters' input.");
     private readonly Option<string?> _targets = new("--target-modules") { Description = "Layers that get adapters: names separated by commas, a regular expression over paths, or all-linear." };
     private readonly Option<string?> _exclude = new("--exclude-modules") { Description = "Layers that don't, although they match." };
     private readonly Option<bool> _rslora = new("--rslora") { Description = "Factor alpha / sqrt(rank) instead of alpha / rank." };
+    private readonly Option<double> _plusRatio = Ranged("--loraplus-ratio", 1.0, 1e-6, 1e6, "LoRA+: the learning rate of B as a multiple of that of A.");
+    private readonly Option<int> _virtual = Ranged("--virtual-tokens", 20, 1, 1 << 20, "prefix and prompt: how many tokens are trained.");
+    private readonly Option<string> _weights = new("--weights") { Description = "full: what the model computes with: f32, or bf16 with f32 master weights.", DefaultValueFactory = _ => "f32" };
+    private readonly Option<string> _optimizer = new("--optimizer") { Description = "adamw, adamw8bit, sgd, or paged-adamw, paged-adamw8bit (states in a file).", DefaultValueFactory = _ => "adamw" };
+    private readonly Option<double> _momentum = Ranged("--momentum", 0.9, 0.0, 1.0, "Momentum of sgd.");
     private readonly Option<double?> _learningRate = new("--learning-rate") { Description = "Highest learning rate (default 1e-3 for adapters, 1e-4 for full)." };
     private readonly Option<string> _schedule = new("--schedule") { Description = "cosine, linear or constant.", DefaultValueFactory = _ => "cosine" };
     private readonly Option<double> _warmup = Ranged("--warmup-ratio", 0.03, 0, 1, "Share of the steps over which the learning rate rises.");
+    private readonly Option<int?> _warmupSteps = new("--warmup-steps") { Description = "Steps over which it rises; wins over --warmup-ratio." };
+    private readonly Option<bool> _packing = new("--packing") { Description = "Several short examples in one row, each seeing only itself." };
     private readonly Option<double> _decay = Ranged("--weight-decay", 0.0, 0.0, 10.0, "Decoupled weight decay.");
     private readonly Option<double> _norm = Ranged("--max-grad-norm", 1.0, 0.0, 1e9, "Gradients are scaled down to this norm; 0 leaves them alone.");
     private readonly Option<int> _batch = Ranged("--batch-size", 8, 1, 1 << 20, "Rows of one pass.");
@@ -45,7 +57,10 @@ internal sealed class FinetuneArguments
 
     public FinetuneArguments()
     {
-        _method.AcceptOnlyFromAmong("full", "lora", "qlora");
+        _method.AcceptOnlyFromAmong([.. TuningMethod.Names]);
+        _task.AcceptOnlyFromAmong("causal", "classification");
+        _weights.AcceptOnlyFromAmong("f32", "bf16");
+        _optimizer.AcceptOnlyFromAmong("adamw", "adamw8bit", "sgd", "paged-adamw", "paged-adamw8bit", "paged-sgd");
         _schedule.AcceptOnlyFromAmong("cosine", "linear", "constant");
     }
 
@@ -55,8 +70,8 @@ internal sealed class FinetuneArguments
         command.Arguments.Add(_model);
         Option[] all =
         [
-            _demo, _data, _evalData, _method, _quantization, _bits, _rank, _alpha, _dropout, _targets, _exclude, _rslora, _learningRate, _schedule, _warmup,
-            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads,
+            _demo, _data, _evalData, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank, _alpha, _dropout, _targets, _exclude, _rslora,
+            _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing, _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads,
         ];
         foreach (Option option in all)
         {
@@ -75,6 +90,10 @@ internal sealed class FinetuneArguments
             Method = parsed.GetValue(_method)!,
             Data = parsed.GetValue(_data) ?? (demo ? AssetFolder.Find("assets/text/tune-train.txt") : null),
             EvalData = parsed.GetValue(_evalData) ?? (demo ? AssetFolder.Find("assets/text/tune-valid.txt") : null),
+            Classification = parsed.GetValue(_task) == "classification",
+            Labels = parsed.GetValue(_labels)?.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries),
+            VirtualTokens = parsed.GetValue(_virtual),
+            WeightDtype = parsed.GetValue(_weights) == "bf16" ? DType.BF16 : DType.F32,
             Lora = Lora(parsed, demo),
             Quantization = Quantization(parsed),
             Trainer = Trainer(parsed, demo),
@@ -134,6 +153,19 @@ internal sealed class FinetuneArguments
             ExcludeModules = excludes,
             ExcludesAreRegex = excludeRegex,
             UseRsLora = parsed.GetValue(_rslora),
+            RateRatio = parsed.GetValue(_plusRatio),
+        };
+    }
+
+    private OptimizerSettings Optimizer(ParseResult parsed)
+    {
+        string name = parsed.GetValue(_optimizer)!;
+        return new OptimizerSettings
+        {
+            Kind = name.EndsWith("adamw8bit", StringComparison.Ordinal) ? OptimizerKind.AdamW8Bit : name.EndsWith("sgd", StringComparison.Ordinal) ? OptimizerKind.Sgd : OptimizerKind.AdamW,
+            Paged = name.StartsWith("paged-", StringComparison.Ordinal),
+            WeightDecay = (float)parsed.GetValue(_decay),
+            Momentum = (float)parsed.GetValue(_momentum),
         };
     }
 
@@ -155,7 +187,11 @@ internal sealed class FinetuneArguments
         LearningRate = parsed.GetValue(_learningRate) ?? (parsed.GetValue(_method) == "full" ? 1e-4 : demo ? DemoLearningRate : 1e-3),
         Schedule = Enum.Parse<ScheduleKind>(parsed.GetValue(_schedule)!, ignoreCase: true),
         WarmupRatio = parsed.GetValue(_warmup),
-        Optimizer = new OptimizerSettings { WeightDecay = (float)parsed.GetValue(_decay) },
+        WarmupSteps = parsed.GetValue(_warmupSteps),
+        Packing = parsed.GetValue(_packing),
+        EvalSteps = parsed.GetValue(_evalSteps),
+        EarlyStopping = parsed.GetValue(_earlyStopping),
+        Optimizer = Optimizer(parsed),
         MaxGradNorm = parsed.GetValue(_norm),
         GradientCheckpointing = parsed.GetValue(_checkpointing),
         Seed = parsed.GetValue(_seed),

@@ -14,7 +14,7 @@ internal sealed class FinetuneVerb : IVerb
     {
         FinetuneArguments arguments = new();
         Option<bool> dryRun = CommonOptions.DryRun(), json = CommonOptions.Json();
-        Command command = new("finetune", "Fine-tune a model: full, LoRA, or QLoRA over a quantized base.") { dryRun, json };
+        Command command = new("finetune", "Fine-tune a model: full, or an adapter (LoRA, DoRA, IA3, prefix, prompt) beside a dense or quantized base.") { dryRun, json };
         arguments.AddTo(command);
         command.SetAction(parsed =>
         {
@@ -49,7 +49,7 @@ internal sealed class FinetuneVerb : IVerb
     {
         long start = Stopwatch.GetTimestamp();
         Output.Human.WriteLine($"{options.Method} of {options.Model}, seed {options.Trainer.Seed}");
-        Progress progress = new();
+        TrainingProgress progress = new();
         FineTuneReport report = FineTune.Run(options, progress.Show, Output.Human.WriteLine, cancellation);
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
         if (report.Interrupted)
@@ -87,6 +87,15 @@ internal sealed class FinetuneVerb : IVerb
         TrainLossLast = report.Log.LastOrDefault()?.Loss,
         HeldoutNllBefore = report.HeldOutBefore,
         HeldoutNllAfter = report.HeldOutAfter,
+        HeldoutAccuracyBefore = report.Before?.Accuracy,
+        HeldoutAccuracyAfter = report.After?.Accuracy,
+        HeldoutMacroF1Before = report.Before?.MacroF1,
+        HeldoutMacroF1After = report.After?.MacroF1,
+        Labels = report.Labels.Count > 0 ? report.Labels : null,
+        report.Evaluations,
+        report.StoppedEarly,
+        report.Precision,
+        report.PeakMemoryBytes,
         HeldoutTokens = report.HeldOutTokens,
         report.TokensPerSecond,
         report.TrainingSeconds,
@@ -102,11 +111,14 @@ internal sealed class FinetuneVerb : IVerb
     private static object Settings(FineTuneOptions options) => new
     {
         options.Data,
-        Quantization = options.Method == "qlora" ? options.Quantization?.ToString() ?? "nf4 double_quant=true" : null,
-        Rank = options.UsesAdapter ? options.Lora.Rank : (int?)null,
-        Alpha = options.UsesAdapter ? options.Lora.Alpha : (double?)null,
-        Dropout = options.UsesAdapter ? options.Lora.Dropout : (double?)null,
-        TargetModules = options.UsesAdapter ? options.Lora.TargetModules : null,
+        Quantization = options.Quantization?.ToString() ?? (options.Method == "qlora" ? "nf4 double_quant=true" : null),
+        Rank = IsLowRank(options) ? options.Lora.Rank : (int?)null,
+        Alpha = IsLowRank(options) ? options.Lora.Alpha : (double?)null,
+        Dropout = IsLowRank(options) ? options.Lora.Dropout : (double?)null,
+        LoraplusRatio = IsLowRank(options) && options.Lora.RateRatio != 1 ? options.Lora.RateRatio : (double?)null,
+        TargetModules = IsLowRank(options) || options.Method == "ia3" ? options.Lora.TargetModules : null,
+        VirtualTokens = options.Method is "prefix" or "prompt" ? options.VirtualTokens : (int?)null,
+        Weights = options.UsesAdapter ? null : options.WeightDtype.ToString().ToLowerInvariant(),
         options.Trainer.BatchSize,
         options.Trainer.GradAccumulationSteps,
         options.Trainer.MaxSeqLength,
@@ -115,33 +127,12 @@ internal sealed class FinetuneVerb : IVerb
         options.Trainer.LearningRate,
         Schedule = options.Trainer.Schedule.ToString().ToLowerInvariant(),
         options.Trainer.WarmupRatio,
+        Optimizer = (options.Trainer.Optimizer.Paged ? "paged-" : string.Empty) + options.Trainer.Optimizer.Kind.ToString().ToLowerInvariant(),
         options.Trainer.Optimizer.WeightDecay,
+        options.Trainer.Packing,
         options.Trainer.MaxGradNorm,
         options.Trainer.GradientCheckpointing,
     };
 
-    /// <summary>One line that is written over on a terminal; a line every few seconds elsewhere.</summary>
-    private sealed class Progress
-    {
-        private static readonly TimeSpan Pause = TimeSpan.FromSeconds(5);
-        private readonly long _start = Stopwatch.GetTimestamp();
-        private long _last;
-        private double _seconds, _tokens;
-
-        public void Show(StepReport step)
-        {
-            _seconds += step.Seconds;
-            _tokens += step.Tokens;
-            bool terminal = !Console.IsErrorRedirected, last = step.Step == step.Steps;
-            if (!terminal && !last && _last != 0 && Stopwatch.GetElapsedTime(_last) < Pause)
-            {
-                return;
-            }
-
-            _last = Stopwatch.GetTimestamp();
-            double left = (step.Steps - step.Step) * Stopwatch.GetElapsedTime(_start).TotalSeconds / Math.Max(1, step.Step);
-            string text = $"step {step.Step}/{step.Steps}  loss {step.Loss:F4}  norm {step.GradientNorm:F2}  lr {step.LearningRate:E1}  {_tokens / _seconds:N0} tokens/s  {left:F0} s left";
-            Console.Error.Write(terminal ? "\r\x1b[K" + text + (last ? "\n" : string.Empty) : text + "\n");
-        }
-    }
+    private static bool IsLowRank(FineTuneOptions options) => options.Method is "lora" or "qlora" or "dora";
 }

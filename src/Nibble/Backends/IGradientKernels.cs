@@ -69,6 +69,12 @@ public interface IGradientKernels
     /// <summary>One step of AdamW, in place.</summary>
     void AdamW(in AdamWArguments arguments);
 
+    /// <summary>One step of AdamW with 8-bit moments, in place; all tensors in row order.</summary>
+    void AdamW8Bit(in AdamW8BitArguments arguments);
+
+    /// <summary>Writes the numbers of an F32 packing, rounded to its dtype, into another dense packing of the same shape.</summary>
+    void Round(IPackedWeight source, IPackedWeight target);
+
     /// <summary>target = source, elementwise.</summary>
     void Copy(Tensor source, Tensor target);
 
@@ -94,3 +100,28 @@ public interface IGradientKernels
 public readonly record struct AdamWArguments(
     Tensor Values, Tensor Gradient, Tensor First, Tensor Second, float GradientScale,
     float LearningRate, float Beta1, float Beta2, float Epsilon, float WeightDecay, int Step);
+
+/// <summary>
+/// Arguments of <see cref="IGradientKernels.AdamW8Bit"/> (arXiv 2110.02861, with the order of operations of bitsandbytes): a moment is a
+/// code of the dynamic map times its block's largest magnitude; codes and magnitudes are made again after the step.
+/// </summary>
+/// <param name="Values">The parameter.</param>
+/// <param name="Gradient">Its gradient.</param>
+/// <param name="First">Codes of the running mean of gradients, U8, of the signed map.</param>
+/// <param name="FirstScales">Largest magnitude of each block of it, F32.</param>
+/// <param name="Second">Codes of the running mean of squared gradients, U8, of the unsigned map.</param>
+/// <param name="SecondScales">Largest magnitude of each block of it, F32.</param>
+/// <param name="GradientScale">Factor on the gradient: clipping.</param>
+/// <param name="LearningRate">Step size.</param>
+/// <param name="Beta1">Decay of the first mean.</param>
+/// <param name="Beta2">Decay of the second mean.</param>
+/// <param name="Epsilon">Added to the root.</param>
+/// <param name="WeightDecay">Decoupled weight decay.</param>
+/// <param name="Step">Number of this step, from 1.</param>
+public readonly record struct AdamW8BitArguments(
+    Tensor Values, Tensor Gradient, Tensor First, Tensor FirstScales, Tensor Second, Tensor SecondScales, float GradientScale,
+    float LearningRate, float Beta1, float Beta2, float Epsilon, float WeightDecay, int Step)
+{
+    /// <summary>Elements of a block.</summary>
+    public const int BlockSize = 256;
+}

@@ -40,7 +40,22 @@ internal sealed class Batcher(IReadOnlyList<TrainingRow> rows, int batchSize, in
             rows[i].Targets.CopyTo(targets, i * length);
         }
 
-        return new TrainingBatch(ids, targets, rows.Count, length);
+        return new TrainingBatch(ids, targets, rows.Count, length) { Starts = rows.All(row => row.Starts.Count == 1) ? null : Starts(rows, length) };
+    }
+
+    /// <summary>For each place the column where its text starts; padding belongs to the last text.</summary>
+    private static int[] Starts(IReadOnlyList<TrainingRow> rows, int length)
+    {
+        int[] starts = new int[rows.Count * length];
+        for (int row = 0; row < rows.Count; row++)
+        {
+            foreach (int start in rows[row].Starts)
+            {
+                Array.Fill(starts, start, (row * length) + start, length - start);
+            }
+        }
+
+        return starts;
     }
 
     private void Shuffle(long epoch)

@@ -5,6 +5,9 @@ namespace Nibble.Data;
 /// <param name="Targets">What follows each token.</param>
 public sealed record TrainingRow(int[] Ids, int[] Targets)
 {
+    /// <summary>Where the texts of the row start, first 0: a token sees its own text only, and positions start again with each.</summary>
+    public IReadOnlyList<int> Starts { get; init; } = [0];
+
     /// <summary>Positions that are scored.</summary>
     public int ScoredTokens => Targets.Count(target => target >= 0);
 }

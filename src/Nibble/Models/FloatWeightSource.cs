@@ -1,13 +1,22 @@
 using Nibble.Backends;
+using Nibble.IO;
 using Nibble.Tensors;
+using Nibble.Tuning;
 
 namespace Nibble.Models;
 
-/// <summary>A weight source whose dense tensors come as F32, which is what full fine-tuning trains.</summary>
-/// <param name="inner">The source, which this one then owns; its linear layers must already come as F32.</param>
-internal sealed class FloatWeightSource(IWeightSource inner) : IWeightSource
+/// <summary>
+/// A weight source as full fine-tuning needs it: every matrix dense in one dtype, quantized ones as the values of their codes, and
+/// every other tensor as F32.
+/// </summary>
+/// <param name="inner">The source, which this one then owns.</param>
+/// <param name="dtype">Dtype of the matrices: F32 or BF16.</param>
+internal sealed class FloatWeightSource(IWeightSource inner, DType dtype = DType.F32) : IWeightSource
 {
     public string Source => inner.Source;
+
+    /// <summary>The source below.</summary>
+    public IWeightSource Inner => inner;
 
     public IReadOnlyCollection<string> Names => inner.Names;
 
@@ -21,7 +30,27 @@ internal sealed class FloatWeightSource(IWeightSource inner) : IWeightSource
 
     public string? Problem(LinearSpec spec) => inner.Problem(spec);
 
-    public IPackedWeight Linear(LinearSpec spec, IBackend backend) => inner.Linear(spec, backend);
+    public IPackedWeight Linear(LinearSpec spec, IBackend backend)
+    {
+        if (spec.Ternary)
+        {
+            Throw.Usage(
+                $"{Source} can't be trained as a whole", "its architecture computes with ternary weights, which no gradient moves", "train an adapter beside it: --method lora");
+        }
+
+        IPackedWeight packed = inner.Linear(spec, backend);
+        if (packed.Name == dtype.ToString().ToLowerInvariant())
+        {
+            return packed;
+        }
+
+        using (packed)
+        using (Tensor values = ParameterRows.Dense(backend, packed))
+        using (Tensor converted = values.To(dtype))
+        {
+            return backend.Prepare(converted);
+        }
+    }
 
     public void Dispose() => inner.Dispose();
 }

@@ -13,17 +13,23 @@ public sealed class KvCache : IDisposable
 
     /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots for tokens.</summary>
     public KvCache(CausalModel model, int batch, int capacity)
-        : this(model, batch, capacity, oneLayer: false)
+        : this(model, batch, capacity, model.Virtual?.Count ?? 0)
     {
     }
 
     /// <summary>With <paramref name="oneLayer"/> all layers share the memory of one: for work that goes block by block, never from one to the next.</summary>
     internal KvCache(CausalModel model, int batch, int capacity, bool oneLayer)
+        : this(model, batch, capacity, model.Virtual?.Count ?? 0, oneLayer)
+    {
+    }
+
+    /// <summary>The same with another number of slots before those of tokens.</summary>
+    internal KvCache(CausalModel model, int batch, int capacity, int first, bool oneLayer = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
         ModelFacts facts = model.Facts;
-        First = model.Virtual?.Count ?? 0;
+        First = first;
         Shape shape = new(batch, facts.KvHeads, First + capacity, facts.HeadDim);
         _keys = Allocate(model, shape, oneLayer);
         _values = Allocate(model, shape, oneLayer);

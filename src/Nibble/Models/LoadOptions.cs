@@ -37,6 +37,12 @@ public sealed record LoadOptions
     /// <summary>Folder of a PEFT adapter that is put on the model.</summary>
     public string? Adapter { get; init; }
 
-    /// <summary>Everything dense comes as F32, so that all parameters can be trained.</summary>
+    /// <summary>Names of the labels of a classification head that takes the place of the model's own head; null keeps that. An adapter with a head brings its own.</summary>
+    public IReadOnlyList<string>? Labels { get; init; }
+
+    /// <summary>Seed of a head that the model does not have yet.</summary>
+    public int Seed { get; init; } = 1234;
+
+    /// <summary>Every matrix comes dense, quantized ones as their values, so that all parameters can be trained: F32, or <see cref="Dtype"/>. Vectors come as F32.</summary>
     public bool Trainable { get; init; }
 }

@@ -65,7 +65,10 @@ public sealed class LoadedModel : IDisposable
     public IReadOnlyList<string> Warnings { get; }
 
     /// <summary>Time spent in quantization methods while the model was loaded; null if it was not quantized then.</summary>
-    public TimeSpan? QuantizationTime => (_source.Weights as LoadTimeQuantizer)?.QuantizationTime;
+    public TimeSpan? QuantizationTime => (Stored(_source.Weights) as LoadTimeQuantizer)?.QuantizationTime;
+
+    /// <summary>Names of a classifier's labels; empty for a language model.</summary>
+    public IReadOnlyList<string> LabelNames => ClassificationHead.Names(Config);
 
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> EosIds { get; }
@@ -85,7 +88,7 @@ public sealed class LoadedModel : IDisposable
     /// <exception cref="NibbleException">Anything about the model, its config, weights or tokenizer that does not fit.</exception>
     public static LoadedModel Load(string path, LoadOptions? options = null)
     {
-        options ??= new LoadOptions();
+        options = Complete(options ?? new LoadOptions(), path);
         IBackend backend = OpenBackend(options);
         ModelSource? source = null;
         try
@@ -158,6 +161,17 @@ public sealed class LoadedModel : IDisposable
         _source.Dispose();
         Backend.Dispose();
     }
+
+    /// <summary>An adapter that brings a classification head tells how many labels it has, and their names.</summary>
+    private static LoadOptions Complete(LoadOptions options, string path) =>
+        options.Adapter is null || options.Labels is not null || GgufFile.Names(path) ? options : options with { Labels = Adapters.Labels(options.Adapter, path) };
+
+    private static IWeightSource Stored(IWeightSource source) => source switch
+    {
+        FreshHeadSource fresh => Stored(fresh.Inner),
+        FloatWeightSource floats => Stored(floats.Inner),
+        _ => source,
+    };
 
     private static CpuBackend OpenBackend(LoadOptions options)
     {

@@ -30,7 +30,7 @@ public sealed record MemoryEstimate(string Method, long TotalParameters, long Tr
     public static MemoryEstimate Of(ModelSizes model, TuningMemory method, MemoryOptions options)
     {
         ParameterCount count = model.Parameters;
-        long adapters = method == TuningMemory.Full ? 0 : Adapters(model, options);
+        long adapters = method == TuningMemory.Full ? 0 : options.AdapterParameters ?? Adapters(model, options);
         // PEFT trains a classification head whole, beside the adapters.
         long trainable = method == TuningMemory.Full ? count.Total : adapters + (model.Facts.Labels > 0 ? count.Head : 0);
         List<MemoryLine> lines =
@@ -108,7 +108,7 @@ public sealed record MemoryEstimate(string Method, long TotalParameters, long Tr
         int size = options.DType.Size();
         if (method != TuningMemory.Full)
         {
-            yield return Line("adapters", adapters, size, $"rank {options.Rank}, {options.DType}");
+            yield return Line("adapters", adapters, size, options.AdapterParameters is null ? $"rank {options.Rank}, {options.DType}" : $"{options.DType}");
         }
 
         yield return Line("gradients", trainable, size, $"{options.DType}, trainable parameters");
@@ -117,6 +117,8 @@ public sealed record MemoryEstimate(string Method, long TotalParameters, long Tr
             yield return Line("master weights", trainable, 4, "F32 copy that the optimizer updates");
         }
 
-        yield return Line("optimizer states", trainable, 8, "AdamW: two F32 moments");
+        yield return options.StateBytes == 8
+            ? Line("optimizer states", trainable, 8, "AdamW: two F32 moments")
+            : new MemoryLine("optimizer states", (long)Math.Ceiling(trainable * options.StateBytes), string.Create(CultureInfo.InvariantCulture, $"{trainable:N0} × {options.StateBytes:0.####} bytes"));
     }
 }

@@ -24,6 +24,12 @@ public sealed record MemoryOptions
     /// <summary>Module names that get adapters (last part of the path); empty for PEFT's defaults: q_proj and v_proj, or c_attn.</summary>
     public IReadOnlyList<string> TargetModules { get; init; } = [];
 
+    /// <summary>Numbers in all adapters; null computes those of LoRA from rank and targets.</summary>
+    public long? AdapterParameters { get; init; }
+
+    /// <summary>Bytes of optimizer states for each trained number: 8 for two F32 moments.</summary>
+    public double StateBytes { get; init; } = 8;
+
     /// <summary>Sequences in one step.</summary>
     public int BatchSize { get; init; } = 1;
 

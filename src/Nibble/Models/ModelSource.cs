@@ -55,7 +55,9 @@ internal sealed class FolderModelSource : ModelSource
         _folder = HfFolder.Open(path);
         try
         {
-            Weights = WeightSources.Open(_folder, options);
+            IWeightSource weights = WeightSources.Open(_folder, options);
+            Config = options.Labels is null ? _folder.Config : ClassificationHead.With(_folder.Config, options.Labels);
+            Weights = options.Labels is null ? weights : new FreshHeadSource(weights, options.Seed, Config.Text.GetDouble("initializer_range", 0.02, 0));
         }
         catch
         {
@@ -66,7 +68,7 @@ internal sealed class FolderModelSource : ModelSource
 
     public override string Path => _folder.Path;
 
-    public override ModelConfig Config => _folder.Config;
+    public override ModelConfig Config { get; }
 
     public override IWeightSource Weights { get; }
 

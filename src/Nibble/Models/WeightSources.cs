@@ -8,7 +8,10 @@ namespace Nibble.Models;
 /// <summary>Which source serves a folder and the options of a load.</summary>
 internal static class WeightSources
 {
-    public static IWeightSource Open(HfFolder folder, LoadOptions options)
+    public static IWeightSource Open(HfFolder folder, LoadOptions options) =>
+        options.Trainable ? new FloatWeightSource(Stored(folder, options), options.Dtype ?? DType.F32) : Stored(folder, options);
+
+    private static IWeightSource Stored(HfFolder folder, LoadOptions options)
     {
         IArchitecture architecture = Registry.Architecture(folder.Config);
         if (folder.Config.QuantMethod is { } present)
@@ -26,8 +29,6 @@ internal static class WeightSources
             return new LoadTimeQuantizer(folder, architecture, QuantPlan.Create(folder.Config, request), options.Dtype, options.Activations);
         }
 
-        return options.Trainable
-            ? new FloatWeightSource(new DenseWeightSource(folder, architecture, DType.F32))
-            : new DenseWeightSource(folder, architecture, options.Dtype);
+        return new DenseWeightSource(folder, architecture, options.Trainable ? options.Dtype ?? DType.F32 : options.Dtype);
     }
 }

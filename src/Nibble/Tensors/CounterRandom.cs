@@ -36,6 +36,10 @@ public static class CounterRandom
         return key;
     }
 
+    /// <summary>A number of the standard normal distribution (Box and Muller 1958).</summary>
+    public static double Normal(ulong key, ulong counter) =>
+        Math.Sqrt(-2 * Math.Log(1 - Uniform(key, 2 * counter))) * Math.Cos(2 * Math.PI * Uniform(key, (2 * counter) + 1));
+
     /// <summary>A number in [0, 1).</summary>
     public static double Uniform(ulong key, ulong counter) => (Bits(key, counter) >> 11) * (1.0 / (1UL << 53));
 }

@@ -12,6 +12,9 @@ public sealed record Parameter(string Name, Shape Shape, Tensor Values, Tensor G
 {
     /// <summary>Factor on the learning rate.</summary>
     public double RateFactor { get; init; } = 1;
+
+    /// <summary>Called after the values have changed: brings them to the weight that the model computes with, if that is another one.</summary>
+    public Action? Publish { get; init; }
 }
 
 /// <summary>

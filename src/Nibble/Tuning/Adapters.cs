@@ -34,4 +34,26 @@ public static class Adapters
                 return null!;
         }
     }
+
+    /// <summary>
+    /// Names of the labels of the classification head that an adapter brings to a base without one, or null. They stand in a
+    /// config.json beside the adapter (the names of transformers' <c>id2label</c>); the number comes from the head itself.
+    /// </summary>
+    public static IReadOnlyList<string>? Labels(string folder, string baseModel)
+    {
+        // A mixture is of plain LoRA adapters, which have no head.
+        if (MixedAdapter.IsMixture(folder) || !SavedHead.IsNamed(PeftConfig.Open(folder)) || ClassificationHead.Labels(ModelConfig.Open(baseModel)) > 0)
+        {
+            return null;
+        }
+
+        if (File.Exists(Path.Combine(folder, "config.json")))
+        {
+            return ClassificationHead.Names(ModelConfig.Open(folder));
+        }
+
+        using SafetensorsFile file = AdapterFile.Open(folder);
+        int labels = file.Entries.TryGetValue(SavedHead.TensorName, out SafetensorsEntry? entry) ? (int)entry.Extents[0] : 0;
+        return labels == 0 ? null : [.. Enumerable.Range(0, labels).Select(id => $"LABEL_{id}")];
+    }
 }

@@ -1,11 +1,9 @@
 using System.Diagnostics;
-using Nibble.Backends;
 using Nibble.Data;
+using Nibble.Evaluation;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
-using Nibble.Quantization;
-using Nibble.Tensors;
 
 namespace Nibble.Tuning;
 
@@ -14,41 +12,46 @@ public sealed class FineTune : IDisposable
 {
     private readonly FineTuneOptions _options;
     private readonly LoadedModel _model;
-    private readonly IAdapter? _adapter;
+    private readonly PeftAdapter? _adapter;
     private readonly ParameterSet _parameters = new();
     private readonly FineTunePlan _plan;
+    private readonly TuningData _data;
+    private readonly Action<string>? _note;
+    private TrainHistory _history = new();
 
-    private FineTune(FineTuneOptions options, FineTunePlan plan, LoadedModel model)
+    private FineTune(FineTuneOptions options, FineTunePlan plan, TuningData data, LoadedModel model, Action<string>? note)
     {
-        (_options, _plan, _model) = (options, plan, model);
-        if (options.UsesAdapter)
-        {
-            LoraSettings settings = options.Lora with { BaseModel = options.Lora.BaseModel ?? options.Model };
-            IReadOnlyList<LinearSpec> linears = Registry.Architecture(model.Config).Linears(model.Config);
-            _adapter = LoraAdapter.Create(model.Model, linears, settings, CounterRandom.Key((ulong)options.Trainer.Seed));
-            _adapter.Attach(model.Model);
-            _adapter.AddTo(_parameters);
-        }
-        else
+        (_options, _plan, _data, _model, _note) = (options, plan, data, model, note);
+        _adapter = TuningMethod.CreateAdapter(model.Model, model.Config, options);
+        if (_adapter is null)
         {
             _parameters.AddAll(model.Model);
+            return;
         }
+
+        _adapter.Attach(model.Model);
+        _adapter.AddTo(_parameters);
     }
 
     /// <summary>Runs a fine-tuning. A cancellation saves a checkpoint and ends.</summary>
     /// <exception cref="NibbleException">Anything about model, data or output that does not fit.</exception>
     public static FineTuneReport Run(FineTuneOptions options, Action<StepReport>? report = null, Action<string>? note = null, CancellationToken cancellation = default)
     {
+        TuningMethod.Require(options);
         if (!options.Resume)
         {
             OutputFolder.Check(options.Output!, options.Force);
         }
 
+        TuningData data = new(options);
+        options = options with { Labels = data.Labels };
         FineTunePlan plan = FineTunePlan.Of(ModelConfig.Open(options.Model), options);
         note?.Invoke($"trainable parameters: {plan.TrainableParameters:N0} of {plan.TotalParameters:N0} ({(double)plan.TrainableParameters / plan.TotalParameters:P2})");
-        using LoadedModel model = LoadedModel.Load(options.Model, LoadOptionsOf(options));
-        using FineTune run = new(options, plan, model);
-        return run.Train(report, note, cancellation);
+        note?.Invoke(TuningMethod.Precision(options));
+        using PeakMemory memory = new();
+        using LoadedModel model = LoadedModel.Load(options.Model, TuningMethod.LoadOptionsOf(options, data.Labels));
+        using FineTune run = new(options, plan, data, model, note);
+        return run.Train(report, cancellation) with { PeakMemoryBytes = memory.Bytes() };
     }
 
     /// <summary>Frees adapter and gradients; the model belongs to the caller.</summary>
@@ -58,89 +61,125 @@ public sealed class FineTune : IDisposable
         _adapter?.Dispose();
     }
 
-    private static LoadOptions LoadOptionsOf(FineTuneOptions options)
-    {
-        bool dense = ModelConfig.Open(options.Model).QuantMethod is null;
-        QuantizationSettings nf4 = new() { Method = "nf4", DoubleQuant = true };
-        return new LoadOptions
-        {
-            Threads = options.Threads,
-            Trainable = options.Method == "full",
-            Quantization = options.Method == "qlora" && dense ? new PlanRequest(options.Quantization ?? nf4) : null,
-        };
-    }
-
-    private FineTuneReport Train(Action<StepReport>? report, Action<string>? note, CancellationToken cancellation)
+    private FineTuneReport Train(Action<StepReport>? report, CancellationToken cancellation)
     {
         int length = Math.Min(_options.Trainer.MaxSeqLength, _model.Facts.Context);
-        TrainingSet data = TrainingSetReader.Read(_options.Data!, _model.Tokenizer, length, _options.SkipBad);
-        TrainingSet? heldOut = _options.EvalData is null ? null : TrainingSetReader.Read(_options.EvalData, _model.Tokenizer, length, _options.SkipBad);
-        note?.Invoke($"data: {data.Documents:N0} texts, {data.Rows.Count:N0} rows of up to {length} tokens, {data.ScoredTokens:N0} scored");
-        using Trainer trainer = new(_model.Model, _parameters, data, _options.Trainer);
-        double? before = Measure(heldOut, "before", note, cancellation);
+        _data.Tokenize(_model, length);
+        TrainingSet data = _data.Train;
+        _note?.Invoke($"data: {data.Documents:N0} texts, {data.Rows.Count:N0} rows of up to {length} tokens, {data.ScoredTokens:N0} scored"
+            + (_data.Labels is null ? string.Empty : $"; labels {string.Join(", ", _data.Labels)}"));
+        using Trainer trainer = new(_model.Model, _parameters, data, _options.Trainer, _adapter);
         TrainCheckpoints checkpoints = new(_options.Output!, trainer, _options);
-        checkpoints.Start(note);
-        List<StepReport> log = [];
+        _history = checkpoints.Start(_note);
+        if (_history.Evaluations.Count == 0)
+        {
+            Evaluate(0, "before", cancellation);
+        }
+
+        int first = trainer.Step;
         long start = Stopwatch.GetTimestamp();
-        trainer.Run(
-            step =>
-            {
-                log.Add(step);
-                report?.Invoke(step);
-                checkpoints.AfterStep();
-            },
-            cancellation);
+        bool early = Run(trainer, checkpoints, report, cancellation);
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        bool interrupted = trainer.Step < trainer.Steps;
+        bool interrupted = !early && trainer.Step < trainer.Steps;
+        EvaluationReport? after = null;
         if (interrupted)
         {
-            checkpoints.Save();
+            checkpoints.Save(_history);
         }
         else
         {
-            Save(log);
+            after = Finish(trainer, checkpoints);
         }
 
         return new FineTuneReport
         {
             Plan = _plan,
+            Precision = TuningMethod.Precision(_options),
+            Labels = _data.Labels ?? [],
             TrainRows = data.Rows.Count,
             SkippedRows = data.Skipped,
             TruncatedRows = data.Truncated,
-            Log = log,
-            HeldOutBefore = before,
-            HeldOutAfter = interrupted ? null : Measure(heldOut, "after", note, cancellation),
-            HeldOutTokens = heldOut?.ScoredTokens,
+            Log = [.. _history.Steps.Skip(first)],
+            Evaluations = _history.Evaluations,
+            Before = _history.Evaluations.FirstOrDefault(),
+            After = after,
+            HeldOutTokens = _data.HeldOut?.ScoredTokens,
             TrainingSeconds = seconds,
             WeightBytes = _model.Model.WeightBytes + (_adapter?.ByteLength ?? 0),
             StateBytes = trainer.StateBytes,
             Interrupted = interrupted,
+            StoppedEarly = early,
         };
     }
 
-    private double? Measure(TrainingSet? heldOut, string when, Action<string>? note, CancellationToken cancellation)
+    /// <summary>The steps, with evaluations and checkpoints between them; true if it ended early.</summary>
+    private bool Run(Trainer trainer, TrainCheckpoints checkpoints, Action<StepReport>? report, CancellationToken cancellation)
     {
-        if (heldOut is null)
+        TrainerSettings settings = _options.Trainer;
+        bool Exhausted() => settings.EarlyStopping > 0 && _history.SinceBest >= settings.EarlyStopping;
+        while (trainer.Step < trainer.Steps && !Exhausted() && !cancellation.IsCancellationRequested)
+        {
+            StepReport step = trainer.RunStep();
+            _history.Steps.Add(step);
+            report?.Invoke(step);
+            if (settings.EvalSteps > 0 && step.Step % settings.EvalSteps == 0 && step.Step < trainer.Steps)
+            {
+                EvaluationReport? evaluation = Evaluate(step.Step, $"after step {step.Step}", CancellationToken.None);
+                if (settings.EarlyStopping > 0 && ReferenceEquals(evaluation, _history.Best))
+                {
+                    checkpoints.SaveBest();
+                }
+            }
+
+            if (settings.SaveSteps > 0 && step.Step % settings.SaveSteps == 0)
+            {
+                checkpoints.Save(_history);
+            }
+        }
+
+        return Exhausted() && trainer.Step < trainer.Steps;
+    }
+
+    /// <summary>Takes the best state, measures and saves the result.</summary>
+    private EvaluationReport? Finish(Trainer trainer, TrainCheckpoints checkpoints)
+    {
+        EvaluationReport? after = _data.HeldOut is null ? null : Evaluate(trainer.Step, "after", CancellationToken.None);
+        if (_options.Trainer.EarlyStopping > 0 && after is not null && !ReferenceEquals(after, _history.Best) && checkpoints.LoadBest())
+        {
+            after = _history.Best;
+            _note?.Invoke($"the best evaluation was that of step {after!.Step}: its state is the result");
+        }
+
+        if (_adapter is null)
+        {
+            MergedModel.Write(_model.Model, _model.Config, _model.Path, null, _options.WeightDtype, _options.Output!);
+        }
+        else
+        {
+            _adapter.Save(_options.Output!);
+            if (_data.Labels is not null)
+            {
+                // transformers' place for the names of labels; an adapter's own config has none.
+                AtomicFile.WriteAllText(Path.Combine(_options.Output!, "config.json"), _model.Config.Root.Element.GetRawText());
+            }
+        }
+
+        TrainingLog.Write(_options.Output!, _history);
+        return after;
+    }
+
+    private EvaluationReport? Evaluate(int step, string when, CancellationToken cancellation)
+    {
+        if (_data.HeldOut is not { } heldOut)
         {
             return null;
         }
 
-        double nll = HeldOut.Nll(_model.Model, heldOut, cancellation);
-        note?.Invoke($"held out, {when}: {nll:F4} nats a token over {heldOut.ScoredTokens:N0} tokens");
-        return nll;
-    }
-
-    private void Save(List<StepReport> log)
-    {
-        if (_adapter is not null)
-        {
-            _adapter.Save(_options.Output!);
-        }
-        else
-        {
-            MergedModel.Write(_model.Model, _model.Config, _model.Path, null, DType.F32, _options.Output!);
-        }
-
-        TrainingLog.Write(_options.Output!, log);
+        _adapter?.Refresh();
+        EvaluationReport evaluation = HeldOut.Measure(_model.Model, heldOut, step, cancellation);
+        _history.Evaluations.Add(evaluation);
+        string classes = evaluation.Accuracy is null ? $"nats a token over {heldOut.ScoredTokens:N0} tokens" : $"nats, accuracy {evaluation.Accuracy:P1}, macro F1 {evaluation.MacroF1:F3} over {heldOut.Rows.Count:N0} rows";
+        _note?.Invoke($"held out, {when}: {evaluation.Loss:F4} {classes}");
+        return evaluation;
     }
 }

@@ -1,4 +1,5 @@
 using Nibble.Quantization;
+using Nibble.Tensors;
 
 namespace Nibble.Tuning;
 
@@ -8,8 +9,14 @@ public sealed record FineTuneOptions
     /// <summary>Folder of the base model.</summary>
     public required string Model { get; init; }
 
-    /// <summary><c>full</c>, <c>lora</c> or <c>qlora</c>.</summary>
+    /// <summary><c>full</c>, <c>lora</c>, <c>qlora</c>, <c>dora</c>, <c>ia3</c>, <c>prefix</c> or <c>prompt</c>.</summary>
     public string Method { get; init; } = "lora";
+
+    /// <summary>True for texts with classes: a classification head takes the place of the model's head.</summary>
+    public bool Classification { get; init; }
+
+    /// <summary>Names of the classes; null takes those of the base's head, or of the data.</summary>
+    public IReadOnlyList<string>? Labels { get; init; }
 
     /// <summary>Text, JSON lines, or a folder of them.</summary>
     public string? Data { get; init; }
@@ -17,11 +24,17 @@ public sealed record FineTuneOptions
     /// <summary>Held-out data: measured before and after.</summary>
     public string? EvalData { get; init; }
 
-    /// <summary>The adapter of lora and qlora.</summary>
+    /// <summary>The adapter of lora, qlora and dora; its targets are those of ia3, too.</summary>
     public LoraSettings Lora { get; init; } = new();
 
-    /// <summary>How qlora quantizes a dense base; null for NF4 with double quantization.</summary>
+    /// <summary>Virtual tokens of prefix and prompt.</summary>
+    public int VirtualTokens { get; init; } = 20;
+
+    /// <summary>How a dense base is quantized while it loads; null keeps it dense, but for qlora, which then takes NF4 with double quantization.</summary>
     public QuantizationSettings? Quantization { get; init; }
+
+    /// <summary>Dtype that full fine-tuning computes with: F32, or BF16, which is rounded from F32 master weights after every step.</summary>
+    public DType WeightDtype { get; init; } = DType.F32;
 
     /// <summary>How to train.</summary>
     public TrainerSettings Trainer { get; init; } = new();
@@ -43,4 +56,10 @@ public sealed record FineTuneOptions
 
     /// <summary>True for the methods that train an adapter.</summary>
     public bool UsesAdapter => Method != "full";
+
+    /// <summary>The settings of the low-rank adapter, with what the method says.</summary>
+    internal LoraSettings LowRank => Lora with { UseDora = Lora.UseDora || Method == "dora", BaseModel = Lora.BaseModel ?? Model };
+
+    /// <summary>The settings of IA3.</summary>
+    internal Ia3Settings Ia3 => new() { TargetModules = Lora.TargetModules, TargetsAreRegex = Lora.TargetsAreRegex, BaseModel = Lora.BaseModel ?? Model };
 }

@@ -13,31 +13,36 @@ public sealed record FineTunePlan(long TrainableParameters, long TotalParameters
     /// <summary>Makes the plan.</summary>
     public static FineTunePlan Of(ModelConfig config, FineTuneOptions options)
     {
-        IArchitecture architecture = Registry.Architecture(config);
-        IReadOnlyList<LinearSpec> linears = architecture.Linears(config);
-        IReadOnlyList<LoraTarget> targets = options.UsesAdapter ? TargetModules.Find(linears, options.Lora) : [];
+        if (options is { Classification: true, Labels: { } labels })
+        {
+            config = ClassificationHead.With(config, labels);
+        }
+
+        (long trainable, IReadOnlyList<string> modules) = TuningMethod.Trained(config, options);
         ModelSizes sizes = ModelSizes.Of(config);
+        long head = sizes.Facts.Labels > 0 ? sizes.Parameters.Head : 0;
         MemoryEstimate memory = MemoryEstimate.Of(
             sizes,
-            Enum.Parse<TuningMemory>(options.Method, ignoreCase: true),
+            !options.UsesAdapter ? TuningMemory.Full : options.Method == "qlora" || options.Quantization is not null ? TuningMemory.Qlora : TuningMemory.Lora,
             new MemoryOptions
             {
                 Rank = options.Lora.Rank,
-                TargetModules = [.. targets.Select(target => InBlock(target.Linear.Path)).Distinct()],
+                AdapterParameters = options.UsesAdapter ? trainable - head : null,
+                StateBytes = StateBytes(options.Trainer.Optimizer),
                 BatchSize = options.Trainer.BatchSize,
                 SequenceLength = options.Trainer.MaxSeqLength,
                 GradientCheckpointing = options.Trainer.GradientCheckpointing,
             });
-        long trainable = options.UsesAdapter ? targets.Sum(target => target.ParameterCount) : memory.TotalParameters;
-        return new FineTunePlan(trainable, memory.TotalParameters, [.. targets.Select(target => target.Linear.Path)], memory);
+        return new FineTunePlan(trainable, memory.TotalParameters, modules, memory);
     }
 
-    /// <summary>The part of a path after the block's number.</summary>
-    private static string InBlock(string path)
+    private static double StateBytes(OptimizerSettings optimizer) => optimizer switch
     {
-        string[] parts = path.Split('.');
-        return string.Join('.', parts.SkipWhile(part => !int.TryParse(part, out _)).Skip(1));
-    }
+        { Paged: true } => 0,
+        { Kind: OptimizerKind.Sgd } => optimizer.Momentum > 0 ? 4 : 0,
+        { Kind: OptimizerKind.AdamW8Bit } => 2 + (8.0 / Backends.AdamW8BitArguments.BlockSize),
+        _ => 8,
+    };
 }
 
 /// <summary>What a fine-tuning did.</summary>
@@ -58,11 +63,32 @@ public sealed record FineTuneReport
     /// <summary>Every step made in this run.</summary>
     public required IReadOnlyList<StepReport> Log { get; init; }
 
-    /// <summary>Mean −log p of the held-out data before; null without such data.</summary>
-    public double? HeldOutBefore { get; init; }
+    /// <summary>Every evaluation during the training.</summary>
+    public IReadOnlyList<EvaluationReport> Evaluations { get; init; } = [];
+
+    /// <summary>The model on the held-out data before; null without such data.</summary>
+    public EvaluationReport? Before { get; init; }
 
     /// <summary>The same after.</summary>
-    public double? HeldOutAfter { get; init; }
+    public EvaluationReport? After { get; init; }
+
+    /// <summary>Mean −log p of the held-out data before; null without such data.</summary>
+    public double? HeldOutBefore => Before?.Loss;
+
+    /// <summary>The same after.</summary>
+    public double? HeldOutAfter => After?.Loss;
+
+    /// <summary>What is kept, trained and computed in which numbers.</summary>
+    public required string Precision { get; init; }
+
+    /// <summary>Names of the labels of a classifier.</summary>
+    public IReadOnlyList<string> Labels { get; init; } = [];
+
+    /// <summary>True if the training ended early because the held-out data got no better.</summary>
+    public bool StoppedEarly { get; init; }
+
+    /// <summary>The process's largest resident set without mapped file pages, in bytes.</summary>
+    public long PeakMemoryBytes { get; init; }
 
     /// <summary>Scored tokens of the held-out data.</summary>
     public long? HeldOutTokens { get; init; }

@@ -1,15 +1,49 @@
 using Nibble.Backends;
 using Nibble.Data;
 using Nibble.Evaluation;
+using Nibble.Evaluation.Classification;
 using Nibble.Models;
 using Nibble.Tensors;
 
 namespace Nibble.Tuning;
 
+/// <summary>What a model is worth on held-out rows.</summary>
+/// <param name="Step">Steps of the training before it.</param>
+/// <param name="Loss">Mean −log p of the scored tokens, or of the right labels.</param>
+/// <param name="Accuracy">Share of rows with the right label; null for language models.</param>
+/// <param name="MacroF1">Mean F1 of the labels; null for language models.</param>
+public sealed record EvaluationReport(int Step, double Loss, double? Accuracy = null, double? MacroF1 = null);
+
 /// <summary>Mean −log p of held-out rows, with the model as it stands.</summary>
 internal static class HeldOut
 {
     private const int RowsPerPass = 8;
+
+    /// <summary>Measures a language model or a classifier.</summary>
+    public static EvaluationReport Measure(CausalModel model, TrainingSet data, int step, CancellationToken cancellation = default)
+    {
+        if (model.Facts.Labels == 0)
+        {
+            return new EvaluationReport(step, Nll(model, data, cancellation));
+        }
+
+        List<int> truth = [], predicted = [];
+        double loss = 0;
+        foreach (TrainingRow[] rows in data.Rows.OrderBy(row => row.Ids.Length).Chunk(RowsPerPass))
+        {
+            cancellation.ThrowIfCancellationRequested();
+            float[][] scores = SequenceClassifier.Scores(model, [.. rows.Select(row => row.Ids)]);
+            for (int i = 0; i < rows.Length; i++)
+            {
+                truth.Add(rows[i].Targets[^1]);
+                predicted.Add(Array.IndexOf(scores[i], scores[i].Max()));
+                loss += Math.Log(scores[i].Sum(score => Math.Exp(score - scores[i].Max()))) + scores[i].Max() - scores[i][truth[^1]];
+            }
+        }
+
+        ConfusionMatrix matrix = new([.. truth], [.. predicted], model.Facts.Labels);
+        return new EvaluationReport(step, loss / truth.Count, matrix.Accuracy, matrix.MacroF1);
+    }
 
     public static double Nll(CausalModel model, TrainingSet data, CancellationToken cancellation = default) =>
         Losses(model, data, null, cancellation).Sum(loss => (double)loss) / data.ScoredTokens;

@@ -8,6 +8,7 @@ namespace Nibble.Tuning;
 public sealed class ParameterSet : IDisposable
 {
     private readonly List<Parameter> _all = [];
+    private readonly List<IPackedWeight> _masters = [];
     private readonly Dictionary<object, Parameter> _byHolder = new(ReferenceEqualityComparer.Instance);
 
     /// <summary>All parameters.</summary>
@@ -24,18 +25,46 @@ public sealed class ParameterSet : IDisposable
         Add(new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), weight) { RateFactor = rateFactor }, weight);
     }
 
+    /// <summary>
+    /// Adds a matrix that the model computes with in 16 bits: an F32 copy of it is trained, and after every step its numbers are rounded
+    /// into the matrix. The set owns the copy.
+    /// </summary>
+    public void AddRounded(string name, IPackedWeight weight, IBackend backend)
+    {
+        using Tensor start = ParameterRows.Dense(backend, weight);
+        IPackedWeight master = backend.Prepare(start);
+        _masters.Add(master);
+        Tensor values = backend.Gradients.Values(master)!;
+        Add(
+            new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), master)
+            {
+                Publish = () => backend.Gradients.Round(master, weight),
+            },
+            weight);
+    }
+
     /// <summary>Adds a vector.</summary>
     public void Add(string name, Tensor vector, IBackend backend) =>
         Add(new Parameter(name, vector.Shape, vector, backend.Allocate(vector.Shape, DType.F32), null), vector);
 
-    /// <summary>Adds every parameter of a model, which must have been loaded as F32.</summary>
+    /// <summary>Bytes of gradients and of F32 copies.</summary>
+    public long ByteLength => _all.Sum(parameter => (long)parameter.Gradient.ByteLength) + _masters.Sum(master => (long)master.ByteLength);
+
+    /// <summary>Adds every parameter of a model, which must have been loaded for training: its matrices as F32 or BF16.</summary>
     public void AddAll(CausalModel model)
     {
         foreach ((string name, object holder) in model.Parameters)
         {
             if (holder is IPackedWeight weight)
             {
-                Add(name, weight, model.Backend);
+                if (model.Backend.Gradients.Values(weight) is null)
+                {
+                    AddRounded(name, weight, model.Backend);
+                }
+                else
+                {
+                    Add(name, weight, model.Backend);
+                }
             }
             else
             {
@@ -47,8 +76,12 @@ public sealed class ParameterSet : IDisposable
     /// <summary>The parameter that a weight or vector holds, or null.</summary>
     public Parameter? Find(object? holder) => holder is null ? null : _byHolder.GetValueOrDefault(holder);
 
-    /// <summary>Frees the gradients; the values belong to the model or adapter.</summary>
-    public void Dispose() => _all.ForEach(parameter => parameter.Gradient.Dispose());
+    /// <summary>Frees gradients and F32 copies; the values belong to the model or adapter.</summary>
+    public void Dispose()
+    {
+        _all.ForEach(parameter => parameter.Gradient.Dispose());
+        _masters.ForEach(master => master.Dispose());
+    }
 
     private void Add(Parameter parameter, object holder)
     {

@@ -299,7 +299,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
     {
         if (weight is not null)
         {
-            _gradients.MatMulWeight(dy, saved[0].Value, w, weight.Gradient);
+            _gradients.MatMulWeight(dy, saved[0].Value, weight.Weight!, weight.Gradient);
         }
 
         if (x is not null)

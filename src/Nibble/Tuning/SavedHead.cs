@@ -13,10 +13,13 @@ public sealed class SavedHead
     /// <summary>Its module path.</summary>
     internal const string Path = "score";
 
+    /// <summary>Its name in the adapter's file.</summary>
+    internal const string TensorName = PeftAdapter.Prefix + Path + ".weight";
+
     private static readonly string[] Names = [Path, "classifier"];
 
     private SavedHead(IPackedWeight weight) =>
-        Tensor = new AdapterTensor($"{PeftAdapter.Prefix}{Path}.weight", new Shape(weight.Out, weight.In), weight);
+        Tensor = new AdapterTensor(TensorName, new Shape(weight.Out, weight.In), weight);
 
     internal AdapterTensor Tensor { get; }
 
@@ -63,7 +66,7 @@ public sealed class SavedHead
                 "load it through LoadOptions.Adapter (or --adapter), which gives the base a head of as many labels");
         }
 
-        return [new TensorSpec($"{PeftAdapter.Prefix}{Path}.weight", new Shape(facts.Labels, facts.Hidden))];
+        return [new TensorSpec(TensorName, new Shape(facts.Labels, facts.Hidden))];
     }
 
     /// <summary>Reads the head, if the adapter has one.</summary>
@@ -74,7 +77,7 @@ public sealed class SavedHead
             return null;
         }
 
-        using Tensor values = AdapterFile.Floats(file, $"{PeftAdapter.Prefix}{Path}.weight");
+        using Tensor values = AdapterFile.Floats(file, TensorName);
         return new SavedHead(backend.Prepare(values));
     }
 

@@ -7,73 +7,93 @@ using Nibble.Tensors;
 namespace Nibble.Tuning;
 
 /// <summary>
-/// Checkpoints of a training, <c>checkpoint-N</c> inside its output: parameters and moments as F32 in row order, the step, and a
-/// manifest with the hash of every file, which is written last. Data order, dropout and schedule are functions of seed and step,
-/// so nothing else is needed to go on exactly.
+/// Checkpoints of a training, <c>checkpoint-N</c> inside its output: parameters as F32 in row order, the optimizer's states, the step,
+/// what happened so far, and a manifest with the hash of every file, which is written last. Data order, dropout and schedule are
+/// functions of seed and step, so nothing else is needed to go on exactly.
 /// </summary>
 internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneOptions options)
 {
     private const string Manifest = "manifest.json";
     private const string State = "trainer_state.json";
     private const string Weights = "parameters.safetensors";
-    private const string Moments = "optimizer.safetensors";
+    private const string States = "optimizer.safetensors";
+    private const string Best = "best";
+    private const int Kept = 2;
 
-    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
+    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    /// <summary>Makes the output folder, or reads the newest checkpoint in it.</summary>
-    public void Start(Action<string>? note)
+    /// <summary>Makes the output folder, or reads the newest checkpoint in it; gives what has happened before.</summary>
+    public TrainHistory Start(Action<string>? note)
     {
         if (!options.Resume)
         {
             using OutputFolder folder = OutputFolder.Create(output, options.Force);
             folder.Commit();
-            return;
+            return new TrainHistory();
         }
 
-        string? newest = Directory.Exists(output)
-            ? Directory.EnumerateDirectories(output, "checkpoint-*").OrderByDescending(StepOf).FirstOrDefault(path => File.Exists(Path.Combine(path, Manifest)))
-            : null;
+        string? newest = All().FirstOrDefault();
         if (newest is null)
         {
             Throw.NotFound($"{output} has no checkpoint to resume from", "looked for checkpoint-N with a manifest.json", "start without --resume");
         }
 
-        Load(newest);
+        TrainHistory history = Load(newest);
         note?.Invoke($"resumed from {newest}, step {trainer.Step} of {trainer.Steps}");
+        return history;
     }
 
-    /// <summary>Saves when it is time to.</summary>
-    public void AfterStep()
+    /// <summary>Saves now; the folder appears whole or not at all, and only then the oldest ones go.</summary>
+    public void Save(TrainHistory history)
     {
-        if (options.Trainer.SaveSteps > 0 && trainer.Step % options.Trainer.SaveSteps == 0)
+        using (OutputFolder folder = OutputFolder.Create(Path.Combine(output, $"checkpoint-{trainer.Step}"), force: true))
         {
-            Save();
+            SaveParameters(folder.File(Weights));
+            SaveStates(folder.File(States));
+            AtomicFile.WriteAllBytes(folder.File(State), JsonSerializer.SerializeToUtf8Bytes(
+                new { GlobalStep = trainer.Step, MaxSteps = trainer.Steps, Settings = Fingerprint(), history.Steps, history.Evaluations }, Json));
+            Dictionary<string, string> hashes = new[] { Weights, States, State }.ToDictionary(name => name, name => Hash(folder.File(name)));
+            AtomicFile.WriteAllBytes(folder.File(Manifest), JsonSerializer.SerializeToUtf8Bytes(hashes, Json));
+            folder.Commit();
+        }
+
+        foreach (string old in All().Skip(Kept))
+        {
+            Directory.Delete(old, recursive: true);
         }
     }
 
-    /// <summary>Saves now; the folder appears whole or not at all.</summary>
-    public void Save()
+    /// <summary>Keeps the parameters as they are now, as the best so far.</summary>
+    public void SaveBest()
     {
-        using OutputFolder folder = OutputFolder.Create(Path.Combine(output, $"checkpoint-{trainer.Step}"), force: true);
-        SaveTensors(folder.File(Weights), trainer.Parameters.All.Select(parameter => (parameter, parameter.Name, parameter.Values)));
-        SaveTensors(
-            folder.File(Moments),
-            trainer.Parameters.All.Zip(trainer.Optimizer.Moments, (parameter, moments) => (parameter, moments)).SelectMany(item => new[]
-            {
-                (item.parameter, "first." + item.parameter.Name, item.moments.First),
-                (item.parameter, "second." + item.parameter.Name, item.moments.Second),
-            }));
-        AtomicFile.WriteAllBytes(folder.File(State), JsonSerializer.SerializeToUtf8Bytes(
-            new { global_step = trainer.Step, max_steps = trainer.Steps, settings = Fingerprint() }, Json));
-        Dictionary<string, string> hashes = new[] { Weights, Moments, State }.ToDictionary(name => name, name => Hash(folder.File(name)));
-        AtomicFile.WriteAllBytes(folder.File(Manifest), JsonSerializer.SerializeToUtf8Bytes(hashes, Json));
+        using OutputFolder folder = OutputFolder.Create(Path.Combine(output, Best), force: true);
+        SaveParameters(folder.File(Weights));
         folder.Commit();
     }
 
-    private void Load(string folder)
+    /// <summary>Takes the best parameters back; false if none were kept.</summary>
+    public bool LoadBest()
+    {
+        string folder = Path.Combine(output, Best);
+        if (!Directory.Exists(folder))
+        {
+            return false;
+        }
+
+        LoadParameters(Path.Combine(folder, Weights));
+        Directory.Delete(folder, recursive: true);
+        return true;
+    }
+
+    /// <summary>The checkpoints that are whole, newest first.</summary>
+    private IEnumerable<string> All() => Directory.Exists(output)
+        ? Directory.EnumerateDirectories(output, "checkpoint-*").Where(path => StepOf(path) >= 0 && File.Exists(Path.Combine(path, Manifest))).OrderByDescending(StepOf)
+        : [];
+
+    private TrainHistory Load(string folder)
     {
         JsonConfig manifest = JsonConfig.Open(Path.Combine(folder, Manifest));
-        foreach (string name in new[] { Weights, Moments, State })
+        foreach (string name in new[] { Weights, States, State })
         {
             string path = Path.Combine(folder, name);
             if (!File.Exists(path) || Hash(path) != manifest.GetString(name))
@@ -84,37 +104,54 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
 
         JsonConfig state = JsonConfig.Open(Path.Combine(folder, State));
         RequireSameSettings(folder, state.Section("settings")!);
-        LoadTensors(Path.Combine(folder, Weights), parameter => [(parameter.Name, parameter.Values)]);
-        Dictionary<string, (Tensor First, Tensor Second)> moments = trainer.Optimizer.Moments.ToDictionary(item => item.Name, item => (item.First, item.Second));
-        LoadTensors(Path.Combine(folder, Moments), parameter =>
-            [("first." + parameter.Name, moments[parameter.Name].First), ("second." + parameter.Name, moments[parameter.Name].Second)]);
+        LoadParameters(Path.Combine(folder, Weights));
+        using (SafetensorsFile file = SafetensorsFile.Open(Path.Combine(folder, States)))
+        {
+            trainer.Optimizer.Load(file);
+        }
+
         trainer.Optimizer.Steps = state.GetInt("global_step", min: 0);
+        return new TrainHistory
+        {
+            Steps = state.Element.GetProperty("steps").Deserialize<List<StepReport>>(Json)!,
+            Evaluations = state.Element.GetProperty("evaluations").Deserialize<List<EvaluationReport>>(Json)!,
+        };
     }
 
-    private void SaveTensors(string path, IEnumerable<(Parameter Parameter, string Name, Tensor Values)> tensors)
+    private void SaveParameters(string path)
     {
-        (Parameter Parameter, string Name, Tensor Values)[] all = [.. tensors];
-        using SafetensorsWriter writer = SafetensorsWriter.Create(path, all.Select(item => new SafetensorsSpec(item.Name, DType.F32, item.Parameter.Shape)));
-        foreach ((Parameter parameter, string name, Tensor values) in all)
+        IReadOnlyList<Parameter> all = trainer.Parameters.All;
+        using SafetensorsWriter writer = SafetensorsWriter.Create(path, all.Select(item => new SafetensorsSpec(item.Name, DType.F32, item.Shape)));
+        foreach (Parameter parameter in all)
         {
-            using Tensor rows = ParameterRows.Read(trainer.Backend, parameter, values);
-            writer.Append(name, rows);
+            using Tensor rows = ParameterRows.Read(trainer.Backend, parameter, parameter.Values);
+            writer.Append(parameter.Name, rows);
         }
 
         writer.Commit();
     }
 
-    private void LoadTensors(string path, Func<Parameter, IEnumerable<(string Name, Tensor Target)>> targets)
+    private void SaveStates(string path)
+    {
+        using SafetensorsWriter writer = SafetensorsWriter.Create(path, trainer.Optimizer.Specs());
+        foreach ((string name, Tensor values) in trainer.Optimizer.Save())
+        {
+            writer.Append(name, values);
+            values.Dispose();
+        }
+
+        writer.Commit();
+    }
+
+    private void LoadParameters(string path)
     {
         using SafetensorsFile file = SafetensorsFile.Open(path);
-        AdapterFile.Check(file, trainer.Parameters.All.SelectMany(parameter => targets(parameter).Select(item => new Models.TensorSpec(item.Name, parameter.Shape))));
+        AdapterFile.Check(file, trainer.Parameters.All.Select(parameter => new Models.TensorSpec(parameter.Name, parameter.Shape)));
         foreach (Parameter parameter in trainer.Parameters.All)
         {
-            foreach ((string name, Tensor target) in targets(parameter))
-            {
-                using Tensor rows = file.Load(name);
-                ParameterRows.Write(trainer.Backend, parameter, rows, target);
-            }
+            using Tensor rows = file.Load(parameter.Name);
+            ParameterRows.Write(trainer.Backend, parameter, rows, parameter.Values);
+            parameter.Publish?.Invoke();
         }
     }
 
@@ -125,7 +162,18 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         return new Dictionary<string, string>
         {
             ["method"] = options.Method,
-            ["data"] = Hash(options.Data!),
+            ["labels"] = string.Join(',', options.Labels ?? []),
+            ["data"] = options.Data is { } data && Path.Exists(data) ? Hash(data) : $"{options.Data}",
+            ["eval_data"] = options.EvalData is { } held && Path.Exists(held) ? Hash(held) : $"{options.EvalData}",
+            ["quantization"] = $"{options.Quantization}",
+            ["weights"] = $"{options.WeightDtype}",
+            ["virtual_tokens"] = $"{options.VirtualTokens}",
+            ["use_dora"] = $"{options.LowRank.UseDora}",
+            ["use_rslora"] = $"{options.Lora.UseRsLora}",
+            ["loraplus_ratio"] = $"{options.Lora.RateRatio:R}",
+            ["packing"] = $"{t.Packing}",
+            ["eval_steps"] = $"{t.EvalSteps}",
+            ["early_stopping"] = $"{t.EarlyStopping}",
             ["rank"] = $"{options.Lora.Rank}",
             ["alpha"] = $"{options.Lora.Alpha:R}",
             ["dropout"] = $"{options.Lora.Dropout:R}",
@@ -136,7 +184,8 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             ["learning_rate"] = $"{t.LearningRate:R}",
             ["schedule"] = $"{t.Schedule}",
             ["warmup_ratio"] = $"{t.WarmupRatio:R}",
-            ["optimizer"] = $"{t.Optimizer}",
+            ["warmup_steps"] = $"{t.WarmupSteps}",
+            ["optimizer"] = $"{t.Optimizer with { Paged = false }}",
             ["max_grad_norm"] = $"{t.MaxGradNorm:R}",
             ["seed"] = $"{t.Seed}",
             ["steps"] = $"{trainer.Steps}",
@@ -158,7 +207,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
     {
         if (Directory.Exists(path))
         {
-            return string.Join('+', Directory.EnumerateFiles(path).Order(StringComparer.Ordinal).Select(Hash));
+            return string.Join('+', Directory.EnumerateFiles(path, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(Hash));
         }
 
         using FileStream stream = File.OpenRead(path);

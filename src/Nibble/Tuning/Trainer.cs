@@ -18,7 +18,7 @@ namespace Nibble.Tuning;
 public sealed record StepReport(int Step, int Steps, double Loss, double GradientNorm, double LearningRate, int Tokens, double Seconds);
 
 /// <summary>
-/// Trains parameters by AdamW. Everything that happens is a function of the settings, the seed and the number of the step, so a
+/// Trains parameters. Everything that happens is a function of the settings, the seed and the number of the step, so a
 /// training that goes on from a saved state equals one that was never interrupted.
 /// </summary>
 public sealed class Trainer : IDisposable
@@ -29,12 +29,12 @@ public sealed class Trainer : IDisposable
     private readonly ParameterSet _parameters;
 
     /// <summary>Prepares a training.</summary>
-    public Trainer(CausalModel model, ParameterSet parameters, TrainingSet data, TrainerSettings settings)
+    public Trainer(CausalModel model, ParameterSet parameters, TrainingSet data, TrainerSettings settings, IAdapter? adapter = null)
     {
         (_settings, _parameters) = (settings, parameters);
         _batcher = new Batcher(data.Rows, settings.BatchSize, settings.GradAccumulationSteps, CounterRandom.Key((ulong)settings.Seed));
-        _pass = new TrainingPass(model, parameters, settings.GradientCheckpointing);
-        Optimizer = new AdamW(parameters, model.Backend, settings.Optimizer);
+        _pass = new TrainingPass(model, parameters, settings.GradientCheckpointing, (adapter as PeftAdapter)?.Prompt);
+        Optimizer = Optimizer.Create(parameters, model.Backend, settings.Optimizer);
         Backend = model.Backend;
         Steps = settings.MaxSteps ?? (int)Math.Ceiling(settings.Epochs * _batcher.StepsPerEpoch);
     }
@@ -46,9 +46,9 @@ public sealed class Trainer : IDisposable
     public int Step => Optimizer.Steps;
 
     /// <summary>Bytes of activations, gradients and optimizer states.</summary>
-    public long StateBytes => _pass.PeakBytes + Optimizer.ByteLength + _parameters.All.Sum(parameter => (long)parameter.Gradient.ByteLength);
+    public long StateBytes => _pass.PeakBytes + Optimizer.ByteLength + _parameters.ByteLength;
 
-    internal AdamW Optimizer { get; }
+    internal Optimizer Optimizer { get; }
 
     internal IBackend Backend { get; }
 
@@ -109,7 +109,14 @@ public sealed class Trainer : IDisposable
 
         if (norm == 0)
         {
-            Throw.Failed($"step {step + 1}: all gradients are zero", "no trained parameter has an influence on the loss", "check --target-modules");
+            string[] dead = [.. _parameters.All.Where(parameter => Backend.Gradients.SumOfSquares(parameter.Values) == 0).Select(parameter => parameter.Name)];
+            string why = dead.Length == _parameters.All.Count
+                ? "every trained tensor is zero, so none changes what the others do"
+                : "the loss depends on none of them: what they feed is multiplied by zeros, or their layers are not used";
+            Throw.Failed(
+                $"step {step + 1}: the gradients of all {_parameters.All.Count:N0} trained tensors are zero ({string.Join(", ", _parameters.All.Take(5).Select(parameter => parameter.Name))}{(_parameters.All.Count > 5 ? ", …" : string.Empty)})",
+                why,
+                "check --target-modules, and that the base's weights are not zero");
         }
     }
 }

@@ -40,7 +40,10 @@ public sealed record TrainerSettings
     /// <summary>Share of the steps over which the learning rate rises.</summary>
     public double WarmupRatio { get; init; } = 0.03;
 
-    /// <summary>AdamW.</summary>
+    /// <summary>Steps over which the learning rate rises, if given: wins over <see cref="WarmupRatio"/>.</summary>
+    public int? WarmupSteps { get; init; }
+
+    /// <summary>The optimizer.</summary>
     public OptimizerSettings Optimizer { get; init; } = new();
 
     /// <summary>Gradients are scaled down to this norm; 0 leaves them alone.</summary>
@@ -48,6 +51,15 @@ public sealed record TrainerSettings
 
     /// <summary>Keep only the inputs of blocks and compute the rest again.</summary>
     public bool GradientCheckpointing { get; init; }
+
+    /// <summary>Put several short examples into one row, each seeing only itself.</summary>
+    public bool Packing { get; init; }
+
+    /// <summary>Steps between evaluations on held-out data; 0 evaluates before and after only.</summary>
+    public int EvalSteps { get; init; }
+
+    /// <summary>Ends the training after this many evaluations in a row that were no better than the best, and keeps the best; 0 never.</summary>
+    public int EarlyStopping { get; init; }
 
     /// <summary>Seed of data order, initialization and dropout.</summary>
     public int Seed { get; init; } = 1234;
@@ -58,7 +70,7 @@ public sealed record TrainerSettings
     /// <summary>The learning rate of a step, counted from 0.</summary>
     public double LearningRateAt(int step, int steps)
     {
-        int warmup = (int)Math.Ceiling(WarmupRatio * steps);
+        int warmup = WarmupSteps ?? (int)Math.Ceiling(WarmupRatio * steps);
         if (step < warmup)
         {
             return LearningRate * (step + 1) / warmup;

@@ -12,6 +12,9 @@ namespace Nibble.Tuning;
 /// <param name="Length">Tokens of a row.</param>
 public sealed record TrainingBatch(int[] Ids, int[] Targets, int Batch, int Length)
 {
+    /// <summary>For each place the column where its text starts, where rows hold several; null where each is one text.</summary>
+    public int[]? Starts { get; init; }
+
     /// <summary>Positions with a target.</summary>
     public int ScoredTokens => Targets.Count(target => target >= 0);
 }
@@ -23,7 +26,8 @@ public sealed record TrainingBatch(int[] Ids, int[] Targets, int Batch, int Leng
 /// <param name="model">The model.</param>
 /// <param name="parameters">What is trained.</param>
 /// <param name="checkpoint">Keep only the input of each block and run the block again on the way back.</param>
-internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, bool checkpoint = false) : IDisposable
+/// <param name="prompt">Embeddings that are tuned and stand before the tokens of each row, or null.</param>
+internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, bool checkpoint = false, IPackedWeight? prompt = null) : IDisposable
 {
     private const nint MostLogitBytes = 32 << 20;
 
@@ -46,10 +50,16 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     {
         _tape ??= new Tape(_backend, _workspace);
         _recorder ??= new RecordingBackend(_backend, _tape, parameters);
+        batch = WithPrompt(batch);
         using Workspace.Scope scope = _workspace.Begin();
         Tensor ids = Upload(batch.Ids), targets = Upload(batch.Targets);
-        Tensor positions = Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => i % batch.Length)]);
-        Pass pass = new(_recorder, _workspace, new ModelInput(ids, positions, batch.Batch, batch.Length), Cache(batch)) { DropoutKey = DropoutKey };
+        Pass pass = new(_recorder, _workspace, Input(batch, ids), Cache(batch))
+        {
+            DropoutKey = DropoutKey,
+            Training = true,
+            Virtual = prompt is null ? model.Virtual : null,
+            Prompt = prompt is null ? null : new PromptRows(prompt, Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => i % batch.Length < prompt.Out ? i % batch.Length : -1)])),
+        };
         _tape.Begin();
         try
         {
@@ -108,7 +118,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
 
         if (parameters.Find(head) is { } weight)
         {
-            _backend.Gradients.MatMulWeight(dLogits, hidden, head, weight.Gradient);
+            _backend.Gradients.MatMulWeight(dLogits, hidden, weight.Weight!, weight.Gradient);
         }
 
         if (parameters.Find(model.Head.Bias) is { } bias)
@@ -117,12 +127,31 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         }
     }
 
+    /// <summary>A place before each row for every embedding of the prompt.</summary>
+    private TrainingBatch WithPrompt(TrainingBatch batch)
+    {
+        if (prompt is null)
+        {
+            return batch;
+        }
+
+        int[] Widen(int[] values, int filler) => [.. values.Chunk(batch.Length).SelectMany(row => Enumerable.Repeat(filler, (int)prompt.Out).Concat(row))];
+        return new TrainingBatch(Widen(batch.Ids, 0), Widen(batch.Targets, -1), batch.Batch, batch.Length + (int)prompt.Out);
+    }
+
+    private ModelInput Input(TrainingBatch batch, Tensor ids)
+    {
+        int first = prompt is null ? model.Virtual?.Count ?? 0 : 0;
+        Tensor positions = Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => first + (i % batch.Length) - (batch.Starts?[i] ?? 0))]);
+        return new ModelInput(ids, positions, batch.Batch, batch.Length, batch.Starts is null ? null : Upload(batch.Starts));
+    }
+
     private KvCache Cache(TrainingBatch batch)
     {
         if (_cache is null || _cache.Batch != batch.Batch || _cache.Capacity != batch.Length)
         {
             _cache?.Dispose();
-            _cache = new KvCache(model, batch.Batch, batch.Length);
+            _cache = new KvCache(model, batch.Batch, batch.Length, prompt is null ? model.Virtual?.Count ?? 0 : 0);
         }
 
         return _cache;

@@ -13,13 +13,18 @@ public class FineTuneTests
     private static readonly string Model = Path.Combine(TestData.Assets, "nibble-llama-4m");
 
     [Theory]
-    [InlineData("lora")]
-    [InlineData("qlora")]
-    [InlineData("full")]
-    public void AnInterruptedTrainingThatGoesOnEqualsOneThatWasNot(string method)
+    [InlineData("lora", OptimizerKind.AdamW, false)]
+    [InlineData("qlora", OptimizerKind.AdamW8Bit, true)]
+    [InlineData("full", OptimizerKind.Sgd, false)]
+    [InlineData("dora", OptimizerKind.AdamW, true)]
+    [InlineData("ia3", OptimizerKind.AdamW, false)]
+    [InlineData("prefix", OptimizerKind.AdamW8Bit, false)]
+    [InlineData("prompt", OptimizerKind.AdamW, false)]
+    public void AnInterruptedTrainingThatGoesOnEqualsOneThatWasNot(string method, OptimizerKind optimizer, bool paged)
     {
         using TempFolder folder = new();
-        FineTuneOptions options = Options(folder, method) with { Output = folder["whole"] };
+        FineTuneOptions options = Options(folder, method) with { Output = folder["whole"], VirtualTokens = 5 };
+        options = options with { Trainer = options.Trainer with { Optimizer = new OptimizerSettings { Kind = optimizer, Paged = paged, Momentum = 0.5f } } };
         FineTuneReport whole = FineTune.Run(options);
         Assert.Equal(4, whole.Log.Count);
 
@@ -27,6 +32,7 @@ public class FineTuneTests
         FineTuneReport first = FineTune.Run(options with { Output = folder["parts"] }, step => Stop(step, stop), cancellation: stop.Token);
         Assert.True(first.Interrupted);
         FineTuneReport second = FineTune.Run(options with { Output = folder["parts"], Resume = true });
+        Assert.True(whole.Log[^1].Step == 4 && second.Log.Count == 2);
         Assert.Equal(whole.Log.Select(step => step.Loss), first.Log.Concat(second.Log).Select(step => step.Loss));
         string weights = method == "full" ? "model.safetensors" : PeftConfig.WeightsName;
         Assert.Equal(File.ReadAllBytes(Path.Combine(folder["whole"], weights)), File.ReadAllBytes(Path.Combine(folder["parts"], weights)));
@@ -58,6 +64,53 @@ public class FineTuneTests
         TrainingSet data = TrainingSetReader.Read(folder["train.txt"], with.Tokenizer, 32);
         Assert.Equal(report.HeldOutAfter!.Value, HeldOut.Nll(with.Model, data), 1e-6);
         Assert.Equal(report.HeldOutBefore!.Value, HeldOut.Nll(without.Model, data), 1e-6);
+    }
+
+    [Fact]
+    public void AClassifierLearnsWithItsHeadAndIsLoadedWithItsLabels()
+    {
+        using TempFolder folder = new();
+        string[] words = ["alpha", "return", "import"];
+        string Row(int i) => $$"""{"text": "{{words[i % 3]}} number {{i}}", "label": "class {{words[i % 3]}}"}""";
+        File.WriteAllLines(folder["train.jsonl"], Enumerable.Range(0, 60).Select(Row));
+        File.WriteAllLines(folder["val.jsonl"], Enumerable.Range(60, 30).Select(Row));
+        FineTuneOptions options = Options(folder, "lora") with
+        {
+            Classification = true, Data = folder["train.jsonl"], EvalData = folder["val.jsonl"], Output = folder["out"],
+        };
+        options = options with { Trainer = options.Trainer with { BatchSize = 12, MaxSteps = 20, LearningRate = 5e-3, EvalSteps = 5, EarlyStopping = 2 } };
+        FineTuneReport report = FineTune.Run(options);
+        Assert.Equal(["class alpha", "class import", "class return"], report.Labels);
+        Assert.True(report.After!.Accuracy > 0.95 && report.After.MacroF1 > 0.95, $"{report.After}");
+        Assert.Equal(3L * 256, report.Plan.TrainableParameters - FineTunePlan.Of(ModelConfig.Open(Model), options with { Classification = false }).TrainableParameters);
+
+        using LoadedModel model = LoadedModel.Load(Model, new LoadOptions { Adapter = folder["out"] });
+        Assert.Equal(report.Labels, model.LabelNames);
+        float[] scores = SequenceClassifier.Scores(model.Model, [model.Tokenizer.Encode("import number 999")])[0];
+        Assert.Equal(1, Array.IndexOf(scores, scores.Max()));
+
+        File.AppendAllText(folder["val.jsonl"], """{"text": "x", "label": "nothing"}""");
+        NibbleException error = Assert.Throws<NibbleException>(() => FineTune.Run(options with { Force = true }));
+        Assert.Contains("val.jsonl line 31: label 'nothing' is none of class alpha", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void FullTrainingStartsAtStoredCodesAndRunsInBf16()
+    {
+        using TempFolder folder = new();
+        FineTuneOptions options = Options(folder, "full");
+        FineTuneReport four = FineTune.Run(options with { Output = folder["four"], Quantization = new Nibble.Quantization.QuantizationSettings { Method = "nf4" }, EvalData = folder["train.txt"] });
+        Assert.Contains("starts at the values of nf4", four.Precision, StringComparison.Ordinal);
+        Assert.True(four.After!.Loss < four.Before!.Loss);
+        using LoadedModel tuned = LoadedModel.Load(folder["four"]), quantized = LoadedModel.Load(Model, new LoadOptions { Quantization = new Nibble.Quantization.PlanRequest(new Nibble.Quantization.QuantizationSettings { Method = "nf4" }) });
+        TrainingSet data = TrainingSetReader.Read(folder["train.txt"], tuned.Tokenizer, 32);
+        Assert.Equal(four.Before.Loss, HeldOut.Nll(quantized.Model, data), 1e-4);
+        Assert.Equal(four.After.Loss, HeldOut.Nll(tuned.Model, data), 1e-5);
+
+        FineTuneReport half = FineTune.Run(options with { Output = folder["half"], WeightDtype = Nibble.Tensors.DType.BF16, EvalData = folder["train.txt"] });
+        Assert.Contains("F32 master weights", half.Precision, StringComparison.Ordinal);
+        using LoadedModel saved = LoadedModel.Load(folder["half"]);
+        Assert.Equal(half.After!.Loss, HeldOut.Nll(saved.Model, data), 1e-3);
     }
 
     [Fact]

@@ -22,6 +22,35 @@ public class TrainerTests
         Assert.All(whole.Zip(parts), pair => Assert.Equal(pair.First, pair.Second, 2e-5f));
     }
 
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("llama")]
+    public void PackedTextsEqualRowsOfTheirOwn(string model)
+    {
+        using GoldenTraining golden = new(model, new CpuBackend(new CpuOptions(2)));
+        Random random = new(5);
+        TrainingRow[] rows = [.. new[] { 5, 9, 3, 12, 4, 7 }.Select(length =>
+        {
+            int[] ids = [.. Enumerable.Range(0, length + 1).Select(_ => random.Next(96))];
+            return new TrainingRow(ids[..^1], ids[1..]);
+        })];
+        TrainingSet packed = RowPacker.Pack(new TrainingSet(rows, rows.Length), 24);
+        Assert.Equal(2, packed.Rows.Count);
+        Assert.Equal(rows.Sum(row => row.Ids.Length), packed.Rows.Sum(row => row.Ids.Length));
+        (double loss, float[] gradients) separate = Gradients(golden, rows), together = Gradients(golden, packed.Rows);
+        Assert.Equal(separate.loss, together.loss, 1e-4);
+        double largest = separate.gradients.Max(Math.Abs);
+        Assert.All(separate.gradients.Zip(together.gradients), pair => Assert.Equal(pair.First, pair.Second, 1e-5 * largest));
+    }
+
+    private static (double Loss, float[] Gradients) Gradients(GoldenTraining golden, IReadOnlyList<TrainingRow> rows)
+    {
+        using ParameterSet parameters = golden.AllParameters();
+        using TrainingPass pass = new(golden.Model, parameters);
+        double loss = pass.Run(Batcher.Pad(rows), 1);
+        return (loss, [.. parameters.All.SelectMany(parameter => golden.Logical(parameter, parameter.Gradient))]);
+    }
+
     [Fact]
     public void NumbersDependOnNeitherThreadsNorCheckpointing()
     {

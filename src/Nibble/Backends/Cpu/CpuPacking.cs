@@ -59,6 +59,9 @@ internal abstract unsafe class CpuPacking : IPackedWeight
     /// <summary>The same as a tensor that shares the memory, padding included, for training; null unless <see cref="FloatPanels"/> exist.</summary>
     public virtual Tensor? FloatValues => null;
 
+    /// <summary>Takes the numbers of F32 panels of the same shape, rounded to the packing's dtype; only dense packings can.</summary>
+    public virtual void Round(CpuThreads threads, float* panels) => throw new NotSupportedException($"a {Name} packing can't be written to");
+
     public abstract QuantizedWeight? Unpack();
 
     /// <summary>Writes the values of columns start … start + count − 1 of a row.</summary>

@@ -139,6 +139,14 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
         threads.Run(job.Parts, job);
     }
 
+    public void AdamW8Bit(in AdamW8BitArguments arguments)
+    {
+        AdamW8BitJob<S, V> job = new(arguments);
+        threads.Run(job.Parts, job);
+    }
+
+    public void Round(IPackedWeight source, IPackedWeight target) => ((CpuPacking)target).Round(threads, ((CpuPacking)source).FloatPanels);
+
     public void Copy(Tensor source, Tensor target)
     {
         CopyJob job = new() { Source = Floats(source), Target = Floats(target), Count = target.Shape.Count };

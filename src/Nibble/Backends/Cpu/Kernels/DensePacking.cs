@@ -114,6 +114,12 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
 
     public override void Dispose() => _storage.Dispose();
 
+    public override void Round(CpuThreads threads, float* panels)
+    {
+        RoundJob job = new() { Packing = this, Source = panels };
+        threads.Run(checked((int)Panels), job);
+    }
+
     private void RunDirect<T>(in CpuMatMul call, float* packed)
         where T : struct, IPanelLoader
     {
@@ -222,6 +228,40 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
                     target[k * Width] = source[k];
                 }
             }
+        }
+    }
+
+    /// <summary>A panel of F32 to a panel of the packing's dtype.</summary>
+    private struct RoundJob : ICpuJob
+    {
+        public DensePacking<S, V, L> Packing;
+        public float* Source;
+
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Execute(int part)
+        {
+            float* source = Source + (part * Packing.In * Width);
+            byte* target = Packing._storage.Pointer + (part * Packing.PanelBytes);
+            for (nint k = 0; k < Packing.In; k++, source += Width)
+            {
+                for (int lane = 0; lane < Width; lane++)
+                {
+                    Write(target, k, lane, source[lane]);
+                }
+            }
+        }
+
+        private readonly void Write(byte* target, nint k, int lane, float value)
+        {
+            if (Packing._dtype == DType.F32)
+            {
+                ((float*)target)[(k * Width) + lane] = value;
+                return;
+            }
+
+            ((ushort*)target)[(k * Width) + PanelLayout.PairIndex(lane, S.Count)] = Packing._dtype == DType.BF16
+                ? TensorConvert.F32ToBF16(value)
+                : BitConverter.HalfToUInt16Bits((Half)value);
         }
     }
 }

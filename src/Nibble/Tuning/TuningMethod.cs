@@ -1,0 +1,115 @@
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Tuning;
+
+/// <summary>What the name of a tuning method means: how the base is loaded, what is trained, how much that is.</summary>
+public static class TuningMethod
+{
+    /// <summary>All names.</summary>
+    public static IReadOnlyList<string> Names { get; } = ["full", "lora", "qlora", "dora", "ia3", "prefix", "prompt"];
+
+    /// <summary>How the base is loaded.</summary>
+    internal static LoadOptions LoadOptionsOf(FineTuneOptions options, IReadOnlyList<string>? labels)
+    {
+        bool dense = ModelConfig.Open(options.Model).QuantMethod is null;
+        QuantizationSettings? quantization = options.Quantization ?? (options.Method == "qlora" && dense ? new QuantizationSettings { Method = "nf4", DoubleQuant = true } : null);
+        return new LoadOptions
+        {
+            Threads = options.Threads,
+            Trainable = !options.UsesAdapter,
+            Dtype = options.UsesAdapter ? null : options.WeightDtype,
+            Quantization = quantization is null ? null : new PlanRequest(quantization),
+            Labels = labels,
+            Seed = options.Trainer.Seed,
+        };
+    }
+
+    /// <summary>A new adapter, not yet on the model; null for full fine-tuning.</summary>
+    internal static PeftAdapter? CreateAdapter(CausalModel model, ModelConfig config, FineTuneOptions options)
+    {
+        IReadOnlyList<LinearSpec> linears = Registry.Architecture(config).Linears(config);
+        ulong seed = CounterRandom.Key((ulong)options.Trainer.Seed);
+        return options.Method switch
+        {
+            "full" => null,
+            "ia3" => Ia3Adapter.Create(model, linears, options.Ia3),
+            "prefix" => PrefixAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
+            "prompt" => PromptAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
+            _ => LoraAdapter.Create(model, linears, options.LowRank, seed),
+        };
+    }
+
+    /// <summary>Numbers that will be trained, and the layers that get adapters.</summary>
+    internal static (long Parameters, IReadOnlyList<string> Modules) Trained(ModelConfig config, FineTuneOptions options)
+    {
+        IArchitecture architecture = Registry.Architecture(config);
+        IReadOnlyList<LinearSpec> linears = architecture.Linears(config);
+        ModelFacts facts = architecture.Facts(config);
+        long head = (long)facts.Labels * facts.Hidden;
+        switch (options.Method)
+        {
+            case "full":
+                return (ModelBuilder.CountParameters(architecture, config), []);
+            case "ia3":
+                return (head + Ia3Adapter.CountParameters(options.Ia3, linears), Ia3Adapter.Modules(options.Ia3, linears));
+            case "prefix":
+                return (head + PrefixAdapter.CountParameters(facts, options.VirtualTokens), []);
+            case "prompt":
+                return (head + ((long)options.VirtualTokens * facts.Hidden), []);
+            default:
+                IReadOnlyList<LoraTarget> targets = TargetModules.Find(linears, options.LowRank);
+                long magnitudes = options.LowRank.UseDora ? targets.Sum(target => (long)target.Linear.Out) : 0;
+                return (head + magnitudes + targets.Sum(target => target.ParameterCount), [.. targets.Select(target => target.Linear.Path)]);
+        }
+    }
+
+    /// <summary>Settings that do not go together.</summary>
+    internal static void Require(FineTuneOptions options)
+    {
+        bool virtualTokens = options.Method is "prefix" or "prompt";
+        if (options.Trainer.Packing && (virtualTokens || options.Classification))
+        {
+            Throw.Usage(
+                $"--packing can't be used with {(virtualTokens ? $"--method {options.Method}" : "--task classification")}",
+                virtualTokens ? "the virtual tokens stand before the first text of a row only" : "a row has one label, at its end",
+                "leave --packing out");
+        }
+
+        if (options.WeightDtype != DType.F32 && options.UsesAdapter)
+        {
+            Throw.Usage("--weights bf16 is for --method full", "adapters are trained in F32 beside a base that stays as it is stored", "leave --weights out");
+        }
+
+        if (options.Trainer.EarlyStopping > 0 && (options.EvalData is null || options.Trainer.EvalSteps == 0))
+        {
+            Throw.Usage("--early-stopping needs --eval-data and --eval-steps", "it counts evaluations that were no better", "give both");
+        }
+    }
+
+    /// <summary>What is kept, trained and computed in which numbers, in words.</summary>
+    internal static string Precision(FineTuneOptions options)
+    {
+        string moments = options.Trainer.Optimizer switch
+        {
+            { Kind: OptimizerKind.Sgd, Momentum: 0 } => "no states",
+            { Kind: OptimizerKind.Sgd } => "momentum in F32",
+            { Kind: OptimizerKind.AdamW8Bit } => "moments in 8-bit blocks",
+            _ => "moments in F32",
+        };
+        string paged = options.Trainer.Optimizer.Paged ? ", kept in a file" : string.Empty;
+        string stored = ModelConfig.Open(options.Model).QuantMethod ?? options.Quantization?.ToString() ?? (options.Method == "qlora" ? "nf4 double_quant=true" : string.Empty);
+        if (options.UsesAdapter)
+        {
+            string frozen = stored.Length > 0 ? $"base frozen as {stored} codes, never dense" : "base frozen as stored";
+            return $"{frozen}; trained numbers and gradients in F32, {moments}{paged}; activations in F32";
+        }
+
+        string start = stored.Length > 0 ? $"starts at the values of {stored} codes, which are then ordinary numbers; " : string.Empty;
+        string weights = options.WeightDtype == DType.BF16 ? "matrices in BF16, rounded after each step from F32 master weights" : "weights in F32";
+        return $"{start}all parameters trained: {weights}, gradients in F32, {moments}{paged}; activations in F32";
+    }
+}
