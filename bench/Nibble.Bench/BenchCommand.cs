@@ -21,6 +21,7 @@ internal static class BenchCommand
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
         new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),
         new("adapters", "switching between adapters on one base; --model PATH, else the embedded GPT-2", AdapterSwitch.Run),
+        new("bag-of-words", "TweetEval sentiment by logistic regression over words: what a tuned model has to beat", BagOfWords.Run),
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
         new("quantize", "weights per second of the data-free methods", QuantizeBench.Run),
         new("budget", "mixed precision to a budget against uniform plans of equal bytes: KL over 50,000 tokens, paired", BudgetBench.Run),
