@@ -4,7 +4,7 @@ namespace Nibble.Backends;
 
 /// <summary>
 /// Memory for intermediates, taken and given back like a stack: inside a <see cref="Begin"/> scope tensors are rented, and all of
-/// them are free again when the scope ends. Chunks are kept, so that a second pass of the same shapes allocates nothing.
+/// them are free again when the scope ends. What was allocated is kept (as one piece from the second pass on), so that later passes of the same shapes allocate nothing.
 /// Not thread-safe: one workspace per running model.
 /// </summary>
 public sealed class Workspace : IDisposable
@@ -33,7 +33,15 @@ public sealed class Workspace : IDisposable
     public nint ByteLength => _chunks.Aggregate((nint)0, (sum, chunk) => sum + chunk.ByteLength);
 
     /// <summary>Starts a scope: tensors rented from now on are free again when it is disposed.</summary>
-    public Scope Begin() => new(this, _chunk, _used);
+    public Scope Begin()
+    {
+        if (_chunk == 0 && _used == 0 && _chunks.Count > 1 && !Retain)
+        {
+            Unite();
+        }
+
+        return new Scope(this, _chunk, _used);
+    }
 
     /// <summary>A tensor whose content is undefined and which is valid until the innermost scope ends.</summary>
     public Tensor Rent(Shape shape, DType dtype = DType.F32)
@@ -54,6 +62,17 @@ public sealed class Workspace : IDisposable
         Tensor rented = new(shape, dtype, chunk.Storage, chunk.ByteOffset + _used, ownsStorage: false);
         _used += bytes;
         return rented;
+    }
+
+    /// <summary>
+    /// One chunk in the place of many. A pass of other shapes would leave the end of each chunk unused and add new ones behind them,
+    /// so with ever new shapes an empty workspace would never stop growing.
+    /// </summary>
+    private void Unite()
+    {
+        nint bytes = ByteLength;
+        Dispose();
+        _chunks.Add(_backend.Allocate(new Shape(bytes), DType.U8));
     }
 
     /// <summary>Frees all chunks.</summary>

@@ -2,30 +2,34 @@ using Nibble.Backends;
 
 namespace Nibble.Tensors;
 
-/// <summary>Buffers of a backend that are used again by size: the shapes of a training step are those of the step before.</summary>
+/// <summary>
+/// Buffers of F32 that are used again and again. A request takes the smallest free buffer of at least its size, if that is at most
+/// twice as large; batches of many different lengths so share a few buffers instead of having a set for each length.
+/// </summary>
 internal sealed class BufferPool(IBackend backend) : IDisposable
 {
-    private readonly Dictionary<nint, Stack<Tensor>> _free = [];
+    private readonly SortedDictionary<nint, Stack<Tensor>> _free = [];
     private readonly Dictionary<Storage, Tensor> _used = [];
+    private long _bytes;
 
-    /// <summary>Bytes that all buffers have taken.</summary>
+    /// <summary>Most bytes that all buffers have taken at once.</summary>
     public long PeakBytes { get; private set; }
 
     /// <summary>A buffer of F32.</summary>
     public Tensor Rent(Shape shape, bool zeroed)
     {
-        if (!_free.TryGetValue(shape.Count, out Stack<Tensor>? stack) || !stack.TryPop(out Tensor? buffer))
+        nint count = shape.Count;
+        Tensor? buffer = TakeFree(size => size >= count && size <= 2 * count, first: true);
+        bool fresh = buffer is null;
+        buffer ??= Allocate(count);
+        _used.Add(buffer.Storage, buffer);
+        Tensor rented = (buffer.Shape.Count == count ? buffer : buffer.Slice(0, count)).Reshape(shape);
+        if (zeroed && !fresh)
         {
-            buffer = backend.Allocate(new Shape(shape.Count), DType.F32);
-            PeakBytes += buffer.ByteLength;
-        }
-        else if (zeroed)
-        {
-            backend.Gradients.Fill(buffer, 0);
+            backend.Gradients.Fill(rented, 0);
         }
 
-        _used.Add(buffer.Storage, buffer);
-        return buffer.Reshape(shape);
+        return rented;
     }
 
     /// <summary>A buffer with the values of another tensor.</summary>
@@ -62,5 +66,40 @@ internal sealed class BufferPool(IBackend backend) : IDisposable
 
         _free.Clear();
         _used.Clear();
+        _bytes = 0;
+    }
+
+    /// <summary>A new buffer, in the place of a free one that is a little too small: whatever that could hold fits the new one.</summary>
+    private Tensor Allocate(nint count)
+    {
+        if (TakeFree(size => size < count && 2 * size >= count, first: false) is { } outgrown)
+        {
+            _bytes -= outgrown.ByteLength;
+            outgrown.Dispose();
+        }
+
+        Tensor buffer = backend.Allocate(new Shape(count), DType.F32);
+        _bytes += buffer.ByteLength;
+        PeakBytes = Math.Max(PeakBytes, _bytes);
+        return buffer;
+    }
+
+    /// <summary>Takes the smallest (<paramref name="first"/>) or largest free buffer of a fitting size; null if there is none.</summary>
+    private Tensor? TakeFree(Func<nint, bool> fits, bool first)
+    {
+        nint found = 0;
+        foreach ((nint size, Stack<Tensor> stack) in _free)
+        {
+            if (stack.Count > 0 && fits(size))
+            {
+                found = size;
+                if (first)
+                {
+                    break;
+                }
+            }
+        }
+
+        return found == 0 ? null : _free[found].Pop();
     }
 }
