@@ -38,4 +38,16 @@ public sealed record Limits
 
     /// <summary>Most characters that a template writes.</summary>
     public int TemplateOutput { get; init; } = 16 << 20;
+
+    /// <summary>Most bytes of one row of data (a JSON line, a field of a table).</summary>
+    public long RowBytes { get; init; } = 64L << 20;
+
+    /// <summary>Most bytes of the footer of a Parquet file.</summary>
+    public int ParquetFooterBytes { get; init; } = 64 << 20;
+
+    /// <summary>Most bytes of a page of a Parquet file, packed or not.</summary>
+    public int ParquetPageBytes { get; init; } = 512 << 20;
+
+    /// <summary>Most values of a page of a Parquet file.</summary>
+    public int ParquetPageValues { get; init; } = 16 << 20;
 }
