@@ -20,5 +20,5 @@ public sealed record TrainingRow(int[] Ids, int[] Targets)
 public sealed record TrainingSet(IReadOnlyList<TrainingRow> Rows, int Documents, int Truncated = 0, int Skipped = 0)
 {
     /// <summary>Positions that are scored, over all rows.</summary>
-    public long ScoredTokens => Rows.Sum(row => (long)row.ScoredTokens);
+    public long ScoredTokens => Rows is SpooledRows spooled ? spooled.ScoredTokens : Rows.Sum(row => (long)row.ScoredTokens);
 }

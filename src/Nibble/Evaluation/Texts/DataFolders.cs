@@ -15,7 +15,8 @@ internal static class DataFolders
             $"looked for {name}/{string.Join(" or ", files)} in the folder of {TextSource.EnvironmentVariable} and in data/ of the working folder and those above it",
             $"put it there, or set {TextSource.EnvironmentVariable} to the folder that holds {name}/");
 
-    private static IEnumerable<string> Candidates()
+    /// <summary>Where data sets may stand, in order; the first may be an address.</summary>
+    public static IEnumerable<string> Candidates()
     {
         if (Environment.GetEnvironmentVariable(TextSource.EnvironmentVariable) is { Length: > 0 } chosen)
         {

@@ -64,7 +64,7 @@ internal static class PlainValues
     /// <summary>A whole number as the column means it.</summary>
     public static object Whole(long value, ParquetNode node) => node.Meaning switch
     {
-        ParquetMeaning.Unsigned when node.Type == ParquetType.Int32 => (long)(uint)value,
+        ParquetMeaning.Unsigned when node.Type == ParquetType.Int32 => (object)(long)(uint)value,
         ParquetMeaning.Unsigned when value < 0 => (double)(ulong)value,
         ParquetMeaning.Decimal => value / Math.Pow(10, node.Scale),
         _ => value,
