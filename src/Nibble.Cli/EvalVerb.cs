@@ -2,6 +2,7 @@ using System.CommandLine;
 using Nibble.Evaluation;
 using Nibble.Evaluation.Metrics;
 using Nibble.Evaluation.Protocols;
+using Nibble.Evaluation.Texts;
 using Nibble.IO;
 using Nibble.Runs;
 using Nibble.Runs.Reports;
@@ -16,7 +17,7 @@ internal sealed class EvalVerb : IVerb
     private readonly Argument<string> _model = CommonOptions.Model();
     private readonly Option<string[]> _tasks = new("--tasks") { Description = "perplexity, classification, latency; separated by commas.", DefaultValueFactory = _ => ["perplexity", "latency"], AllowMultipleArgumentsPerToken = true };
     private readonly Option<string> _data = new("--data") { Description = "A text: .txt, .jsonl, .gz of them, a folder, or demo, wikitext2; classification: tweeteval, or a folder of its form.", DefaultValueFactory = _ => "demo" };
-    private readonly Option<string> _protocol = new("--protocol") { Description = "window, blocks, half, lines, examples: see docs/protocols.md.", DefaultValueFactory = _ => "window" };
+    private readonly Option<string?> _protocol = new("--protocol") { Description = "window, blocks, half, lines, examples: see docs/protocols.md (default window; examples for codesearchnet and tweeteval)." };
     private readonly Option<int?> _window = new("--window") { Description = "Tokens of a window (default: 1024, or the model's context if smaller)." };
     private readonly Option<int?> _stride = new("--stride") { Description = "Tokens from one window to the next (default: half a window)." };
     private readonly Option<string?> _join = new("--join") { Description = "How rows are joined: raw (default of files), hf (default of wikitext2, .jsonl, folders)." };
@@ -79,7 +80,7 @@ internal sealed class EvalVerb : IVerb
     {
         Tasks = [.. (parsed.GetValue(_tasks) ?? []).SelectMany(list => list.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))],
         Data = parsed.GetRequiredValue(_data),
-        Protocol = parsed.GetRequiredValue(_protocol),
+        Protocol = parsed.GetValue(_protocol) ?? TextSource.ProtocolOf(parsed.GetRequiredValue(_data)),
         Window = parsed.GetValue(_window),
         Stride = parsed.GetValue(_stride),
         Join = parsed.GetValue(_join) switch { "raw" => TextJoin.Raw, "hf" => TextJoin.Hf, _ => null },

@@ -14,7 +14,11 @@ internal sealed class FinetuneArguments
 
     private readonly Argument<string?> _model = new("model") { Description = "Folder of the base model (left out with --demo).", Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<bool> _demo = new("--demo") { Description = "Tune the embedded model on embedded text of another domain." };
-    private readonly Option<string?> _data = new("--data") { Description = "Text (.txt), JSON lines (text; prompt and completion; instruction and output), or a folder of them; for classification JSON lines with text and label, or a folder of the TweetEval form." };
+    private readonly Option<string?> _data = new("--data") { Description = "File (text, JSON lines, JSON, CSV, TSV, Parquet; also .gz), folder, address (http, https, s3, gs) or name (wikitext2, tweeteval/TASK, codesearchnet/LANGUAGE); for classification texts with labels." };
+    private readonly Option<string> _format = new("--format") { Description = "What the fields of rows are: auto, text, completion, messages, alpaca or sharegpt.", DefaultValueFactory = _ => "auto" };
+    private readonly Option<string?> _split = new("--split") { Description = "Split of --data (default: train where there is one)." };
+    private readonly Option<string?> _evalSplit = new("--eval-split") { Description = "Split of --eval-data (default: validation, else test)." };
+    private readonly Option<string?> _chatTemplate = new("--chat-template") { Description = "Jinja file that turns conversations into text, instead of the model's own." };
     private readonly Option<string?> _evalData = new("--eval-data") { Description = "Held-out data, measured before and after." };
     private readonly Option<int> _evalSteps = Ranged("--eval-steps", 0, 0, int.MaxValue, "Steps between measurements of the held-out data; 0 only before and after.");
     private readonly Option<int> _earlyStopping = Ranged("--early-stopping", 0, 0, int.MaxValue, "End after this many measurements in a row without a new best, and keep the best; 0 never.");
@@ -58,6 +62,7 @@ internal sealed class FinetuneArguments
     public FinetuneArguments()
     {
         _method.AcceptOnlyFromAmong([.. TuningMethod.Names]);
+        _format.AcceptOnlyFromAmong("auto", "text", "completion", "messages", "alpaca", "sharegpt");
         _task.AcceptOnlyFromAmong("causal", "classification");
         _weights.AcceptOnlyFromAmong("f32", "bf16");
         _optimizer.AcceptOnlyFromAmong("adamw", "adamw8bit", "sgd", "paged-adamw", "paged-adamw8bit", "paged-sgd");
@@ -70,7 +75,7 @@ internal sealed class FinetuneArguments
         command.Arguments.Add(_model);
         Option[] all =
         [
-            _demo, _data, _evalData, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank, _alpha, _dropout, _targets, _exclude, _rslora,
+            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank, _alpha, _dropout, _targets, _exclude, _rslora,
             _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing, _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads,
         ];
         foreach (Option option in all)
@@ -92,6 +97,10 @@ internal sealed class FinetuneArguments
             EvalData = parsed.GetValue(_evalData) ?? (demo ? AssetFolder.Find("assets/text/tune-valid.txt") : null),
             Classification = parsed.GetValue(_task) == "classification",
             Labels = parsed.GetValue(_labels)?.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries),
+            Format = Enum.Parse<Data.RowFormat>(parsed.GetValue(_format)!, ignoreCase: true),
+            Split = parsed.GetValue(_split),
+            EvalSplit = parsed.GetValue(_evalSplit),
+            ChatTemplate = parsed.GetValue(_chatTemplate),
             VirtualTokens = parsed.GetValue(_virtual),
             WeightDtype = parsed.GetValue(_weights) == "bf16" ? DType.BF16 : DType.F32,
             Lora = Lora(parsed, demo),

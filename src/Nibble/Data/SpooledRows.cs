@@ -42,7 +42,7 @@ internal sealed class SpooledRows : IReadOnlyList<TrainingRow>, IDisposable
             return;
         }
 
-        int[] record = [row.Ids.Length, .. row.Ids, .. row.Targets];
+        int[] record = [row.Ids.Length, row.Starts.Count, .. row.Ids, .. row.Targets, .. row.Starts];
         _file ??= AtomicFile.Attempt(Path.GetTempPath(), 0, () => File.OpenHandle(
             Path.Combine(Path.GetTempPath(), $"nibble-rows-{Guid.NewGuid():N}"), FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, FileOptions.DeleteOnClose));
         AtomicFile.Attempt(Path.GetTempPath(), record.Length * 4L, () => RandomAccess.Write(_file, MemoryMarshal.AsBytes(record.AsSpan()), _end));
@@ -66,11 +66,11 @@ internal sealed class SpooledRows : IReadOnlyList<TrainingRow>, IDisposable
 
     private TrainingRow Read(long place)
     {
-        int[] length = new int[1];
-        Fill(length, place);
-        int[] both = new int[2 * length[0]];
-        Fill(both, place + 4);
-        return new TrainingRow(both[..length[0]], both[length[0]..]);
+        int[] head = new int[2];
+        Fill(head, place);
+        int[] all = new int[(2 * head[0]) + head[1]];
+        Fill(all, place + 8);
+        return new TrainingRow(all[..head[0]], all[head[0]..(2 * head[0])]) { Starts = all[(2 * head[0])..] };
     }
 
     private void Fill(int[] into, long place)

@@ -64,9 +64,10 @@ public sealed class FineTune : IDisposable
     private FineTuneReport Train(Action<StepReport>? report, CancellationToken cancellation)
     {
         int length = Math.Min(_options.Trainer.MaxSeqLength, _model.Facts.Context);
-        _data.Tokenize(_model, length);
+        _data.Tokenize(_model, length, _note);
         TrainingSet data = _data.Train;
         _note?.Invoke($"data: {data.Documents:N0} texts, {data.Rows.Count:N0} rows of up to {length} tokens, {data.ScoredTokens:N0} scored"
+            + (data.Truncated > 0 ? $"; {data.Truncated:N0} examples were longer and are cut" : string.Empty)
             + (_data.Labels is null ? string.Empty : $"; labels {string.Join(", ", _data.Labels)}"));
         using Trainer trainer = new(_model.Model, _parameters, data, _options.Trainer, _adapter);
         TrainCheckpoints checkpoints = new(_options.Output!, trainer, _options);

@@ -1,3 +1,4 @@
+using Nibble.Data;
 using Nibble.Quantization;
 using Nibble.Tensors;
 
@@ -18,11 +19,23 @@ public sealed record FineTuneOptions
     /// <summary>Names of the classes; null takes those of the base's head, or of the data.</summary>
     public IReadOnlyList<string>? Labels { get; init; }
 
-    /// <summary>Text, JSON lines, or a folder of them.</summary>
+    /// <summary>A file, a folder, an address or a name, see docs/data.md.</summary>
     public string? Data { get; init; }
 
     /// <summary>Held-out data: measured before and after.</summary>
     public string? EvalData { get; init; }
+
+    /// <summary>What the fields of rows are.</summary>
+    public RowFormat Format { get; init; }
+
+    /// <summary>Split of <see cref="Data"/>; null for the training split where there is one.</summary>
+    public string? Split { get; init; }
+
+    /// <summary>Split of <see cref="EvalData"/>; null for the validation split, else the test split.</summary>
+    public string? EvalSplit { get; init; }
+
+    /// <summary>Jinja file that turns conversations into text; null for the model's own.</summary>
+    public string? ChatTemplate { get; init; }
 
     /// <summary>The adapter of lora, qlora and dora; its targets are those of ia3, too.</summary>
     public LoraSettings Lora { get; init; } = new();

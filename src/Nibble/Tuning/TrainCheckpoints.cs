@@ -163,7 +163,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         {
             ["method"] = options.Method,
             ["labels"] = string.Join(',', options.Labels ?? []),
-            ["data"] = options.Data is { } data && Path.Exists(data) ? Hash(data) : $"{options.Data}",
+            ["data"] = trainer.Data.Fingerprint,
             ["eval_data"] = options.EvalData is { } held && Path.Exists(held) ? Hash(held) : $"{options.EvalData}",
             ["quantization"] = $"{options.Quantization}",
             ["weights"] = $"{options.WeightDtype}",

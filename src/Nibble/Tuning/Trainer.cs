@@ -31,7 +31,7 @@ public sealed class Trainer : IDisposable
     /// <summary>Prepares a training.</summary>
     public Trainer(CausalModel model, ParameterSet parameters, TrainingSet data, TrainerSettings settings, IAdapter? adapter = null)
     {
-        (_settings, _parameters) = (settings, parameters);
+        (_settings, _parameters, Data) = (settings, parameters, data);
         _batcher = new Batcher(data.Rows, settings.BatchSize, settings.GradAccumulationSteps, CounterRandom.Key((ulong)settings.Seed));
         _pass = new TrainingPass(model, parameters, settings.GradientCheckpointing, (adapter as PeftAdapter)?.Prompt);
         Optimizer = Optimizer.Create(parameters, model.Backend, settings.Optimizer);
@@ -47,6 +47,8 @@ public sealed class Trainer : IDisposable
 
     /// <summary>Bytes of activations, gradients and optimizer states.</summary>
     public long StateBytes => _pass.PeakBytes + Optimizer.ByteLength + _parameters.ByteLength;
+
+    internal TrainingSet Data { get; }
 
     internal Optimizer Optimizer { get; }
 

@@ -2,6 +2,7 @@ using Nibble.Data;
 using Nibble.Evaluation.Classification;
 using Nibble.Formats;
 using Nibble.Models;
+using Nibble.Templates;
 
 namespace Nibble.Tuning;
 
@@ -35,7 +36,7 @@ internal sealed class TuningData
     public TrainingSet? HeldOut { get; private set; }
 
     /// <summary>Makes rows of at most <paramref name="length"/> tokens.</summary>
-    public void Tokenize(LoadedModel model, int length)
+    public void Tokenize(LoadedModel model, int length, Action<string>? note)
     {
         if (_train is not null)
         {
@@ -44,10 +45,20 @@ internal sealed class TuningData
             return;
         }
 
-        Train = TrainingSetReader.Read(_options.Data!, model.Tokenizer, length, _options.SkipBad);
+        DataOptions rows = Rows(note);
+        Train = TrainingSetReader.Read(_options.Data!, model.Tokenizer, length, rows);
         Train = _options.Trainer.Packing ? RowPacker.Pack(Train, length) : Train;
-        HeldOut = _options.EvalData is null ? null : TrainingSetReader.Read(_options.EvalData, model.Tokenizer, length, _options.SkipBad);
+        HeldOut = _options.EvalData is null ? null : TrainingSetReader.Read(_options.EvalData, model.Tokenizer, length, rows with { Split = _options.EvalSplit }, "validation", "test", "train");
     }
+
+    private DataOptions Rows(Action<string>? note) => new()
+    {
+        Format = _options.Format,
+        Split = _options.Split,
+        SkipBad = _options.SkipBad,
+        ChatTemplate = _options.ChatTemplate is { } file ? ChatTemplate.FromFile(file, tokensOf: _options.Model) : ChatTemplate.Find(_options.Model),
+        Note = note,
+    };
 
     /// <summary>The labels of a base that is a classifier already.</summary>
     private static IReadOnlyList<string>? LabelsOfBase(FineTuneOptions options)

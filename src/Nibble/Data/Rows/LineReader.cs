@@ -29,6 +29,7 @@ internal sealed class LineReader(Stream stream, Limits limits)
                 int length = (at >= 0 ? searched + at : _end) - _start;
                 ReadOnlyMemory<byte> line = Trim(_buffer.AsMemory(_start, length));
                 Advance(length + (at >= 0 ? 1 : 0));
+                tooLong |= length > limits.RowBytes;
                 return tooLong ? ReadOnlyMemory<byte>.Empty : line;
             }
 

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using Nibble.Data;
 using Nibble.Evaluation.Texts;
 using Nibble.IO;
 
@@ -17,7 +18,7 @@ public static class LabeledSource
     /// <exception cref="NibbleException">The files are not there, or do not fit each other.</exception>
     public static LabeledSet Load(string data, string split)
     {
-        string folder = data == "tweeteval" ? DataFolders.Find(data, "mapping.txt") : data;
+        string folder = FolderOf(data, split);
         string[] labels = Mapping(Path.Combine(folder, "mapping.txt"));
         string[] texts = Lines(folder, $"{split}_text.txt"), numbers = Lines(folder, $"{split}_labels.txt");
         if (texts.Length != numbers.Length)
@@ -34,6 +35,10 @@ public static class LabeledSource
         string all = string.Join('\n', rows.Select(row => $"{row.Label}\t{row.Text}"));
         return new LabeledSet(data, labels, rows, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(all))));
     }
+
+    private static string FolderOf(string data, string split) => data == "tweeteval" ? DataFolders.Find(data, "mapping.txt")
+        : NamedData.Knows(data) ? Path.GetDirectoryName(NamedData.Find(data, split).Files[0].Name)!
+        : data;
 
     private static string[] Mapping(string path)
     {

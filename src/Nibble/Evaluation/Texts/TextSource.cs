@@ -3,7 +3,7 @@ using Nibble.IO;
 
 namespace Nibble.Evaluation.Texts;
 
-/// <summary>Finds the text of <c>--data</c>: a file (.txt, .jsonl, each also .gz), a folder of them, or a name.</summary>
+/// <summary>Finds the text of <c>--data</c>: a file, a folder, an address or a name, see docs/data.md.</summary>
 public static class TextSource
 {
     /// <summary>Names a folder that holds data sets which do not come with Nibble.</summary>
@@ -14,6 +14,12 @@ public static class TextSource
 
     private static readonly string[] TextExtensions = [".txt", ".md", ".rst", ".py", ".cs", ".c", ".h", ".cpp", ".js", ".ts", ".java", ".go", ".rs", ".raw", ".tokens", ".jsonl"];
 
+    /// <summary>True for what is no path: a name of the list, a set with parts (<c>tweeteval/sentiment</c>), or an address.</summary>
+    public static bool IsName(string data) => Names.Contains(data) || Data.NamedData.Knows(data) || Data.Sources.DataPlace.IsRemote(data);
+
+    /// <summary>The protocol for a text where none is named: <c>examples</c> for sets of single documents, else <c>window</c>.</summary>
+    public static string ProtocolOf(string data) => RowTexts.ProtocolOf(data) ?? "window";
+
     /// <summary>Reads a text.</summary>
     /// <exception cref="NibbleException">There is none, or it is empty or no text.</exception>
     public static EvaluationText Load(string data, Limits? limits = null)
@@ -23,9 +29,10 @@ public static class TextSource
         {
             "demo" => File_(data, AssetFolder.Find(Path.Combine("assets", "text", "test.txt")), limits),
             "wikitext2" => WikiText2(data, FindWikiText2(), limits),
+            _ when RowTexts.Reads(data) => RowTexts.Load(data, limits),
             _ when Directory.Exists(data) => Folder(data, limits),
             _ when File.Exists(data) => File_(data, data, limits),
-            _ => throw new NibbleException(ErrorKind.NotFound, $"data '{data}' does not exist", "it is neither a file, nor a folder, nor one of the names demo, wikitext2", "check the path"),
+            _ => throw new NibbleException(ErrorKind.NotFound, $"data '{data}' does not exist", $"it is neither a file, nor a folder, nor an address, nor one of the names {string.Join(", ", Data.NamedData.Names)}", "check the path"),
         };
         if (text.Documents.All(string.IsNullOrWhiteSpace))
         {

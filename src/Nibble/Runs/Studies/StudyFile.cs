@@ -35,7 +35,7 @@ public static class StudyFile
 
     // A file or folder is seen from the study's own folder, as models are.
     private static string DataOf(string study, string data) =>
-        TextSource.Names.Contains(data) || data == "tweeteval" ? data : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(study))!, data));
+        TextSource.IsName(data) ? data : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(study))!, data));
 
     private static readonly string[] Activations = ["f32", "int8", "auto"];
 
@@ -149,7 +149,7 @@ public static class StudyFile
         {
             Tasks = [.. options.Tasks, "perplexity"],
             Data = map.Text("data") ?? options.Data,
-            Protocol = map.Choice("protocol", Protocol.Names) ?? options.Protocol,
+            Protocol = map.Choice("protocol", Protocol.Names) ?? TextSource.ProtocolOf(map.Text("data") ?? options.Data),
             Window = map.Int("window", 2),
             Stride = map.Int("stride", 1),
             Limit = map.Int("limit", 2),
