@@ -41,8 +41,10 @@ internal sealed class QuantizeVerb : IVerb
         return command;
     }
 
-    private void Run(ParseResult parsed, CancellationToken cancellation)
+    private void Run(ParseResult parsed, CancellationToken cancelled)
     {
+        using CancellationTokenSource orphaned = ChildProcess.WatchParent(cancelled);
+        CancellationToken cancellation = orphaned.Token;
         CommonOptions.UseThreads(parsed.GetValue(_threads));
         string model = parsed.GetRequiredValue(_model);
         if (parsed.GetValue(_verifyOnly))

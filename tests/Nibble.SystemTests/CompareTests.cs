@@ -59,6 +59,22 @@ public sealed class CompareTests : IDisposable
     }
 
     [Fact]
+    public void A_calibrated_method_is_quantized_first_and_measured_like_the_others()
+    {
+        string study = Study(Llama, "{method: none, dtype: f32}, {method: gptq, bits: 4}, {method: rtn, bits: 4, group_size: 128}");
+        File.AppendAllText(study, "calibration: {data: demo, samples: 4, length: 64}\n");
+        CliResult result = Cli.Run("compare", study, "-o", Output, "--json");
+        Assert.True(result.ExitCode == 0, result.Errors);
+        JsonElement cell = result.Json.GetProperty("cells").EnumerateArray().Single(cell => cell.GetProperty("method").GetString() == "gptq");
+        Assert.Equal(4, cell.GetProperty("bits").GetInt32());
+        Assert.Equal("nibble-llama-4m", cell.GetProperty("model").GetString());
+        Assert.True(cell.GetProperty("metrics").GetProperty("quantization_seconds").GetDouble() > 0);
+        Assert.True(cell.GetProperty("metrics").GetProperty("kl").GetDouble() > 0);
+        Assert.Contains("nibble quantize", cell.GetProperty("command").GetString(), StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Path.Combine(Output, "work")));
+    }
+
+    [Fact]
     public void A_failing_cell_is_reported_and_the_others_go_on()
     {
         string broken = Directory.CreateDirectory(Path.Combine(_folder, "broken")).FullName;

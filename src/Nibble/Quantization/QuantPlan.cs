@@ -178,7 +178,8 @@ public sealed class QuantPlan
         List<string> refusals = [];
         foreach (IQuantizationLayout layout in candidates)
         {
-            string? why = quantized.Select(tensor => layout.CanHold(tensor.Facts!, out string reason) ? null : $"{tensor.Spec.Path} ({tensor.Facts}): {reason}").FirstOrDefault(reason => reason is not null);
+            string? why = quantized.Select(tensor => layout.CanHold(tensor.Facts!, out string reason) ? null : $"{tensor.Spec.Path} ({tensor.Facts}): {reason}").FirstOrDefault(reason => reason is not null)
+                ?? (layout.CanHoldTogether([.. quantized.Select(tensor => tensor.Facts!)], out string together) ? null : together);
             if (why is null)
             {
                 return layout;
@@ -187,7 +188,7 @@ public sealed class QuantPlan
             refusals.Add($"{layout.Name}: {why}");
         }
 
-        string[] able = [.. Registry.Layouts.Where(layout => quantized.All(tensor => layout.CanHold(tensor.Facts!, out _))).Select(layout => layout.Name)];
+        string[] able = [.. Registry.Layouts.Where(layout => quantized.All(tensor => layout.CanHold(tensor.Facts!, out _)) && layout.CanHoldTogether([.. quantized.Select(tensor => tensor.Facts!)], out _)).Select(layout => layout.Name)];
         Throw.Usage(
             "no single layout can hold what is planned: " + string.Join("; ", refusals),
             "a model folder has one quantization_config, hence one layout",

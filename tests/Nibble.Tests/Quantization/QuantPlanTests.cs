@@ -87,6 +87,60 @@ public sealed class QuantPlanTests
         Assert.Equal(ErrorKind.BadInput, Assert.Throws<NibbleException>(() => LoadedModel.Load(folder["out"])).Kind);
     }
 
+    [Theory]
+    [InlineData("*=rtn:group_size=16", "gptq", "bits", 8)]
+    [InlineData("*=rtn:group_size=16", "gptq", "group_size", 32)]
+    [InlineData("*=rtn:group_size=16", "gptq", "sym", true)]
+    [InlineData("*=rtn:group_size=16", "awq", "bits", 8)]
+    [InlineData("*=rtn:group_size=16", "awq", "group_size", 32)]
+    [InlineData("*=hqq:bits=3,group_size=16", "hqq", "quant_config/weight_quant_params/nbits", 4)]
+    [InlineData("*=nf4", "bitsandbytes-4bit", "bnb_4bit_quant_type", "fp4")]
+    public void Sections_of_other_layouts_may_not_lie_either(string method, string layout, string key, object value)
+    {
+        using TempFolder folder = new();
+        string model = MethodTable.WriteModel(folder["model"], "llama");
+        Quantizer.Run(model, folder["out"], new PlanRequest(PlanOverride.Parse(method).Settings!) { Layout = layout });
+        LoadedModel.Load(folder["out"]).Dispose();
+        string path = Path.Combine(folder["out"], "config.json");
+        JsonObject config = JsonNode.Parse(File.ReadAllText(path))!.AsObject(), section = config["quantization_config"]!.AsObject();
+        string[] keys = key.Split('/');
+        foreach (string part in keys[..^1])
+        {
+            section = section[part]!.AsObject();
+        }
+
+        Assert.True(section.ContainsKey(keys[^1]));
+        section[keys[^1]] = JsonValue.Create(value);
+        File.WriteAllText(path, config.ToJsonString());
+        Assert.Equal(ErrorKind.BadInput, Assert.Throws<NibbleException>(() => LoadedModel.Load(folder["out"])).Kind);
+    }
+
+    [Theory]
+    [InlineData("gptq", "*.mlp.*=rtn:symmetric=true")]
+    [InlineData("awq", "*.mlp.*=rtn:group_size=32")]
+    public void Weights_that_a_layout_cannot_hold_together_are_refused(string layout, string other)
+    {
+        using TempFolder folder = new();
+        ModelConfig config = ModelConfig.Open(MethodTable.WriteModel(folder["model"], "llama"));
+        NibbleException error = Assert.Throws<NibbleException>(() => QuantPlan.Create(config, Request("rtn", group: 16) with { Layout = layout, Overrides = [PlanOverride.Parse(other)] }));
+        Assert.Equal(ErrorKind.Usage, error.Kind);
+        Assert.Contains("compressed-tensors", error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("gptq", "*.mlp.*=rtn:bits=8,group_size=32")]
+    [InlineData("gptq", "*.down_proj=rtn:group_size=-1")]
+    [InlineData("compressed-tensors", "*.mlp.*=rtn:bits=3,symmetric=true")]
+    [InlineData("hqq", "*.mlp.*=hqq:bits=3")]
+    public void Mixed_settings_come_back_to_the_same_logits(string layout, string other)
+    {
+        using TempFolder folder = new();
+        string model = MethodTable.WriteModel(folder["model"], "llama");
+        PlanRequest request = Request(layout == "hqq" ? "hqq" : "rtn", group: 16) with { Layout = layout, Overrides = [PlanOverride.Parse(other)] };
+        Quantizer.Run(model, folder["out"], request);
+        LogitPairs.AssertEqual(folder["out"], null, model, request);
+    }
+
     [Fact]
     public void A_layout_that_is_not_supported_is_refused_with_the_list()
     {

@@ -49,7 +49,26 @@ public sealed class StudyFileTests : IDisposable
         Assert.Contains("--double-quant=true", StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[1]));
     }
 
+    [Fact]
+    public void A_method_that_needs_calibration_quantizes_a_folder_first()
+    {
+        Study study = Read("""
+            models: [model]
+            methods: [none, {method: gptq, bits: 3, act_order: true}, nf4]
+            calibration: {data: demo, samples: 8, length: 64}
+            tasks: {perplexity: {data: demo}}
+            seed: 5
+            """);
+        Assert.True(study.Methods[1].NeedsCalibration);
+        IReadOnlyList<string> preparation = StudyCell.PreparationFor(study, study.Models[0], study.Methods[1]);
+        Assert.Equal("quantize", preparation[0]);
+        Assert.Subset(preparation.ToHashSet(), new HashSet<string> { "--method=gptq", "--bits=3", "--act-order=true", "--data=demo", "--samples=8", "--sample-length=64", "--seed=5" });
+        Assert.DoesNotContain(StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[1]), argument => argument.StartsWith("--method", StringComparison.Ordinal));
+        Assert.Empty(StudyCell.PreparationFor(study, study.Models[0], study.Methods[2]));
+    }
+
     [Theory]
+    [InlineData("models: [model]\nmethods: [none]\ncalibration: {sampels: 3}", "line 3", "sampels")]
     [InlineData("models: [model]\nmethods: [none]\nmethds: [x]", "line 3", "methds")]
     [InlineData("models: [model]\nmethods:\n  - {method: nf4, blok_size: 64}", "line 3", "blok_size")]
     [InlineData("models: [model]\nmethods:\n  - {method: nf5}", "line 3", "nf5")]

@@ -39,6 +39,13 @@ internal sealed class AwqLayout : IQuantizationLayout
         return why.Length == 0;
     }
 
+    public bool CanHoldTogether(IReadOnlyList<WeightFacts> all, out string why)
+    {
+        int most = all.Max(facts => facts.GroupSize);
+        why = all.All(facts => facts.GroupSize == nint.Min(most, facts.In)) ? string.Empty : "it holds one group size for all matrices";
+        return why.Length == 0;
+    }
+
     public IReadOnlyList<StoredTensor> Declare(WeightFacts facts, DType source) =>
     [
         new(Codes, DType.I32, facts.In, facts.Out / PerWord),
@@ -60,7 +67,7 @@ internal sealed class AwqLayout : IQuantizationLayout
     {
         ["quant_method"] = QuantMethod,
         ["bits"] = Bits,
-        ["group_size"] = modules.Quantized.GroupBy(module => module.Facts.GroupSize).MaxBy(group => group.Count())?.Key,
+        ["group_size"] = modules.Quantized.Select(module => (int?)module.Facts.GroupSize).Max(),
         ["zero_point"] = true,
         ["version"] = "gemm",
         ["modules_to_not_convert"] = new JsonArray([.. modules.Kept.Select(module => (JsonNode)module)]),
@@ -74,11 +81,13 @@ internal sealed class AwqLayout : IQuantizationLayout
             reader.Section.Refuse("version", "of AWQ's layouts 4-bit gemm is read", "convert the model, or use its dense form");
         }
 
-        return new WeightFacts(WeightKind.Affine, outFeatures, inFeatures, Bits, reader.FloatType(Scale))
+        WeightFacts facts = new(WeightKind.Affine, outFeatures, inFeatures, Bits, reader.FloatType(Scale))
         {
             GroupSize = GroupRows.SizeOf(reader, Scale, inFeatures),
             WholeOffsets = true,
         };
+        GroupRows.RequireSection(reader, facts);
+        return facts;
     }
 
     public QuantizedWeight Decode(LayoutReader reader, WeightFacts facts)

@@ -90,6 +90,11 @@ internal sealed class BitsAndBytes4BitLayout : IQuantizationLayout
     public WeightFacts Inspect(LayoutReader reader, nint outFeatures, nint inFeatures)
     {
         JsonConfig state = ReadState(reader, out string codebook);
+        if (reader.Section.GetString("bnb_4bit_quant_type", codebook) != codebook)
+        {
+            reader.Section.Refuse("bnb_4bit_quant_type", $"the tensors of {reader.Module} are {codebook}", "download the model again, or correct its config.json");
+        }
+
         IReadOnlyList<int> shape = state.GetInts("shape", min: 1);
         if (!shape.SequenceEqual([(int)outFeatures, (int)inFeatures]))
         {

@@ -35,6 +35,13 @@ internal sealed class GptqLayout : IQuantizationLayout
         return why.Length == 0;
     }
 
+    public bool CanHoldTogether(IReadOnlyList<WeightFacts> all, out string why)
+    {
+        // Version 1 stores zero points less 1, version 2 as they are, and the file is of one version.
+        why = all.Select(facts => facts.Symmetric).Distinct().Count() > 1 ? "it holds symmetric weights or asymmetric ones, not both in one model" : string.Empty;
+        return why.Length == 0;
+    }
+
     public IReadOnlyList<StoredTensor> Declare(WeightFacts facts, DType source) =>
     [
         new(Codes, DType.I32, facts.In * facts.Bits / 32, facts.Out),
@@ -71,7 +78,8 @@ internal sealed class GptqLayout : IQuantizationLayout
             ["checkpoint_format"] = symmetric ? "gptq" : "gptq_v2",
             ["pack_dtype"] = "int32",
         };
-        var others = modules.Quantized.Where(module => module.Facts.Bits != main.Bits || (module.Facts.GroupSize != main.GroupSize && !module.Facts.WholeRows)).ToArray();
+        nint GroupOf(WeightFacts facts) => main.WholeRows ? facts.In : nint.Min(main.GroupSize, facts.In);
+        var others = modules.Quantized.Where(module => module.Facts.Bits != main.Bits || module.Facts.GroupSize != GroupOf(module.Facts)).ToArray();
         if (others.Length > 0)
         {
             section["dynamic"] = new JsonObject(others.Select(module => KeyValuePair.Create<string, JsonNode?>(
@@ -95,6 +103,12 @@ internal sealed class GptqLayout : IQuantizationLayout
             Symmetric = reader.Section.GetBool("sym", false),
             WholeOffsets = true,
         };
+        // Where modules differ, patterns tell how; the tensors are exact.
+        if (!reader.Section.Has("dynamic"))
+        {
+            GroupRows.RequireSection(reader, facts);
+        }
+
         return facts with { ActOrder = ReadGroups(reader, facts) is not null };
     }
 

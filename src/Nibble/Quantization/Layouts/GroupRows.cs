@@ -21,6 +21,23 @@ internal static class GroupRows
         return LayoutTensors.Floats(turned, weight.ScaleDType, groups, rows);
     }
 
+    /// <summary>Refuses a <c>quantization_config</c> whose bits or group size are not those of the tensors.</summary>
+    public static void RequireSection(LayoutReader reader, WeightFacts facts)
+    {
+        const string bits = "bits|w_bit", groupSize = "group_size|q_group_size";
+        if (reader.Section.GetInt(bits, facts.Bits) != facts.Bits)
+        {
+            reader.Section.Refuse(bits, $"the tensors of {reader.Module} have {facts.Bits} bits", "download the model again, or correct its config.json");
+        }
+
+        int size = reader.Section.GetInt(groupSize, facts.GroupSize, min: -1);
+        nint groups = size < 1 ? 1 : (facts.In + size - 1) / size;
+        if (groups != facts.GroupsPerRow)
+        {
+            reader.Section.Refuse(groupSize, $"the tensors of {reader.Module} have {facts.GroupsPerRow} groups for {facts.In} columns, this size would give {groups}", "download the model again, or correct its config.json");
+        }
+    }
+
     /// <summary>The scales in Nibble's order.</summary>
     public static float[] ReadScales(LayoutReader reader, string suffix, WeightFacts facts)
     {

@@ -101,6 +101,12 @@ internal sealed class HqqLayout : IQuantizationLayout
             reader.Refuse(".group_size", $"{bits} bits with groups of {group} make no HQQ weight of [{outFeatures}, {inFeatures}]");
         }
 
+        JsonConfig? told = reader.Section.Section("quant_config")?.Section("weight_quant_params");
+        if (told is not null && told.GetInt("nbits", bits) != bits)
+        {
+            told.Refuse("nbits", $"the tensors of {reader.Module} have {bits} bits", "download the model again, or correct its config.json");
+        }
+
         using Tensor text = reader.LoadBytes(".packing");
         string name = Encoding.ASCII.GetString(text.HostSpan<byte>());
         if (name != HqqPacking.Of(bits).Name)

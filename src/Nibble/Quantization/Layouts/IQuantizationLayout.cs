@@ -22,6 +22,13 @@ public interface IQuantizationLayout
     /// <summary>True if such a weight can be stored and read back exactly; otherwise <paramref name="why"/> tells why not.</summary>
     bool CanHold(WeightFacts facts, out string why);
 
+    /// <summary>True if these weights can stand in one model; asked for weights that the layout can hold one by one.</summary>
+    bool CanHoldTogether(IReadOnlyList<WeightFacts> all, out string why)
+    {
+        why = string.Empty;
+        return true;
+    }
+
     /// <summary>The tensors of one weight. Their sizes depend on <paramref name="facts"/> alone.</summary>
     /// <param name="facts">What is stored.</param>
     /// <param name="source">The dtype of the dense checkpoint, which some layouts write down.</param>

@@ -59,7 +59,7 @@ internal sealed class GptqMethod : QuantizationMethod
     {
         int columns = order.Length;
         int[]? groups = null;
-        if (settings.ActOrder!.Value)
+        if (settings.ActOrder!.Value && group < columns)
         {
             groups = new int[columns];
             for (int i = 0; i < columns; i++)

@@ -79,7 +79,8 @@ internal abstract class QuantizationMethod : IQuantizationMethod
             GroupSize = RowGroup(settings.GroupSize!.Value, inFeatures),
             Symmetric = settings.Symmetric!.Value,
             WholeOffsets = true,
-            ActOrder = settings.ActOrder == true,
+            // One group a row is the same group for every column, in whatever order they were rounded.
+            ActOrder = settings.ActOrder == true && RowGroup(settings.GroupSize!.Value, inFeatures) < inFeatures,
         };
 
     /// <summary>The group size for a matrix: no group is longer than a row.</summary>

@@ -26,7 +26,9 @@ public sealed record CellEstimate(double Seconds, long Bytes)
         double flopsPerToken = 2.0 * (sizes.Parameters.Blocks + ((double)sizes.Facts.Vocabulary * sizes.Facts.Hidden));
         double tokens = tasks.Tasks.Contains("perplexity") && text is not null ? Tokens(tasks, text, sizes.Facts.Context) : 0;
         double decoded = tasks.Tasks.Contains("latency") ? (tasks.Runs + 1) * (tasks.PromptTokens + (4.0 * tasks.DecodeTokens)) : 0;
-        double seconds = Overhead + ((tokens + decoded) * flopsPerToken / (threads * FlopsPerThread));
+        // Calibration runs each sample through each block twice, and the Gram matrices and the solver cost about as much again.
+        double calibrated = method.NeedsCalibration ? 4.0 * study.Calibration.Samples * (study.Calibration.Length ?? Math.Min(512, sizes.Facts.Context)) : 0;
+        double seconds = Overhead + ((tokens + decoded + calibrated) * flopsPerToken / (threads * FlopsPerThread));
         double bytes = (sizes.Parameters.Blocks * BitsOf(method) / 8) + ((sizes.Parameters.Total - sizes.Parameters.Blocks) * DenseBits(method) / 8);
         return new CellEstimate(seconds, RuntimeBytes + (long)bytes);
     }

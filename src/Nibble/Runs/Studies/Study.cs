@@ -1,4 +1,5 @@
 using Nibble.Evaluation;
+using Nibble.Quantization.Calibration;
 using Nibble.Quantization;
 
 namespace Nibble.Runs.Studies;
@@ -19,6 +20,9 @@ public sealed record StudyMethod(string Label, QuantizationSettings? Settings, s
 {
     /// <summary>Name of the method, <c>none</c> for a dense model.</summary>
     public string Method => Settings?.Method ?? "none";
+
+    /// <summary>True if it looks at the inputs of layers: such a cell quantizes a folder first, then measures that.</summary>
+    public bool NeedsCalibration => Settings is { } settings && Registry.Method(settings.Method).NeedsCalibration;
 }
 
 /// <summary>Models × methods × tasks, and everything that is the same for all cells.</summary>
@@ -32,4 +36,8 @@ public sealed record StudyMethod(string Label, QuantizationSettings? Settings, s
 /// <param name="Threads">Threads; null for all.</param>
 public sealed record Study(
     string Name, string? Description, string File, IReadOnlyList<StudyModel> Models, IReadOnlyList<StudyMethod> Methods,
-    EvaluationOptions Tasks, string Device, int? Threads);
+    EvaluationOptions Tasks, string Device, int? Threads)
+{
+    /// <summary>The text for methods that look at the inputs of layers.</summary>
+    public CalibrationRequest Calibration { get; init; } = new("demo");
+}

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using Nibble.Evaluation;
 using Nibble.Quantization;
+using Nibble.Quantization.Calibration;
 
 namespace Nibble.Runs.Studies;
 
@@ -17,6 +18,29 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
 {
     /// <summary>For progress: model and method.</summary>
     public string Title => $"{Model.Name}, {Method.Label}";
+
+    /// <summary>
+    /// The arguments of <c>nibble</c> that quantize the model first, without the output; empty where it is quantized while it loads. The
+    /// folder they make then stands in the place of the model.
+    /// </summary>
+    public IReadOnlyList<string> Preparation { get; init; } = [];
+
+    /// <summary>The arguments of <c>nibble</c> that make the folder of a calibrated cell; empty for all others.</summary>
+    public static IReadOnlyList<string> PreparationFor(Study study, StudyModel model, StudyMethod method)
+    {
+        if (!method.NeedsCalibration)
+        {
+            return [];
+        }
+
+        CalibrationRequest calibration = study.Calibration;
+        return
+        [
+            "quantize", model.Path, .. MethodArguments(method.Settings!), Argument("--data", calibration.Data), Argument("--samples", calibration.Samples),
+            .. calibration.Length is { } length ? [Argument("--sample-length", length)] : Array.Empty<string>(), Argument("--seed", calibration.Seed),
+            .. study.Threads is { } threads ? [Argument("--threads", threads)] : Array.Empty<string>(),
+        ];
+    }
 
     /// <summary>The arguments of <c>nibble</c> that measure one cell.</summary>
     public static IReadOnlyList<string> ArgumentsFor(Study study, StudyModel model, StudyMethod method)
@@ -48,44 +72,42 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
         }
 
         Add("--adapter", model.Adapter);
-        AddMethod(method);
+        Add("--dtype", method.Dtype);
+        if (method is { Settings: { } settings, NeedsCalibration: false })
+        {
+            arguments.AddRange(MethodArguments(settings));
+        }
+
         Add("--activations", method.Activations);
         Add("--device", study.Device);
         Add("--threads", study.Threads);
         Add("--seed", tasks.Seed);
         return arguments;
 
-        void AddMethod(StudyMethod chosen)
-        {
-            Add("--dtype", chosen.Dtype);
-            if (chosen.Settings is not { } settings)
-            {
-                return;
-            }
-
-            Add("--method", settings.Method);
-            Add("--bits", settings.Bits);
-            foreach ((string name, object value) in settings.ToDocument())
-            {
-                string flag = "--" + name.Replace('_', '-');
-                if (name == "symmetric")
-                {
-                    arguments.Add(value is true ? "--symmetric" : "--asymmetric");
-                }
-                else
-                {
-                    Add(flag, value is bool set ? set ? "true" : "false" : value);
-                }
-            }
-        }
-
         void Add(string flag, object? value)
         {
             if (value is not null)
             {
-                // With '=', a negative number is not taken for an option.
-                arguments.Add($"{flag}={Convert.ToString(value, CultureInfo.InvariantCulture)}");
+                arguments.Add(Argument(flag, value));
             }
+        }
+    }
+
+    // With '=', a negative number is not taken for an option.
+    private static string Argument(string flag, object value) => $"{flag}={Convert.ToString(value, CultureInfo.InvariantCulture)}";
+
+    private static IEnumerable<string> MethodArguments(QuantizationSettings settings)
+    {
+        yield return Argument("--method", settings.Method);
+        if (settings.Bits is { } bits)
+        {
+            yield return Argument("--bits", bits);
+        }
+
+        foreach ((string name, object value) in settings.ToDocument())
+        {
+            yield return name == "symmetric" ? (value is true ? "--symmetric" : "--asymmetric")
+                : Argument("--" + name.Replace('_', '-'), value is bool set ? set ? "true" : "false" : value);
         }
     }
 

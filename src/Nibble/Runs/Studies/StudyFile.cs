@@ -3,6 +3,7 @@ using Nibble.Evaluation.Protocols;
 using Nibble.Evaluation.Texts;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 using YamlDotNet.RepresentationModel;
 
@@ -28,9 +29,22 @@ public static class StudyFile
             Data = DataOf(path, declared.Data),
             Country = root.Text("country") is { } country ? Energy.CarbonIntensity.Find(country).Alpha2 : null,
         };
+        CalibrationRequest calibration = Calibration(path, root, tasks.Seed);
         root.RefuseUnknown();
         Require(root, models, methods);
-        return new Study(name ?? Path.GetFileNameWithoutExtension(path), description, path, models, WithBaseline(methods), tasks, device ?? "auto", threads);
+        return new Study(name ?? Path.GetFileNameWithoutExtension(path), description, path, models, WithBaseline(methods), tasks, device ?? "auto", threads) { Calibration = calibration };
+    }
+
+    private static CalibrationRequest Calibration(string path, YamlMap root, int seed)
+    {
+        if (root.Map("calibration") is not { } map)
+        {
+            return new CalibrationRequest("demo") { Seed = seed };
+        }
+
+        CalibrationRequest request = new(DataOf(path, map.Text("data") ?? "demo")) { Samples = map.Int("samples", 1) ?? 128, Length = map.Int("length", 2), Seed = map.Int("seed") ?? seed };
+        map.RefuseUnknown();
+        return request;
     }
 
     // A file or folder is seen from the study's own folder, as models are.

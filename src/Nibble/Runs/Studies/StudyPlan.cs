@@ -25,8 +25,9 @@ public sealed record StudyPlan(Study Study, IReadOnlyList<StudyCell> Cells)
             foreach (StudyMethod method in study.Methods.OrderByDescending(method => method.IsBaseline))
             {
                 IReadOnlyList<string> arguments = StudyCell.ArgumentsFor(study, model, method);
-                string key = StudyCell.KeyOf(arguments, method.IsBaseline ? null : baseline, fingerprint, data);
-                cells.Add(new StudyCell(model, method, arguments, key, CellEstimate.Of(model, method, study, text)));
+                IReadOnlyList<string> preparation = StudyCell.PreparationFor(study, model, method);
+                string key = StudyCell.KeyOf([.. preparation, .. arguments], method.IsBaseline ? null : baseline, fingerprint, data);
+                cells.Add(new StudyCell(model, method, arguments, key, CellEstimate.Of(model, method, study, text)) { Preparation = preparation });
             }
         }
 

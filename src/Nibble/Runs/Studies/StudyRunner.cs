@@ -101,7 +101,9 @@ public sealed class StudyRunner
 
         observer.Started(cell, number, _plan.Cells.Count);
         StudyCell? baseline = _plan.BaselineOf(cell);
-        CellProcess.Outcome outcome = _process.Run([.. cell.Arguments, .. BaselineArguments(cell, baseline), "--json"], cancellation);
+        CellPreparation preparation = new(_process, cell, Path.Combine(_output, WorkFolder));
+        CellProcess.Outcome outcome = preparation.Run(cancellation)
+            ?? _process.Run([.. preparation.Arguments, .. BaselineArguments(cell, baseline), "--json"], cancellation);
         if (outcome.ExitCode != 0)
         {
             CellFailure failure = CellFailure.Of(cell, outcome.ExitCode, outcome.Errors);
@@ -116,14 +118,13 @@ public sealed class StudyRunner
             Label = cell.Method.Label,
             Key = cell.Key,
             Baseline = cell.Method.IsBaseline ? true : null,
-            Command = "nibble " + string.Join(' ', cell.Arguments.Select(Quote)),
+            Command = preparation.Command,
         };
+        result = preparation.Complete(result);
         AtomicFile.WriteAllText(CellFile(cell), JsonSerializer.Serialize(result, ResultDocument.JsonOptions));
         results.Add(result);
         observer.Finished(cell, result, reused: false);
     }
-
-    private static string Quote(string argument) => argument.Any(char.IsWhiteSpace) ? $"'{argument}'" : argument;
 
     // A finished baseline whose logits are gone has to run again if another cell still needs them.
     private bool MustRunAgain(StudyCell cell) =>
