@@ -1,0 +1,126 @@
+using System.Net;
+using System.Net.Http.Headers;
+using Nibble.IO;
+
+namespace Nibble.Data.Remote;
+
+/// <summary>Puts credentials on a request.</summary>
+internal interface IRequestSigner
+{
+    /// <summary>Signs a request; its headers do not change afterwards.</summary>
+    void Sign(HttpRequestMessage request);
+}
+
+/// <summary>Sends requests: signed, with retries that have an end, and errors that say what to do.</summary>
+internal sealed class RemoteClient(IRequestSigner? signer = null)
+{
+    /// <summary>Tries without any progress before a transfer is given up.</summary>
+    private const int MostTries = 5;
+
+    // Redirects are followed by hand: credentials must not go to another host.
+    private static readonly HttpClient Client = new(new SocketsHttpHandler
+    {
+        AllowAutoRedirect = false,
+        AutomaticDecompression = DecompressionMethods.None,
+        ConnectTimeout = TimeSpan.FromSeconds(15),
+        PooledConnectionLifetime = TimeSpan.FromMinutes(10),
+    })
+    {
+        Timeout = TimeSpan.FromSeconds(100),
+        DefaultRequestHeaders = { { "User-Agent", "nibble" }, { "Accept-Encoding", "identity" } },
+    };
+
+    /// <summary>Pause before the second try; doubled each time.</summary>
+    public TimeSpan FirstPause { get; init; } = TimeSpan.FromMilliseconds(Environment.GetEnvironmentVariable("NIBBLE_RETRY_MS") is { } text && int.TryParse(text, out int given) ? given : 500);
+
+    /// <summary>Sends a request until there is an answer other than "try again".</summary>
+    /// <returns>An answer of success, 404, 412 or 416.</returns>
+    /// <exception cref="NibbleException">Refused, not reachable, or failing again and again.</exception>
+    public HttpResponseMessage Send(HttpMethod method, Uri address, string name, Action<HttpRequestMessage>? prepare = null)
+    {
+        for (int failures = 1; ; failures++)
+        {
+            Exception? error = null;
+            HttpResponseMessage? response = null;
+            try
+            {
+                response = Follow(method, address, name, prepare);
+            }
+            catch (Exception caught) when (caught is HttpRequestException or OperationCanceledException or IOException)
+            {
+                error = caught;
+            }
+
+            if (response is not null && !IsTransient(response.StatusCode))
+            {
+                return Checked(response, name);
+            }
+
+            string why = response is null ? error!.Message : $"the server answers {(int)response.StatusCode} {response.ReasonPhrase}";
+            TimeSpan? wait = response?.Headers.RetryAfter?.Delta;
+            response?.Dispose();
+            Pause(failures, name, why, error, wait);
+        }
+    }
+
+    /// <summary>Waits before another try, or gives up.</summary>
+    public void Pause(int failures, string name, string why, Exception? error, TimeSpan? wait)
+    {
+        if (failures >= MostTries)
+        {
+            throw new NibbleException(ErrorKind.Network, $"{name} can't be read", $"{why} ({MostTries} tries)", "check the address and the connection, or try later", error);
+        }
+
+        TimeSpan pause = FirstPause * Math.Pow(2, failures - 1);
+        Thread.Sleep(wait is { } told && told > pause ? TimeSpan.FromTicks(Math.Min(told.Ticks, TimeSpan.FromSeconds(30).Ticks)) : pause);
+    }
+
+    private HttpResponseMessage Follow(HttpMethod method, Uri address, string name, Action<HttpRequestMessage>? prepare)
+    {
+        Uri target = address;
+        for (int hops = 0; hops < 10; hops++)
+        {
+            using HttpRequestMessage request = new(method, target);
+            prepare?.Invoke(request);
+            if (target.Host == address.Host && target.Port == address.Port)
+            {
+                signer?.Sign(request);
+            }
+
+            HttpResponseMessage response = Client.Send(request, HttpCompletionOption.ResponseHeadersRead);
+            if ((int)response.StatusCode is not (301 or 302 or 303 or 307 or 308) || response.Headers.Location is not { } location)
+            {
+                return response;
+            }
+
+            response.Dispose();
+            Uri next = new(target, location);
+            if (next.Scheme is not ("http" or "https") || (target.Scheme == "https" && next.Scheme == "http"))
+            {
+                Throw.Failed($"{name} leads to {next.Scheme}://{next.Host}", "a secured address must not lead to an open one", "name the other address, if you trust it");
+            }
+
+            target = next;
+        }
+
+        throw new NibbleException(ErrorKind.Network, $"{name} leads from one address to the next", "ten redirects in a row", "check the address");
+    }
+
+    private static bool IsTransient(HttpStatusCode status) => (int)status is 408 or 429 or >= 500;
+
+    private static HttpResponseMessage Checked(HttpResponseMessage response, string name)
+    {
+        if (response.IsSuccessStatusCode || response.StatusCode is HttpStatusCode.NotFound or HttpStatusCode.PreconditionFailed or HttpStatusCode.RequestedRangeNotSatisfiable)
+        {
+            return response;
+        }
+
+        int status = (int)response.StatusCode;
+        response.Dispose();
+        throw new NibbleException(
+            ErrorKind.Network,
+            $"{name} is refused",
+            $"the server answers {status}",
+            status is 401 or 403 ? "set credentials in the environment (see docs/data.md), or check that the object is public" : "check the address");
+    }
+}
