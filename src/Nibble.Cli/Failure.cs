@@ -10,6 +10,7 @@ internal static class Failure
         (ErrorKind kind, string message) = error switch
         {
             NibbleException known => (known.Kind, known.Message),
+            WorkInterruptedException kept => (ErrorKind.Interrupted, "interrupted\n" + kept.Message),
             OperationCanceledException when interruption.Requested => (ErrorKind.Interrupted, "interrupted"),
             OutOfMemoryException => (ErrorKind.Resource, "out of memory\n" + error.Message + "\nuse a smaller model, batch or context"),
             UnauthorizedAccessException => (ErrorKind.Resource, "no permission\n" + error.Message + "\ncheck the owner and mode of that path"),

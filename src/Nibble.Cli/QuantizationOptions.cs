@@ -18,6 +18,9 @@ internal sealed class QuantizationOptions
     private readonly Option<float?> _threshold = new("--threshold") { Description = "Magnitude from which activation columns stay in high precision (int8)." };
     private readonly Option<int?> _axis = new("--axis") { Description = "Axis along which groups run (hqq)." };
     private readonly Option<bool?> _actOrder = new("--act-order") { Description = "Columns in the order of falling activation energy (gptq)." };
+    private readonly Option<bool?> _staticGroups = new("--static-groups") { Description = "Grids of all groups from the dense weights, in the order of columns; with --act-order no index of groups is stored (gptq)." };
+    private readonly Option<bool?> _mse = new("--mse") { Description = "Shrink ranges where that lessens the error of the group (gptq)." };
+    private readonly Option<float?> _damping = new("--damping") { Description = "Share of the Hessian's mean diagonal added to it (gptq, default 0.01)." };
     private readonly Option<string?> _scaleDtype = new("--scale-dtype") { Description = "Dtype in which scales are stored: f32, f16, bf16." };
     private readonly Option<string[]> _overrides = new("--override") { Description = "PATTERN=METHOD[:key=value,…]: other settings for some matrices, for example '*.mlp.*=rtn:bits=8' or '*.c_attn=none'; may be repeated, the last match wins." };
     private readonly Option<bool> _head = new("--quantize-head") { Description = "Quantize the output head as well." };
@@ -28,7 +31,7 @@ internal sealed class QuantizationOptions
     public void AddTo(Command command)
     {
         _scaleDtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
-        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _scaleDtype, _overrides, _head, _embeddings, _layout];
+        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _scaleDtype, _overrides, _head, _embeddings, _layout];
         foreach (Option option in all)
         {
             command.Options.Add(option);
@@ -74,6 +77,9 @@ internal sealed class QuantizationOptions
             Threshold = parsed.GetValue(_threshold),
             Axis = parsed.GetValue(_axis),
             ActOrder = parsed.GetValue(_actOrder),
+            StaticGroups = parsed.GetValue(_staticGroups),
+            Mse = parsed.GetValue(_mse),
+            Damping = parsed.GetValue(_damping),
             ScaleDType = parsed.GetValue(_scaleDtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
         };
     }

@@ -1,4 +1,5 @@
 using Nibble.Certificates;
+using System.Diagnostics;
 using Nibble.Quantization;
 using Nibble.Quantization.Budget;
 using Spectre.Console;
@@ -54,20 +55,40 @@ internal static class QuantizeRendering
     {
         if (!Output.Human.Profile.Capabilities.Interactive)
         {
-            return work(null);
+            return work(Lines(name));
         }
 
-        return Output.Human.Progress().Start(context =>
+        ProgressColumn[] columns = [new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()];
+        return Output.Human.Progress().Columns(columns).Start(context =>
         {
-            ProgressTask bar = context.AddTask(name);
+            ProgressTask bar = context.AddTask(name, maxValue: 1);
             return work(step =>
             {
-                bar.MaxValue = step.Total;
-                bar.Value = step.Done;
+                bar.Value = Share(step);
                 bar.Description = Markup.Escape(step.Path);
             });
         });
     }
+
+    /// <summary>Where there is no terminal: a line now and then.</summary>
+    private static Action<QuantizationStep> Lines(string name)
+    {
+        const int secondsBetween = 15;
+        long start = Stopwatch.GetTimestamp(), last = start;
+        return step =>
+        {
+            if (Stopwatch.GetElapsedTime(last).TotalSeconds < secondsBetween || Share(step) is not (> 0 and < 1))
+            {
+                return;
+            }
+
+            last = Stopwatch.GetTimestamp();
+            double left = Stopwatch.GetElapsedTime(start).TotalSeconds * (1 - Share(step)) / Share(step);
+            Output.Human.WriteLine($"{name}: {step.Done} of {step.Total} ({Share(step):P0}), about {left:F0} s left, {step.Path}");
+        };
+    }
+
+    private static double Share(QuantizationStep step) => step.Share > 0 ? step.Share : step.Done / (double)Math.Max(1, step.Total);
 
     public static void Result(string output, QuantizationResult result, bool verified)
     {
@@ -81,6 +102,7 @@ internal static class QuantizeRendering
         Output.Human.Write(table);
         Output.Human.WriteLine($"{report.Tensors.Count} matrices: {report.BitsPerWeight:F3} bits per weight with scales, relative error {report.RelativeError:P2}");
         Output.Human.WriteLine($"{Sizes.Text(report.BytesBefore)} → {Sizes.Text(report.BytesAfter)} ({report.BitsPerParameter:F3} bits per parameter), {result.Seconds:F2} s, {result.QuantizationSeconds:F2} s of them in the method");
+        Coverage(report.Calibration);
         if (verified)
         {
             Output.Human.WriteLine("verified: all codes and scales read back equal in a fresh process");
@@ -104,6 +126,25 @@ internal static class QuantizeRendering
         certificate.SameBest,
         Positions = certificate.Prompt.Count,
     };
+
+    private static void Coverage(CalibrationRecord? record)
+    {
+        if (record is null || record.Coverage.Count == 0)
+        {
+            return;
+        }
+
+        Output.Human.WriteLine($"calibrated on {record.Coverage.Min(layer => layer.Tokens):N0} tokens a layer ({record.Samples} samples of {record.Length})");
+        foreach (LayerCoverage layer in record.Coverage.Where(layer => layer.DeadInputs > 0).OrderByDescending(layer => layer.DeadInputs).Take(WorstShown))
+        {
+            Output.Human.WriteLine($"{layer.Path}: {layer.DeadInputs:N0} inputs were zero in every sample; their columns became zero");
+        }
+
+        foreach (LayerCoverage layer in record.Coverage.Where(layer => layer.RaisedDamping is not null).Take(WorstShown))
+        {
+            Output.Human.WriteLine($"{layer.Path}: its Hessian needed a damping of {layer.RaisedDamping:G3}");
+        }
+    }
 
     /// <summary>The result document.</summary>
     public static object Document(string model, string output, QuantizationResult result, bool verified)

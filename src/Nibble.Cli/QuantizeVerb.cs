@@ -24,6 +24,7 @@ internal sealed class QuantizeVerb : IVerb
     private readonly Option<string?> _data = new("--data") { Description = "Calibration text for methods that look at the inputs of layers: a file, a folder, or demo." };
     private readonly Option<int> _samples = new("--samples") { Description = "Calibration samples.", DefaultValueFactory = _ => 128 };
     private readonly Option<int?> _sampleLength = new("--sample-length") { Description = "Tokens of a calibration sample (default: 512, or the model's context if that is shorter)." };
+    private readonly Option<long> _memory = new("--calibration-bytes") { Description = "Bytes that hidden states and intermediates may take; hidden states beyond it go to a temporary file.", DefaultValueFactory = _ => 4L << 30 };
     private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<int?> _threads = CommonOptions.Threads();
 
@@ -32,7 +33,7 @@ internal sealed class QuantizeVerb : IVerb
         Command command = new("quantize", "Quantize a model folder.") { _model };
         _quantization.AddTo(command);
         _budget.AddTo(command);
-        foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
+        foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _memory, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
         {
             command.Options.Add(option);
         }
@@ -89,6 +90,7 @@ internal sealed class QuantizeVerb : IVerb
             Force = parsed.GetValue(_force),
             MaxShardBytes = parsed.GetValue(_shard),
             Calibration = Calibration(parsed),
+            Note = Output.Human.WriteLine,
             BeforeCommit = verify ? FreshProcess.Verify : null,
         };
         QuantizationResult result = QuantizeRendering.WithProgress("quantize", progress => Quantizer.Run(model, output, request, options, progress, cancellation));
@@ -107,6 +109,7 @@ internal sealed class QuantizeVerb : IVerb
         Samples = parsed.GetValue(_samples),
         Length = parsed.GetValue(_sampleLength),
         Seed = parsed.GetValue(_seed),
+        MemoryBytes = parsed.GetValue(_memory),
     };
 
     private void ShowPlan(ParseResult parsed, string model, PlanRequest request)

@@ -11,31 +11,87 @@ namespace Nibble.Quantization;
 /// The matrices of a plan with methods that look at the inputs of layers: the dense model runs the calibration samples block by block,
 /// each layer is quantized, written and put in place, and the next block sees what the quantized ones before it give.
 /// </summary>
-internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan plan, Action<QuantizationStep>? progress, CancellationToken cancellation)
+internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan plan, QuantizerOptions options, Action<QuantizationStep>? progress, CancellationToken cancellation) : IBlockJournal
 {
     private readonly Dictionary<string, PlannedTensor> _planned = plan.Tensors.ToDictionary(tensor => tensor.Spec.Path);
+    private readonly List<LayerCoverage> _coverage = [];
+    private readonly List<WeightRecord> _block = [];
+    private CalibrationJournal? _journal;
+    private IBackend? _backend;
     private TimeSpan _inside;
     private int _done;
-
-    /// <summary>Layers some of whose inputs were zero in every sample.</summary>
-    private int _layersWithDeadInputs;
+    private long _elements;
 
     /// <summary>Writes all matrices; returns the time inside the methods and what is known about the calibration.</summary>
-    public (TimeSpan Inside, CalibrationRecord Record) Run(string input, CalibrationRequest request)
+    /// <param name="input">The dense model.</param>
+    /// <param name="output">Where the result will stand: the journal of finished blocks is kept beside it.</param>
+    public (TimeSpan Inside, CalibrationRecord Record, CalibrationJournal Journal) Run(string input, string output)
     {
         RequireBlocksOnly();
+        CalibrationRequest request = options.Calibration!;
         using LoadedModel model = LoadedModel.Load(input);
+        _backend = model.Backend;
         IReadOnlyList<int[]> samples = request.Choose(model);
+        CalibrationJournal journal = _journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, model.Backend.KernelVariant));
+        try
+        {
+            if (journal.Finished > 0)
+            {
+                options.Note?.Invoke($"going on from an interrupted run: {journal.Finished} of {model.Model.Blocks.Count} blocks are finished");
+            }
+
+            Work(model, samples, request);
+            CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, _coverage.Count(layer => layer.DeadInputs > 0)) { Coverage = _coverage };
+            return (_inside, record, journal);
+        }
+        catch (OperationCanceledException error)
+        {
+            journal.Dispose();
+            throw new WorkInterruptedException(
+                $"{journal.Finished} of {model.Model.Blocks.Count} blocks are finished and kept in {journal.Folder}\nthe same command goes on from there; delete that folder to start over", error);
+        }
+        catch
+        {
+            journal.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public Func<string, IPackedWeight>? Restore(int block)
+    {
+        if (_journal!.Read(block) is not { } records)
+        {
+            return null;
+        }
+
+        Dictionary<string, WeightRecord> found = records.ToDictionary(record => record.Coverage.Path);
+        return path =>
+        {
+            IPackedWeight packed = Put(_planned[path], found.GetValueOrDefault(path), statistics: null);
+            Report(path);
+            return packed;
+        };
+    }
+
+    /// <inheritdoc/>
+    public void Finished(int block)
+    {
+        _journal!.Write(block, _block);
+        _block.ForEach(record => record.Weight.Dispose());
+        _block.Clear();
+    }
+
+    private void Work(LoadedModel model, IReadOnlyList<int[]> samples, CalibrationRequest request)
+    {
         IEnumerable<PlannedTensor> before = plan.Tensors.TakeWhile(tensor => tensor.Spec.Role != LinearRole.Block);
         WriteAll(before);
-        using (BlockCalibration calibration = new(model.Model, samples))
+        using (BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes))
         {
-            calibration.Run((path, statistics) => Replace(_planned[path], statistics, model.Backend), step => Report(step.Path), cancellation);
+            calibration.Run((path, statistics) => Put(_planned[path], record: null, statistics), step => Report(step.Path), cancellation, journal: this);
         }
 
         WriteAll(plan.Tensors.Skip(before.Count()).Where(tensor => tensor.Spec.Role != LinearRole.Block));
-        CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, _layersWithDeadInputs);
-        return (_inside, record);
     }
 
     private void WriteAll(IEnumerable<PlannedTensor> tensors)
@@ -48,24 +104,55 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
         }
     }
 
-    private IPackedWeight Replace(PlannedTensor tensor, GramStatistics statistics, IBackend backend)
+    /// <summary>Writes a matrix of a block and gives the packing that takes its place: quantized now, or taken from the record of an earlier run.</summary>
+    private IPackedWeight Put(PlannedTensor tensor, WeightRecord? record, GramStatistics? statistics)
     {
         using Tensor dense = writer.Load(tensor.Spec);
         if (tensor.Settings is null)
         {
             writer.Keep(tensor);
-            return backend.Prepare(dense);
+            return _backend!.Prepare(dense);
         }
 
-        _layersWithDeadInputs += statistics.DeadInputs > 0 ? 1 : 0;
-        long start = Stopwatch.GetTimestamp();
-        using QuantizedWeight weight = Registry.Method(tensor.Settings.Method).Quantize(tensor.Spec.WeightName, dense, tensor.Settings, statistics);
-        _inside += Stopwatch.GetElapsedTime(start);
+        QuantizedWeight weight = record?.Weight ?? Quantize(tensor, dense, statistics);
         writer.Add(tensor, dense, weight);
-        return WeightPacking.Pack(weight, tensor.Spec, backend, ActivationChoice.F32);
+        IPackedWeight packed = WeightPacking.Pack(weight, tensor.Spec, _backend!, ActivationChoice.F32);
+        Remember(tensor, weight, record?.Coverage ?? new(tensor.Spec.Path, statistics?.Tokens ?? 0, statistics?.DeadInputs ?? 0) { RaisedDamping = statistics?.RaisedDamping }, isNew: record is null);
+        return packed;
     }
 
-    private void Report(string path) => progress?.Invoke(new(++_done, plan.Tensors.Count, path));
+    private QuantizedWeight Quantize(PlannedTensor tensor, Tensor dense, GramStatistics? statistics)
+    {
+        long start = Stopwatch.GetTimestamp();
+        QuantizedWeight weight = Registry.Method(tensor.Settings!.Method).Quantize(tensor.Spec.WeightName, dense, tensor.Settings, statistics);
+        _inside += Stopwatch.GetElapsedTime(start);
+        return weight;
+    }
+
+    /// <summary>Methods that need no data give the same weight again: only calibrated ones are remembered.</summary>
+    private void Remember(PlannedTensor tensor, QuantizedWeight weight, LayerCoverage coverage, bool isNew)
+    {
+        if (!Registry.Method(tensor.Settings!.Method).NeedsCalibration)
+        {
+            weight.Dispose();
+            return;
+        }
+
+        _coverage.Add(coverage);
+        if (!isNew)
+        {
+            weight.Dispose();
+            return;
+        }
+
+        _block.Add(new WeightRecord((AffineWeight)weight, coverage));
+    }
+
+    private void Report(string path)
+    {
+        _elements += _planned[path].Count;
+        progress?.Invoke(new(++_done, plan.Tensors.Count, path) { Share = _elements / (double)plan.Tensors.Sum(tensor => tensor.Count) });
+    }
 
     private void RequireBlocksOnly()
     {

@@ -16,7 +16,7 @@ public sealed record PlanOverride
     public const string Dense = "none";
 
     private static readonly string[] Keys =
-        ["bits", "group_size", "symmetric", "block_size", "double_quant", "threshold", "axis", "act_order", "scale_dtype"];
+        ["bits", "group_size", "symmetric", "block_size", "double_quant", "threshold", "axis", "act_order", "static_groups", "mse", "damping", "scale_dtype"];
 
     private readonly Regex _regex;
 
@@ -75,15 +75,21 @@ public sealed record PlanOverride
         "asymmetric" => settings with { Symmetric = !Bool(text, value) },
         "block_size" => settings with { BlockSize = Int(text, value) },
         "double_quant" => settings with { DoubleQuant = Bool(text, value) },
-        "threshold" => settings with { Threshold = float.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out float number) ? number : Refuse<float>(text, value) },
+        "threshold" => settings with { Threshold = Float(text, value) },
         "axis" => settings with { Axis = Int(text, value) },
         "act_order" => settings with { ActOrder = Bool(text, value) },
+        "static_groups" => settings with { StaticGroups = Bool(text, value) },
+        "mse" => settings with { Mse = Bool(text, value) },
+        "damping" => settings with { Damping = Float(text, value) },
         "scale_dtype" => settings with { ScaleDType = Enum.TryParse(value, ignoreCase: true, out DType dtype) ? dtype : Refuse<DType>(text, value) },
         _ => Refuse<QuantizationSettings>(text, key),
     };
 
     private static int Int(string text, string value) =>
         int.TryParse(value, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int number) ? number : Refuse<int>(text, value);
+
+    private static float Float(string text, string value) =>
+        float.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out float number) ? number : Refuse<float>(text, value);
 
     private static bool Bool(string text, string value) => bool.TryParse(value, out bool flag) ? flag : Refuse<bool>(text, value);
 

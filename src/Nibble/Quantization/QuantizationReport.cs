@@ -27,7 +27,21 @@ public sealed record QuantizedTensorReport(
 /// <param name="Length">Tokens of a sample.</param>
 /// <param name="Seed">Which windows of the text became samples.</param>
 /// <param name="LayersWithDeadInputs">Layers that had inputs which were zero in every sample.</param>
-public sealed record CalibrationRecord(string Data, int Samples, int Length, int Seed, int LayersWithDeadInputs);
+public sealed record CalibrationRecord(string Data, int Samples, int Length, int Seed, int LayersWithDeadInputs)
+{
+    /// <summary>What each calibrated layer saw.</summary>
+    public IReadOnlyList<LayerCoverage> Coverage { get; init; } = [];
+}
+
+/// <summary>What a calibrated layer saw.</summary>
+/// <param name="Path">Module path.</param>
+/// <param name="Tokens">Rows of inputs.</param>
+/// <param name="DeadInputs">Inputs that were zero in every row: nothing is known about their weights.</param>
+public sealed record LayerCoverage(string Path, long Tokens, int DeadInputs)
+{
+    /// <summary>The damping that its Hessian needed, if more than was asked for.</summary>
+    public double? RaisedDamping { get; init; }
+}
 
 /// <summary>
 /// The record of a quantization, saved beside the model as <see cref="FileName"/>. It holds no times and no paths of this machine, so

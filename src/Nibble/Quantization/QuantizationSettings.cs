@@ -21,6 +21,7 @@ public sealed record QuantizationSettings
         ("--bits", s => s.Bits), ("--group-size", s => s.GroupSize), ("--symmetric/--asymmetric", s => s.Symmetric),
         ("--block-size", s => s.BlockSize), ("--double-quant", s => s.DoubleQuant), ("--threshold", s => s.Threshold),
         ("--axis", s => s.Axis), ("--act-order", s => s.ActOrder), ("--scale-dtype", s => s.ScaleDType),
+        ("--static-groups", s => s.StaticGroups), ("--mse", s => s.Mse), ("--damping", s => s.Damping),
     ];
 
     /// <summary>Name of the method: <c>nf4</c>, <c>rtn</c> …</summary>
@@ -50,6 +51,15 @@ public sealed record QuantizationSettings
     /// <summary>GPTQ: columns are quantized in the order of falling activation energy.</summary>
     public bool? ActOrder { get; init; }
 
+    /// <summary>GPTQ: the grids of all groups are found from the dense weights, in the matrix's own order of columns.</summary>
+    public bool? StaticGroups { get; init; }
+
+    /// <summary>GPTQ: ranges are shrunk where that lessens the error of the group.</summary>
+    public bool? Mse { get; init; }
+
+    /// <summary>GPTQ: share of the Hessian's mean diagonal that is added to its diagonal.</summary>
+    public float? Damping { get; init; }
+
     /// <summary>The dtype in which scales are stored; they are rounded to it before codes are chosen.</summary>
     [JsonConverter(typeof(JsonStringEnumConverter<DType>))]
     public DType? ScaleDType { get; init; }
@@ -65,6 +75,9 @@ public sealed record QuantizationSettings
         Threshold = Threshold ?? other.Threshold,
         Axis = Axis ?? other.Axis,
         ActOrder = ActOrder ?? other.ActOrder,
+        StaticGroups = StaticGroups ?? other.StaticGroups,
+        Mse = Mse ?? other.Mse,
+        Damping = Damping ?? other.Damping,
         ScaleDType = ScaleDType ?? other.ScaleDType,
     };
 
@@ -74,7 +87,8 @@ public sealed record QuantizationSettings
         (string Name, object? Value)[] all =
         [
             ("group_size", GroupSize), ("symmetric", Symmetric), ("block_size", BlockSize), ("double_quant", DoubleQuant),
-            ("threshold", Threshold), ("axis", Axis), ("act_order", ActOrder), ("scale_dtype", ScaleDType?.ToString().ToLowerInvariant()),
+            ("threshold", Threshold), ("axis", Axis), ("act_order", ActOrder),
+            ("static_groups", StaticGroups), ("mse", Mse), ("damping", Damping), ("scale_dtype", ScaleDType?.ToString().ToLowerInvariant()),
         ];
         return all.Where(item => item.Value is not null).ToDictionary(item => item.Name, item => item.Value!);
     }

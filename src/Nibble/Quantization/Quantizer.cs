@@ -12,7 +12,11 @@ namespace Nibble.Quantization;
 /// <param name="Done">Matrices that are finished.</param>
 /// <param name="Total">Matrices in all.</param>
 /// <param name="Path">The one that was just finished.</param>
-public readonly record struct QuantizationStep(int Done, int Total, string Path);
+public readonly record struct QuantizationStep(int Done, int Total, string Path)
+{
+    /// <summary>Share of all elements that is finished, 0 to 1; 0 where it is not known.</summary>
+    public double Share { get; init; }
+}
 
 /// <summary>A finished quantization.</summary>
 /// <param name="Report">What is saved with the model.</param>
@@ -32,6 +36,9 @@ public sealed record QuantizerOptions
 
     /// <summary>The text for methods that look at the inputs of layers; not used by others.</summary>
     public CalibrationRequest? Calibration { get; init; }
+
+    /// <summary>Told what is worth knowing during the work.</summary>
+    public Action<string>? Note { get; init; }
 
     /// <summary>Called with the temporary folder when everything stands in it, before it gets its name; an exception leaves nothing behind.</summary>
     public Action<string>? BeforeCommit { get; init; }
@@ -94,12 +101,13 @@ public static class Quantizer
         TimeSpan inside;
         using OutputFolder target = OutputFolder.Create(output, options.Force);
         QuantizationReport report;
+        CalibrationJournal? journal = null;
         using (QuantizedFolderWriter writer = new(folder, plan, target.Path, options.MaxShardBytes))
         {
             CalibrationRecord? record = null;
             if (plan.NeedsCalibration)
             {
-                (inside, record) = new CalibratedWork(writer, plan, progress, cancellation).Run(folder.Path, options.Calibration!);
+                (inside, record, journal) = new CalibratedWork(writer, plan, options, progress, cancellation).Run(folder.Path, output);
             }
             else
             {
@@ -111,9 +119,28 @@ public static class Quantizer
 
         Certificate certificate = Certifier.Make(folder.Path, target.Path);
         certificate.Write(target.Path);
-        options.BeforeCommit?.Invoke(target.Path);
-        target.Commit();
+        Commit(target, options, journal);
         return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds, certificate);
+    }
+
+    private static void Commit(OutputFolder target, QuantizerOptions options, CalibrationJournal? journal)
+    {
+        using (journal)
+        {
+            try
+            {
+                options.BeforeCommit?.Invoke(target.Path);
+            }
+            catch
+            {
+                // A result that does not stand its check must not be made again from the same blocks.
+                journal?.Delete();
+                throw;
+            }
+
+            target.Commit();
+            journal?.Delete();
+        }
     }
 
     private static TimeSpan WriteMatrices(QuantizedFolderWriter writer, QuantPlan plan, Action<QuantizationStep>? progress, CancellationToken cancellation)

@@ -17,12 +17,14 @@ public sealed record CalibrationStep(int Block, int Blocks, string Path, long To
 /// Takes samples through a model one block at a time. Each block sees the outputs of the already quantized blocks before it; its
 /// layers are quantized with the statistics of those inputs and put in place, and only then the samples go on. In memory are the
 /// model, one set of hidden states, the statistics of layers that share an input, and the intermediates of as many batches as
-/// <see cref="KeptBytes"/> allows: those need not run again from the start of the block for each of its layers.
+/// its memory allows: those need not run again from the start of the block for each of its layers.
 /// </summary>
 public sealed class BlockCalibration : IDisposable
 {
     // Rows of hidden states that go through a block at once.
     private const int BatchRows = 4096;
+
+    private const long DefaultMemoryBytes = 4L << 30;
 
     private readonly CausalModel _model;
     private readonly List<SampleBatch> _batches = [];
@@ -30,32 +32,38 @@ public sealed class BlockCalibration : IDisposable
     private readonly List<Workspace> _own = [];
     private readonly Workspace _shared;
     private readonly bool _sequential;
+    private readonly long _keptBytes;
 
     /// <summary>Embeds the samples.</summary>
     /// <param name="model">A dense model; its layers are replaced on the way.</param>
     /// <param name="samples">Token sequences of one length.</param>
+    /// <param name="memoryBytes">
+    /// Bytes that hidden states and intermediates of batches between the layers of a block may take: hidden states beyond it go to a
+    /// temporary file, batches without room start over for each layer. Results do not depend on it.
+    /// </param>
     /// <param name="sequential">True: layers that feed other layers of the same block are quantized first (<c>--true-sequential</c> of GPTQ's authors).</param>
-    public BlockCalibration(CausalModel model, IReadOnlyList<int[]> samples, bool sequential = true)
+    public BlockCalibration(CausalModel model, IReadOnlyList<int[]> samples, bool sequential = true, long memoryBytes = DefaultMemoryBytes)
     {
+        long states = (long)samples.Count * samples[0].Length * model.Facts.Hidden * sizeof(float);
+        bool onDisk = states > memoryBytes;
+        _keptBytes = onDisk ? memoryBytes : memoryBytes - states;
         _model = model;
         _shared = new Workspace(model.Backend);
         _sequential = sequential;
         int length = samples[0].Length;
         foreach (int[][] part in samples.Chunk(Math.Max(1, BatchRows / length)))
         {
-            _batches.Add(new SampleBatch(model, _shared, CacheFor(part.Length, length), part));
+            _batches.Add(new SampleBatch(model, _shared, CacheFor(part.Length, length), part, onDisk));
         }
     }
-
-    /// <summary>Most bytes of intermediates that are kept between the layers of a block. Results do not depend on it.</summary>
-    public long KeptBytes { get; init; } = 1L << 30;
 
     /// <summary>
     /// Quantizes every layer of every block: <paramref name="quantize"/> gets its path and the statistics of its inputs and returns
     /// the packed weight that takes its place. Layers that <paramref name="wanted"/> leaves out stay as they are, and cost no statistics.
+    /// Blocks that <paramref name="journal"/> has from an earlier run are taken from it.
     /// </summary>
     public void Run(
-        Func<string, GramStatistics, IPackedWeight> quantize, Action<CalibrationStep>? progress = null, CancellationToken cancellation = default, Func<string, bool>? wanted = null)
+        Func<string, GramStatistics, IPackedWeight> quantize, Action<CalibrationStep>? progress = null, CancellationToken cancellation = default, Func<string, bool>? wanted = null, IBlockJournal? journal = null)
     {
         for (int index = 0; index < _model.Blocks.Count; index++)
         {
@@ -64,16 +72,29 @@ public sealed class BlockCalibration : IDisposable
                 .Select((range, input) => (input, block.Linears.Take(range).Where(linear => wanted?.Invoke(linear.Path) != false).ToArray()))
                 .Where(group => group.Item2.Length > 0)];
             using BlockWalk walk = new(block, _batches, _own, _shared);
+            if (journal?.Restore(index) is { } restore)
+            {
+                foreach (ILinear linear in groups.SelectMany(group => group.Layers))
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    Put(block, linear, restore(linear.Path));
+                }
+
+                walk.Finish();
+                continue;
+            }
+
             foreach ((ILinear[] layers, GramStatistics statistics) in _sequential ? OneByOne(walk, groups) : Together(walk, groups))
             {
                 foreach (ILinear linear in layers)
                 {
                     cancellation.ThrowIfCancellationRequested();
-                    Put(block, linear, quantize(linear.Path, statistics));
+                    Put(block, linear, quantize(linear.Path, statistics with { Layer = linear.Path }));
                     progress?.Invoke(new(index, _model.Blocks.Count, linear.Path, statistics.Tokens, statistics.DeadInputs));
                 }
             }
 
+            journal?.Finished(index);
             walk.Finish();
             KeepMore();
         }
@@ -104,7 +125,7 @@ public sealed class BlockCalibration : IDisposable
     private void KeepMore()
     {
         long each = _own.Count > 0 ? _own[0].ByteLength : _shared.ByteLength;
-        while (_own.Count < _batches.Count && (_own.Count + 1) * each <= KeptBytes)
+        while (_own.Count < _batches.Count && (_own.Count + 1) * each <= _keptBytes)
         {
             _own.Add(new Workspace(_model.Backend));
         }

@@ -17,6 +17,9 @@ public sealed record CalibrationRequest(string Data)
     /// <summary>Which windows of the text become samples.</summary>
     public int Seed { get; init; } = 1234;
 
+    /// <summary>Bytes that hidden states and intermediates may take; hidden states beyond it go to a temporary file. Results do not depend on it.</summary>
+    public long MemoryBytes { get; init; } = 4L << 30;
+
     /// <summary>The samples for a model.</summary>
     /// <exception cref="NibbleException">The text is too short; the message says how much is missing.</exception>
     public IReadOnlyList<int[]> Choose(LoadedModel model)

@@ -12,8 +12,14 @@ namespace Nibble.Quantization.Calibration;
 /// <param name="Gram">Σ xᵀx, <c>[columns, columns]</c>.</param>
 public sealed record GramStatistics(long Tokens, int Columns, double[] Gram) : CalibrationStatistics(Tokens)
 {
+    /// <summary>The layer, for messages.</summary>
+    public string? Layer { get; init; }
+
+    /// <summary>The damping that a factorization needed, as a share of the mean diagonal, where it was more than was asked for.</summary>
+    internal double? RaisedDamping { get; set; }
+
     /// <summary>Input features that were zero in every row.</summary>
-    public int DeadInputs => Enumerable.Range(0, Columns).Count(i => Gram[(i * (long)Columns) + i] == 0);
+    public int DeadInputs { get; } = Enumerable.Range(0, Columns).Count(i => Gram[(i * (long)Columns) + i] == 0);
 }
 
 /// <summary>Collects <see cref="GramStatistics"/> batch by batch.</summary>

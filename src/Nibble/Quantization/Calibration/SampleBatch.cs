@@ -11,15 +11,18 @@ internal sealed class SampleBatch : IDisposable
     private readonly Tensor _ids;
     private readonly Tensor _positions;
 
-    /// <summary>Embeds the samples; <paramref name="cache"/> stays empty and may be shared by batches of one size.</summary>
-    public SampleBatch(CausalModel model, Workspace workspace, KvCache cache, IReadOnlyList<int[]> samples)
+    /// <summary>Embeds the samples; <paramref name="cache"/> stays empty and may be shared by batches of one size. <paramref name="onDisk"/> keeps the hidden states in a file.</summary>
+    public SampleBatch(CausalModel model, Workspace workspace, KvCache cache, IReadOnlyList<int[]> samples, bool onDisk = false)
     {
         int length = samples[0].Length;
         Shape rows = new((nint)samples.Count * length);
         _ids = Tensor.From<int>(rows, DType.I32, samples.SelectMany(sample => sample).ToArray());
         _positions = Tensor.From<int>(rows, DType.I32, samples.SelectMany(_ => Enumerable.Range(0, length)).ToArray());
         Pass = new Pass(model.Backend, workspace, new ModelInput(_ids, _positions, samples.Count, length), cache);
-        Hidden = model.Backend.Allocate(new Shape(rows.Count, model.Facts.Hidden), DType.F32);
+        Shape shape = new(rows.Count, model.Facts.Hidden);
+        Hidden = onDisk
+            ? new Tensor(shape, DType.F32, new SpillStorage(shape.Count * sizeof(float)))
+            : model.Backend.Allocate(shape, DType.F32);
         model.Embed(Hidden, Pass);
     }
 

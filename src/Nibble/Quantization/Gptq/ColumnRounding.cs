@@ -28,12 +28,19 @@ internal readonly record struct Grid(float Scale, float Zero, int Levels)
 /// <summary>Finds the grid of a group of weights.</summary>
 internal delegate Grid GridFinder(ReadOnlySpan<float> group);
 
+/// <summary>A rounder with a grid for each group of a row.</summary>
+internal interface IGroupGrids : IColumnRounder
+{
+    /// <summary>The grids, <c>[row · groups + group]</c>.</summary>
+    Grid[] Grids { get; }
+}
+
 /// <summary>Grids that are found when the first column of their group comes up, from the weights as they stand then.</summary>
 /// <param name="rows">Rows of the matrix.</param>
 /// <param name="columns">Columns of the matrix.</param>
 /// <param name="groupSize">Columns that share a grid, in visiting order.</param>
 /// <param name="find">Finds a grid from a group's current values.</param>
-internal sealed class GroupRounder(int rows, int columns, int groupSize, GridFinder find) : IColumnRounder
+internal sealed class GroupRounder(int rows, int columns, int groupSize, GridFinder find) : IGroupGrids
 {
     private readonly int _groups = (columns + groupSize - 1) / groupSize;
 

@@ -7,26 +7,29 @@ namespace Nibble.Quantization.Gptq;
 /// <summary>The damped Hessian of a layer, factored for <see cref="GptqSolver"/>.</summary>
 internal static class DampedHessian
 {
-    private const double Damping = 0.01;
+    /// <summary>What the authors add, as a share of the mean diagonal.</summary>
+    public const float DefaultDamping = 0.01f;
+
     private const double MostDamping = 1;
 
     /// <summary>U of H⁻¹ = Uᵀ·U for the damped Hessian; damping is raised until H is positive definite.</summary>
-    public static float[] Factor(GramStatistics gram, int[] order)
+    public static float[] Factor(GramStatistics gram, int[] order, double damping = DefaultDamping)
     {
         int n = gram.Columns;
         double mean = Enumerable.Range(0, n).Sum(i => gram.Gram[(i * (long)n) + i]) / n;
-        for (double damping = Damping; damping <= MostDamping; damping *= 10)
+        for (double raised = damping; raised <= Math.Max(MostDamping, damping); raised *= 10)
         {
-            double[] h = Damped(gram, order, damping * mean);
+            double[] h = Damped(gram, order, raised * mean);
             if (InverseFactor.TryCompute(h, n, CpuThreads.Shared(CpuThreads.Choose(null))))
             {
+                gram.RaisedDamping = raised > damping ? raised : null;
                 return Array.ConvertAll(h, x => (float)x);
             }
         }
 
         Throw.Failed(
-            "the Hessian is not positive definite, even with its mean diagonal added",
-            $"{gram.Tokens:N0} tokens were seen, {gram.DeadInputs} of {n} inputs were always zero, the mean square is {mean / Math.Max(1, gram.Tokens):G3}",
+            $"{gram.Layer ?? "a layer"}: the Hessian is not positive definite, even with its mean diagonal added",
+            $"{gram.Tokens:N0} tokens were seen, {gram.DeadInputs} of {n} inputs were always zero, the mean square of an input is {mean / Math.Max(1, gram.Tokens):G3}",
             "use more or other calibration text, or another method for this layer");
         return [];
     }

@@ -1,0 +1,37 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+
+namespace Nibble.Quantization.Calibration;
+
+/// <summary>A hash of everything that decides about the bytes of a calibrated quantization.</summary>
+internal static class JournalKey
+{
+    /// <summary>The key: program, kernels, plan, samples, and every byte of the model's weights and config.</summary>
+    public static string Of(string model, QuantPlan plan, IReadOnlyList<int[]> samples, string kernels)
+    {
+        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        // The module's id changes with every build of other sources.
+        Assembly assembly = typeof(JournalKey).Assembly;
+        string text = $"{assembly.ManifestModule.ModuleVersionId} {kernels} {plan.Layout.Name} {JsonSerializer.Serialize(plan.ToDocument())}";
+        hash.AppendData(Encoding.UTF8.GetBytes(text));
+        foreach (int[] sample in samples)
+        {
+            hash.AppendData(BitConverter.GetBytes(sample.Length));
+            hash.AppendData(MemoryMarshal.AsBytes(sample.AsSpan()));
+        }
+
+        foreach (string file in Directory.EnumerateFiles(model).Where(IsInput).Order(StringComparer.Ordinal))
+        {
+            using FileStream stream = File.OpenRead(file);
+            hash.AppendData(Encoding.UTF8.GetBytes($"{Path.GetFileName(file)} {stream.Length}"));
+            hash.AppendData(SHA256.HashData(stream));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    private static bool IsInput(string path) => Path.GetExtension(path) == ".safetensors" || Path.GetFileName(path) == "config.json";
+}

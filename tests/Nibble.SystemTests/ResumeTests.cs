@@ -1,0 +1,107 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+
+namespace Nibble.SystemTests;
+
+/// <summary>Calibrated quantization that is killed goes on behind its last finished block and ends with the same bytes.</summary>
+public sealed class ResumeTests : IDisposable
+{
+    private const int Kills = 20;
+    private readonly string _folder = Directory.CreateTempSubdirectory("nibble-resume-").FullName;
+
+    [Fact]
+    public void KilledAtRandomMomentsItEndsWithTheSameBytes()
+    {
+        string expected = Path.Combine(_folder, "expected"), output = Path.Combine(_folder, "output");
+        long start = Stopwatch.GetTimestamp();
+        Assert.Equal(0, Cli.Run(Arguments(expected, threads: 1)).ExitCode);
+        double whole = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
+
+        Random random = new(5);
+        int resumed = 0;
+        for (int kill = 0; kill < Kills; kill++)
+        {
+            using Process process = Start(Arguments(output, threads: 2));
+            Task<string> errors = process.StandardError.ReadToEndAsync();
+            if (!process.WaitForExit((int)(random.NextDouble() * whole)))
+            {
+                process.Kill();
+                process.WaitForExit();
+            }
+
+            resumed += errors.Result.Contains("going on from an interrupted run", StringComparison.Ordinal) ? 1 : 0;
+            if (Directory.Exists(output))
+            {
+                // It was faster than the kill: the next one starts over.
+                AssertEqual(expected, output);
+                Directory.Delete(output, recursive: true);
+            }
+        }
+
+        CliResult last = Cli.Run(Arguments(output, threads: 2));
+        Assert.True(last.ExitCode == 0, last.Errors);
+        AssertEqual(expected, output);
+        Assert.DoesNotContain(Directory.EnumerateFileSystemEntries(_folder), path => Path.GetFileName(path).StartsWith('.'));
+        Assert.True(resumed > 0, "no kill came between two blocks");
+    }
+
+    [Fact]
+    public void TheFirstInterruptLeavesFinishedBlocksAndSaysSo()
+    {
+        string output = Path.Combine(_folder, "output");
+        using Process process = Start(Arguments(output, threads: 1, samples: 24));
+        Task<string> errors = process.StandardError.ReadToEndAsync();
+        string journal = Path.Combine(_folder, ".output.nibble-resume");
+        while (!process.HasExited && !(Directory.Exists(journal) && Directory.EnumerateFiles(journal, "block-0*").Any(file => !file.EndsWith("tmp", StringComparison.Ordinal))))
+        {
+            Thread.Sleep(5);
+        }
+
+        Assert.Equal(0, Signal(process.Id, 2));
+        process.WaitForExit();
+        if (process.ExitCode == 0)
+        {
+            // The work ended before the signal came.
+            return;
+        }
+
+        Assert.Equal(130, process.ExitCode);
+        Assert.Contains("the same command goes on from there", errors.Result, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(output));
+        CliResult rest = Cli.Run(Arguments(output, threads: 1, samples: 24));
+        Assert.True(rest.ExitCode == 0, rest.Errors);
+        Assert.Contains("going on from an interrupted run", rest.Errors, StringComparison.Ordinal);
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [DllImport("libc", EntryPoint = "kill")]
+    private static extern int Signal(int process, int signal);
+
+    private static string[] Arguments(string output, int threads, int samples = 4) =>
+    [
+        "quantize", Path.Combine(Repository.Root, "assets", "nibble-llama-4m"), "--method", "gptq", "--bits", "4", "--group-size", "64", "--act-order", "true", "--data", "demo",
+        "--samples", $"{samples}", "--sample-length", "32", "-o", output, "--threads", $"{threads}",
+    ];
+
+    private static Process Start(string[] arguments)
+    {
+        ProcessStartInfo start = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll"), .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.Environment["NIBBLE_RUNS"] = "off";
+        Process process = Process.Start(start)!;
+        process.OutputDataReceived += (_, _) => { };
+        process.BeginOutputReadLine();
+        return process;
+    }
+
+    private static void AssertEqual(string expected, string actual)
+    {
+        string[] names = [.. Directory.EnumerateFiles(expected).Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal)];
+        Assert.Equal(names, Directory.EnumerateFiles(actual).Select(path => Path.GetFileName(path)).Order(StringComparer.Ordinal));
+        Assert.All(names, name => Assert.True(File.ReadAllBytes(Path.Combine(expected, name)).AsSpan().SequenceEqual(File.ReadAllBytes(Path.Combine(actual, name))), name));
+    }
+}
