@@ -24,6 +24,7 @@ internal static class BenchCommand
         new("bag-of-words", "TweetEval sentiment by logistic regression over words: what a tuned model has to beat", BagOfWords.Run),
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
         new("quantize", "weights per second of the data-free methods", QuantizeBench.Run),
+        new("gptq-layer", "GPTQ of one layer at LLaMA-7B shapes: Gram matrix, factorization, solve against the multiply-add peak; minutes", GptqLayerBench.Run),
         new("budget", "mixed precision to a budget against uniform plans of equal bytes: KL over 50,000 tokens, paired", BudgetBench.Run),
         new("gguf-open", "opening GGUF files: a vocabulary of 128,256 tokens, and 4 GB of tensors; fails above 0.5 s and 1 s", GgufOpenBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),
