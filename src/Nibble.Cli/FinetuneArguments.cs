@@ -33,6 +33,7 @@ internal sealed class FinetuneArguments
     private readonly Option<string?> _targets = new("--target-modules") { Description = "Layers that get adapters: names separated by commas, a regular expression over paths, or all-linear." };
     private readonly Option<string?> _exclude = new("--exclude-modules") { Description = "Layers that don't, although they match." };
     private readonly Option<bool> _rslora = new("--rslora") { Description = "Factor alpha / sqrt(rank) instead of alpha / rank." };
+    private readonly Option<string> _init = new("--init") { Description = "What A and B start as: kaiming (as the base), pissa (the base's largest singular parts), loftq (those of the quantization error).", DefaultValueFactory = _ => "kaiming" };
     private readonly Option<double> _plusRatio = Ranged("--loraplus-ratio", 1.0, 1e-6, 1e6, "LoRA+: the learning rate of B as a multiple of that of A.");
     private readonly Option<int> _virtual = Ranged("--virtual-tokens", 20, 1, 1 << 20, "prefix and prompt: how many tokens are trained.");
     private readonly Option<string> _weights = new("--weights") { Description = "full: what the model computes with: f32, or bf16 with f32 master weights.", DefaultValueFactory = _ => "f32" };
@@ -64,6 +65,7 @@ internal sealed class FinetuneArguments
         _method.AcceptOnlyFromAmong([.. TuningMethod.Names]);
         _format.AcceptOnlyFromAmong("auto", "text", "completion", "messages", "alpaca", "sharegpt");
         _task.AcceptOnlyFromAmong("causal", "classification");
+        _init.AcceptOnlyFromAmong("kaiming", "pissa", "loftq");
         _weights.AcceptOnlyFromAmong("f32", "bf16");
         _optimizer.AcceptOnlyFromAmong("adamw", "adamw8bit", "sgd", "paged-adamw", "paged-adamw8bit", "paged-sgd");
         _schedule.AcceptOnlyFromAmong("cosine", "linear", "constant");
@@ -75,8 +77,9 @@ internal sealed class FinetuneArguments
         command.Arguments.Add(_model);
         Option[] all =
         [
-            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank, _alpha, _dropout, _targets, _exclude, _rslora,
-            _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing, _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads,
+            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank,
+            _alpha, _dropout, _targets, _exclude, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
+            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads,
         ];
         foreach (Option option in all)
         {
@@ -162,6 +165,7 @@ internal sealed class FinetuneArguments
             ExcludeModules = excludes,
             ExcludesAreRegex = excludeRegex,
             UseRsLora = parsed.GetValue(_rslora),
+            Init = Enum.Parse<LoraInit>(parsed.GetValue(_init)!, ignoreCase: true),
             RateRatio = parsed.GetValue(_plusRatio),
         };
     }

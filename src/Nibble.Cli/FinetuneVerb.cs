@@ -115,6 +115,7 @@ internal sealed class FinetuneVerb : IVerb
         Rank = IsLowRank(options) ? options.Lora.Rank : (int?)null,
         Alpha = IsLowRank(options) ? options.Lora.Alpha : (double?)null,
         Dropout = IsLowRank(options) ? options.Lora.Dropout : (double?)null,
+        Init = IsLowRank(options) ? options.Lora.Init.ToString().ToLowerInvariant() : null,
         LoraplusRatio = IsLowRank(options) && options.Lora.RateRatio != 1 ? options.Lora.RateRatio : (double?)null,
         TargetModules = IsLowRank(options) || options.Method == "ia3" ? options.Lora.TargetModules : null,
         VirtualTokens = options.Method is "prefix" or "prompt" ? options.VirtualTokens : (int?)null,

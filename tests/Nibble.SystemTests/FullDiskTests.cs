@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Tensors;
+using Nibble.Tuning;
 
 namespace Nibble.SystemTests;
 
@@ -63,6 +64,41 @@ public sealed class FullDiskTests : IDisposable
         Assert.Equal(ErrorKind.Resource, Assert.Throws<NibbleException>(() => OutputFolder.Create(Path.Combine(_folder, "out"))).Kind);
     }
 
+    [SkippableFact]
+    public void ATrainingWhoseDiskFillsUpKeepsTheCheckpointBefore()
+    {
+        NeedDisk();
+        string elsewhere = Directory.CreateTempSubdirectory("nibble-tune-").FullName, output = Path.Combine(_folder, "out"), filler = Path.Combine(_folder, "filler");
+        try
+        {
+            TinyModel.Write(Path.Combine(elsewhere, "model"));
+            File.WriteAllText(Path.Combine(elsewhere, "data.txt"), string.Join(' ', Enumerable.Range(0, 300)));
+            FineTuneOptions options = new()
+            {
+                Model = Path.Combine(elsewhere, "model"), Data = Path.Combine(elsewhere, "data.txt"), Output = output,
+                Trainer = new TrainerSettings { BatchSize = 2, MaxSeqLength = 16, MaxSteps = 4, SaveSteps = 1 },
+            };
+            NibbleException error = Assert.Throws<NibbleException>(() => FineTune.Run(options, step =>
+            {
+                if (step.Step == 3)
+                {
+                    Fill(filler);
+                }
+            }));
+            Assert.Equal(ErrorKind.Resource, error.Kind);
+            Assert.Equal(["checkpoint-1", "checkpoint-2"], Directory.GetDirectories(output).Select(path => Path.GetFileName(path)).Order());
+
+            File.Delete(filler);
+            FineTune.Run(options with { Resume = true });
+            FineTune.Run(options with { Output = Path.Combine(elsewhere, "whole") });
+            Assert.Equal(File.ReadAllBytes(Path.Combine(elsewhere, "whole", PeftConfig.WeightsName)), File.ReadAllBytes(Path.Combine(output, PeftConfig.WeightsName)));
+        }
+        finally
+        {
+            Directory.Delete(elsewhere, recursive: true);
+        }
+    }
+
     public void Dispose()
     {
         if (_mounted)
@@ -79,6 +115,22 @@ public sealed class FullDiskTests : IDisposable
         Assert.Contains(target, error.What, StringComparison.Ordinal);
         Assert.Contains(bytes, error.What, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFileSystemEntries(_folder));
+    }
+
+    private static void Fill(string path)
+    {
+        try
+        {
+            using FileStream file = new(path, FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 1);
+            while (true)
+            {
+                file.Write(new byte[1000]);
+            }
+        }
+        catch (IOException)
+        {
+            // The disk is full, as wanted.
+        }
     }
 
     private void NeedDisk() => Skip.IfNot(_mounted, "a small tmpfs could not be mounted (needs Linux and root)");

@@ -61,6 +61,13 @@ public sealed class LoadTimeQuantizer : IWeightSource
         return WeightPacking.Pack(weight, spec, backend, _activations);
     }
 
+    /// <summary>The matrix of a layer before it is quantized, F32; the caller disposes it.</summary>
+    internal Tensor Dense(LinearSpec spec)
+    {
+        using Tensor stored = _dense.Matrix(spec);
+        return stored.To(DType.F32);
+    }
+
     /// <summary>The quantized weight of a planned matrix; the caller disposes it.</summary>
     public QuantizedWeight Quantize(PlannedTensor planned)
     {

@@ -22,7 +22,7 @@ public sealed class FineTune : IDisposable
     private FineTune(FineTuneOptions options, FineTunePlan plan, TuningData data, LoadedModel model, Action<string>? note)
     {
         (_options, _plan, _data, _model, _note) = (options, plan, data, model, note);
-        _adapter = TuningMethod.CreateAdapter(model.Model, model.Config, options);
+        _adapter = TuningMethod.CreateAdapter(model, options);
         if (_adapter is null)
         {
             _parameters.AddAll(model.Model);

@@ -25,16 +25,20 @@ public sealed class LoraAdapter : PeftAdapter
 
     private protected override IEnumerable<AdapterTensor> Own => _pairs.Values.SelectMany(Tensors);
 
-    /// <summary>A new adapter: A uniform in ±1/√in (Kaiming with a = √5, as PEFT), B zero, so that training starts at the base model.</summary>
-    public static LoraAdapter Create(CausalModel model, IReadOnlyList<LinearSpec> linears, LoraSettings settings, ulong seed)
+    /// <summary>
+    /// A new adapter. Unless <see cref="LoraSettings.Init"/> says otherwise A is uniform in ±1/√in (Kaiming with a = √5, as PEFT) and B
+    /// zero, so that training starts at the base model.
+    /// </summary>
+    /// <param name="model">The base.</param>
+    /// <param name="linears">Its matrices.</param>
+    /// <param name="settings">What the adapter is.</param>
+    /// <param name="seed">Seed of what is random.</param>
+    /// <param name="dense">The matrix of a layer before it was quantized, F32 on the host, or null where that is not known; LoftQ needs it.</param>
+    public static LoraAdapter Create(
+        CausalModel model, IReadOnlyList<LinearSpec> linears, LoraSettings settings, ulong seed, Func<LinearSpec, Tensor?>? dense = null)
     {
-        IReadOnlyList<LoraTarget> targets = TargetModules.Find(linears, settings);
-        Dictionary<string, IPackedWeight> weights = settings.UseDora ? model.Weights.ToDictionary(item => item.Path, item => item.Weight) : [];
-        IEnumerable<LoraPair> pairs = targets.Select(target => new LoraPair(
-            target, LoraStart.Kaiming(target, seed, model.Backend), LoraStart.Zero(target, model.Backend), settings.Scale(target.Rank, target.Alpha))
-        {
-            Magnitude = settings.UseDora ? LoraStart.Magnitudes(weights[target.Linear.Path], model.Backend) : null,
-        });
+        Dictionary<string, IPackedWeight> weights = model.Weights.ToDictionary(item => item.Path, item => item.Weight);
+        IEnumerable<LoraPair> pairs = TargetModules.Find(linears, settings).Select(target => NewPair(target, weights[target.Linear.Path], settings, seed, dense, model.Backend));
         return new LoraAdapter(settings, pairs, SavedHead.Of(model), model.Backend);
     }
 
@@ -116,10 +120,56 @@ public sealed class LoraAdapter : PeftAdapter
         }
     }
 
+    private protected override IEnumerable<(string Name, Tensor Tensor)> SavedTensors() =>
+        Settings.Init == LoraInit.Pissa ? _pairs.Values.SelectMany(pair => LoraDouble.Tensors(pair, Backend)) : base.SavedTensors();
+
     private protected override IDictionary<string, object?> ConfigValues() => PeftConfig.Lora(
-        Settings,
+        Settings.Init == LoraInit.Pissa ? LoraDouble.Settings(Settings) : Settings,
         _pairs.Keys.Select(path => path[(path.LastIndexOf('.') + 1)..]),
         _pairs.Values.Any(pair => pair.Target.Linear.StoredTransposed));
+
+    private static LoraPair NewPair(LoraTarget target, IPackedWeight weight, LoraSettings settings, ulong seed, Func<LinearSpec, Tensor?>? dense, IBackend backend)
+    {
+        float scale = settings.Scale(target.Rank, target.Alpha);
+        Tensor? magnitudes = settings.UseDora ? LoraStart.Magnitudes(weight, backend) : null;
+        if (settings.Init == LoraInit.Kaiming)
+        {
+            return new LoraPair(target, LoraStart.Kaiming(target, seed, backend), LoraStart.Zero(target, backend), scale) { Magnitude = magnitudes };
+        }
+
+        if (magnitudes is not null)
+        {
+            Throw.Usage($"DoRA can't start as {settings.Init}", "its magnitudes belong to a layer that starts as the base", "use --init kaiming");
+        }
+
+        using Tensor matrix = ParameterRows.Dense(backend, weight);
+        if (settings.Init == LoraInit.Loftq)
+        {
+            Subtract(matrix, dense?.Invoke(target.Linear), target.Linear);
+        }
+
+        (IPackedWeight a, IPackedWeight b) = LoraStart.LargestParts(matrix, target, scale, seed, backend);
+        return new LoraPair(target, a, b, scale) { Start = settings.Init == LoraInit.Pissa ? (LoraStart.Copy(a, backend), LoraStart.Copy(b, backend)) : null };
+    }
+
+    /// <summary>quantized = dense − quantized: what quantization took away.</summary>
+    private static void Subtract(Tensor quantized, Tensor? dense, LinearSpec linear)
+    {
+        if (dense is null)
+        {
+            Throw.Usage(
+                $"LoftQ can't start {linear.Path}", "it needs the matrix before quantization, and this base is only there as it is", "give the dense base with --method qlora, or use --init kaiming");
+        }
+
+        using (dense)
+        {
+            Span<float> rest = quantized.HostSpan<float>(), whole = dense.HostSpan<float>();
+            for (int i = 0; i < rest.Length; i++)
+            {
+                rest[i] = whole[i] - rest[i];
+            }
+        }
+    }
 
     private static IEnumerable<TensorSpec> Specs(LoraTarget target, LoraSettings settings)
     {

@@ -1,5 +1,21 @@
 namespace Nibble.Tuning;
 
+/// <summary>What A and B are before the first step.</summary>
+public enum LoraInit
+{
+    /// <summary>A small and random, B zero: the layer starts as the base.</summary>
+    Kaiming,
+
+    /// <summary>
+    /// The largest singular parts of the base's matrix (PiSSA, arXiv 2404.02948). They are subtracted beside the base, which stays as it
+    /// is, so the layer starts as the base; the saved adapter is plain LoRA of twice the rank.
+    /// </summary>
+    Pissa,
+
+    /// <summary>The largest singular parts of what quantization took from the matrix (LoftQ, arXiv 2310.08659, one iteration): the layer starts nearer to the dense base.</summary>
+    Loftq,
+}
+
 /// <summary>What a low-rank adapter is: which layers, which rank, which factor. The names are PEFT's.</summary>
 public sealed record LoraSettings
 {
@@ -38,6 +54,9 @@ public sealed record LoraSettings
 
     /// <summary>DoRA (arXiv 2402.09353): directions by A and B, a trained magnitude for each output.</summary>
     public bool UseDora { get; init; }
+
+    /// <summary>What A and B start as.</summary>
+    public LoraInit Init { get; init; } = LoraInit.Kaiming;
 
     /// <summary>LoRA+ (arXiv 2402.12354): the learning rate of B as a multiple of that of A.</summary>
     public double RateRatio { get; init; } = 1;

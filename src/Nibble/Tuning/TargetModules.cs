@@ -36,9 +36,12 @@ public static class TargetModules
         string[] unmatched = all || settings.TargetsAreRegex ? [] : [.. names.Where(name => !linears.Any(spec => EndsWith(spec.Path, name)))];
         if (found.Length == 0 || unmatched.Length > 0)
         {
+            string[] known = [.. linears.Where(spec => spec.Role == LinearRole.Block).Select(spec => LastName(spec.Path)).Distinct()];
+            string[] missing = unmatched.Length > 0 ? unmatched : [.. names];
+            string near = string.Join(", ", missing.Select(name => LastName(name)).Select(name => known.MinBy(other => Distance(name, other))).Distinct());
             Throw.Usage(
-                $"target modules {string.Join(", ", unmatched.Length > 0 ? unmatched : names)} match no linear layer",
-                $"this model has {string.Join(", ", linears.Select(spec => LastName(spec.Path)).Distinct())}",
+                $"target modules {string.Join(", ", missing)} match no linear layer",
+                $"this model has {string.Join(", ", known)}{(settings.TargetsAreRegex ? string.Empty : $"; nearest: {near}")}",
                 "give names from this list, a regular expression over whole paths, or all-linear");
         }
 
@@ -73,6 +76,25 @@ public static class TargetModules
 
     /// <summary>True if a path is the name or ends with it after a dot.</summary>
     public static bool EndsWith(string path, string name) => path == name || path.EndsWith("." + name, StringComparison.Ordinal);
+
+    /// <summary>Letters to insert, delete or replace (Levenshtein 1966).</summary>
+    private static int Distance(string a, string b)
+    {
+        int[] row = [.. Enumerable.Range(0, b.Length + 1)];
+        for (int i = 1; i <= a.Length; i++)
+        {
+            int diagonal = row[0];
+            row[0] = i;
+            for (int j = 1; j <= b.Length; j++)
+            {
+                int replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+                diagonal = row[j];
+                row[j] = Math.Min(replaced, 1 + Math.Min(row[j], row[j - 1]));
+            }
+        }
+
+        return row[^1];
+    }
 
     private static string LastName(string path) => path[(path.LastIndexOf('.') + 1)..];
 

@@ -29,8 +29,10 @@ public static class TuningMethod
     }
 
     /// <summary>A new adapter, not yet on the model; null for full fine-tuning.</summary>
-    internal static PeftAdapter? CreateAdapter(CausalModel model, ModelConfig config, FineTuneOptions options)
+    internal static PeftAdapter? CreateAdapter(LoadedModel loaded, FineTuneOptions options)
     {
+        CausalModel model = loaded.Model;
+        ModelConfig config = loaded.Config;
         IReadOnlyList<LinearSpec> linears = Registry.Architecture(config).Linears(config);
         ulong seed = CounterRandom.Key((ulong)options.Trainer.Seed);
         return options.Method switch
@@ -39,7 +41,7 @@ public static class TuningMethod
             "ia3" => Ia3Adapter.Create(model, linears, options.Ia3),
             "prefix" => PrefixAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
             "prompt" => PromptAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
-            _ => LoraAdapter.Create(model, linears, options.LowRank, seed),
+            _ => LoraAdapter.Create(model, linears, options.LowRank, seed, loaded.DenseMatrix),
         };
     }
 

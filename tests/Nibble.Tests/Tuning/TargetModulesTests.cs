@@ -29,6 +29,15 @@ public class TargetModulesTests
     }
 
     [Fact]
+    public void AHeadOfThreeLabelsIsTrainedWhole()
+    {
+        ModelConfig config = ModelConfig.Parse(Encoding.UTF8.GetBytes(Llama7B), "test");
+        FineTuneOptions options = new() { Model = "none", Lora = new LoraSettings { Rank = 8, TargetModules = ["q_proj", "v_proj"] } };
+        Assert.Equal(4_194_304, FineTunePlan.Of(config, options).TrainableParameters);
+        Assert.Equal(4_194_304 + 12_288, FineTunePlan.Of(config, options with { Classification = true, Labels = ["negative", "neutral", "positive"] }).TrainableParameters);
+    }
+
+    [Fact]
     public void PatternsChangeRankAndAlphaOfMatchingModules()
     {
         LoraSettings settings = new()
@@ -49,6 +58,7 @@ public class TargetModulesTests
 
     [Theory]
     [InlineData("q_proj,nothing", "nothing")]
+    [InlineData("qproj,model.v_prj", "nearest: q_proj, v_proj")]
     [InlineData("lm_head", "lm_head")]
     [InlineData("(", "(")]
     public void WhatMatchesNothingIsRefusedWithWhatThereIs(string targets, string named)

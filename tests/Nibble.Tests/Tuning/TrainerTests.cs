@@ -62,23 +62,27 @@ public class TrainerTests
         Assert.NotEqual(expected, AfterSteps(settings with { Seed = 1 }, dropout, threads: 1));
     }
 
-    [Theory]
-    [InlineData("nf4")]
-    [InlineData("rtn")]
-    [InlineData("int8")]
-    [InlineData("quanto")]
-    [InlineData("ternary")]
-    public void GradientsThroughPackedCodesAreThoseOfTheDenseValues(string method)
+    [Fact]
+    public void EveryStepOfSixtyIsAPlaceToGoOnFrom()
     {
-        using CpuBackend backend = new(new CpuOptions(Threads: 2));
-        using Tensor weight = Kernels.KernelData.Random(new Shape(70, 96), 1), dy = Kernels.KernelData.Random(new Shape(9, 70), 2);
-        IQuantizationMethod chosen = Registry.Method(method);
-        using QuantizedWeight quantized = chosen.Quantize("w", weight, chosen.Complete(new QuantizationSettings { Method = method }));
-        using Tensor dense = quantized.Dequantize(), expected = Tensor.OnHost(new Shape(9, 96), DType.F32), actual = Tensor.OnHost(new Shape(9, 96), DType.F32);
-        using IPackedWeight packed = backend.Prepare(quantized, method == "ternary" ? ActivationType.Int8 : ActivationType.F32), plain = backend.Prepare(dense);
-        backend.Gradients.MatMulInput(dy, packed, actual);
-        backend.Gradients.MatMulInput(dy, plain, expected);
-        Kernels.KernelData.Close(actual, expected, 1e-6f, method);
+        // If one step from any saved state gives the next state bit for bit, a training killed anywhere ends where it would have.
+        TrainerSettings settings = new() { BatchSize = 3, MaxSteps = 60, Optimizer = new OptimizerSettings { WeightDecay = 0.01f } };
+        LoraSettings dropout = Lora with { Dropout = 0.2 };
+        using Run whole = new(settings, dropout, threads: 1);
+        List<State> states = [State.Of(whole)];
+        for (int step = 0; step < 60; step++)
+        {
+            whole.Trainer.RunStep();
+            states.Add(State.Of(whole));
+        }
+
+        for (int step = 0; step < 60; step++)
+        {
+            using Run resumed = new(settings, dropout, threads: 1 + (step % 2));
+            states[step].Restore(resumed);
+            resumed.Trainer.RunStep();
+            Assert.True(states[step + 1].Equals(State.Of(resumed)), $"step {step + 1}");
+        }
     }
 
     [Fact]
@@ -118,6 +122,37 @@ public class TrainerTests
         using Run run = new(settings, lora ?? Lora, threads);
         run.Trainer.Run();
         return [.. run.Parameters.All.SelectMany(parameter => parameter.Values.HostSpan<float>().ToArray())];
+    }
+
+    /// <summary>What a checkpoint holds, in memory.</summary>
+    private sealed record State(int Step, float[] Values, (string Name, float[] Numbers)[] Moments)
+    {
+        public static State Of(Run run) => new(
+            run.Trainer.Step,
+            [.. run.Parameters.All.SelectMany(parameter => parameter.Values.HostSpan<float>().ToArray())],
+            [.. run.Trainer.Optimizer.Save().Select(item => (item.Name, item.Values.HostSpan<float>().ToArray()))]);
+
+        public void Restore(Run run)
+        {
+            int done = 0;
+            foreach (Parameter parameter in run.Parameters.All)
+            {
+                Span<float> values = parameter.Values.HostSpan<float>();
+                Values.AsSpan(done, values.Length).CopyTo(values);
+                done += values.Length;
+            }
+
+            using TempFolder folder = new();
+            Safetensors.Save(folder["states"], [.. Moments.Zip(run.Trainer.Optimizer.Save(), (saved, now) => (saved.Name, Tensor.From<float>(now.Values.Shape, DType.F32, saved.Numbers)))]);
+            using SafetensorsFile file = SafetensorsFile.Open(folder["states"]);
+            run.Trainer.Optimizer.Load(file);
+            run.Trainer.Optimizer.Steps = Step;
+        }
+
+        public bool Equals(State? other) => other is not null && Step == other.Step && Values.SequenceEqual(other.Values)
+            && Moments.Zip(other.Moments).All(pair => pair.First.Name == pair.Second.Name && pair.First.Numbers.SequenceEqual(pair.Second.Numbers));
+
+        public override int GetHashCode() => Step;
     }
 
     /// <summary>A training of an adapter on the golden LLaMA, with rows of several lengths.</summary>
