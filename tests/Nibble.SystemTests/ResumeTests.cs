@@ -10,7 +10,7 @@ public sealed class ResumeTests : IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("nibble-resume-").FullName;
 
     [Fact]
-    public void KilledAtRandomMomentsItEndsWithTheSameBytes()
+    public async Task KilledAtRandomMomentsItEndsWithTheSameBytes()
     {
         string expected = Path.Combine(_folder, "expected"), output = Path.Combine(_folder, "output");
         long start = Stopwatch.GetTimestamp();
@@ -29,7 +29,7 @@ public sealed class ResumeTests : IDisposable
                 process.WaitForExit();
             }
 
-            resumed += errors.Result.Contains("going on from an interrupted run", StringComparison.Ordinal) ? 1 : 0;
+            resumed += (await errors).Contains("going on from an interrupted run", StringComparison.Ordinal) ? 1 : 0;
             if (Directory.Exists(output))
             {
                 // It was faster than the kill: the next one starts over.
@@ -46,7 +46,7 @@ public sealed class ResumeTests : IDisposable
     }
 
     [Fact]
-    public void TheFirstInterruptLeavesFinishedBlocksAndSaysSo()
+    public async Task TheFirstInterruptLeavesFinishedBlocksAndSaysSo()
     {
         string output = Path.Combine(_folder, "output");
         using Process process = Start(Arguments(output, threads: 1, samples: 24));
@@ -66,7 +66,7 @@ public sealed class ResumeTests : IDisposable
         }
 
         Assert.Equal(130, process.ExitCode);
-        Assert.Contains("the same command goes on from there", errors.Result, StringComparison.Ordinal);
+        Assert.Contains("the same command goes on from there", await errors, StringComparison.Ordinal);
         Assert.False(Directory.Exists(output));
         CliResult rest = Cli.Run(Arguments(output, threads: 1, samples: 24));
         Assert.True(rest.ExitCode == 0, rest.Errors);
