@@ -28,6 +28,7 @@ public static class Registry
         new QuantoMethod(),
         new HqqMethod(),
         new GptqMethod(),
+        new AwqMethod(),
         new TernaryMethod(),
     ];
 

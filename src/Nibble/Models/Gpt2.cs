@@ -40,6 +40,23 @@ public sealed class Gpt2Architecture : IArchitecture
     }
 
     /// <inheritdoc/>
+    public IReadOnlyList<ActivationFold> Folds(ModelConfig config)
+    {
+        Gpt2Config gpt = Gpt2Config.Read(config);
+        return [.. Enumerable.Range(0, gpt.Layers).SelectMany(i =>
+        {
+            string path = $"{Prefix}h.{i}.";
+            return new ActivationFold[]
+            {
+                new([path + "attn.c_attn"], path + "ln_1", IsNorm: true) { Channels = gpt.Hidden },
+                new([path + "attn.c_proj"], path + "attn.c_attn", IsNorm: false) { Channels = gpt.Hidden, FirstRow = 2 * gpt.Hidden },
+                new([path + "mlp.c_fc"], path + "ln_2", IsNorm: true) { Channels = gpt.Hidden },
+                new([path + "mlp.c_proj"], path + "mlp.c_fc", IsNorm: false) { Channels = gpt.Inner, Obstacle = "GELU stands between: gelu(x / s) is not gelu(x) / s" },
+            };
+        })];
+    }
+
+    /// <inheritdoc/>
     public string? Sanitize(string tensorName)
     {
         // Causal masks, which old checkpoints carry as buffers.

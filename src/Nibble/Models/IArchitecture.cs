@@ -83,6 +83,9 @@ public interface IArchitecture
     /// <summary>Every other tensor of the model; with <see cref="Linears"/> all parameters of the model, tied ones once.</summary>
     IReadOnlyList<TensorSpec> Vectors(ModelConfig config);
 
+    /// <summary>Where factors can move between the inputs of the blocks' layers and what gives those inputs, in the order of the forward pass.</summary>
+    IReadOnlyList<ActivationFold> Folds(ModelConfig config);
+
     /// <summary>The module name of a checkpoint's tensor, or null if the tensor is to be ignored (<c>rotary_emb.inv_freq</c>).</summary>
     string? Sanitize(string tensorName);
 

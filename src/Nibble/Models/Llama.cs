@@ -41,6 +41,27 @@ public sealed class LlamaArchitecture : IArchitecture
     }
 
     /// <inheritdoc/>
+    public IReadOnlyList<ActivationFold> Folds(ModelConfig config)
+    {
+        LlamaConfig llama = LlamaConfig.Read(config);
+        // The norms of BitNet's layers undo any factor.
+        return llama.BitLlama || llama.BitNet ? [] : [.. Enumerable.Range(0, llama.Layers).SelectMany(layer =>
+        {
+            string path = $"model.layers.{layer}.", attention = path + "self_attn.", mlp = path + "mlp.";
+            return new ActivationFold[]
+            {
+                new([attention + "q_proj", attention + "k_proj", attention + "v_proj"], path + "input_layernorm", IsNorm: true) { Channels = llama.Hidden },
+                new([attention + "o_proj"], attention + "v_proj", IsNorm: false)
+                {
+                    Channels = llama.KvHeads * llama.HeadDim, HeadDim = llama.HeadDim, Repeats = llama.Heads / llama.KvHeads,
+                },
+                new([mlp + "gate_proj", mlp + "up_proj"], path + "post_attention_layernorm", IsNorm: true) { Channels = llama.Hidden },
+                new([mlp + "down_proj"], mlp + "up_proj", IsNorm: false) { Channels = llama.Inner },
+            };
+        })];
+    }
+
+    /// <inheritdoc/>
     public string? Sanitize(string tensorName)
     {
         if (tensorName.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal))

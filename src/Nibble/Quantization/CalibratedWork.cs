@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Nibble.Backends;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Quantization.Awq;
 using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 
@@ -18,14 +19,15 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
     private readonly List<WeightRecord> _block = [];
     private CalibrationJournal? _journal;
     private IBackend? _backend;
+    private InputScaling? _scaling;
     private TimeSpan _inside;
     private int _done;
     private long _elements;
 
-    /// <summary>Writes all matrices; returns the time inside the methods and what is known about the calibration.</summary>
+    /// <summary>Writes all matrices; returns the time inside the methods and what is known about the calibration and the factors that moved.</summary>
     /// <param name="input">The dense model.</param>
     /// <param name="output">Where the result will stand: the journal of finished blocks is kept beside it.</param>
-    public (TimeSpan Inside, CalibrationRecord Record, CalibrationJournal Journal) Run(string input, string output)
+    public (TimeSpan Inside, CalibrationRecord Record, IReadOnlyList<ScalingRecord>? Scaling, CalibrationJournal Journal) Run(string input, string output)
     {
         RequireBlocksOnly();
         CalibrationRequest request = options.Calibration!;
@@ -42,7 +44,7 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
 
             Work(model, samples, request);
             CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, _coverage.Count(layer => layer.DeadInputs > 0)) { Coverage = _coverage };
-            return (_inside, record, journal);
+            return (_inside, record, _scaling!.Records, journal);
         }
         catch (OperationCanceledException error)
         {
@@ -86,8 +88,11 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
     {
         IEnumerable<PlannedTensor> before = plan.Tensors.TakeWhile(tensor => tensor.Spec.Role != LinearRole.Block);
         WriteAll(before);
+        InputScaling scaling = _scaling = new(model.Model, writer, plan);
         using (BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes))
         {
+            // The factors of blocks that an earlier run finished are found again: the same inputs give the same ones.
+            calibration.BeforeBlock = plan.Folds.Count == 0 ? null : block => Timed(() => scaling.Prepare(calibration, block));
             calibration.Run((path, statistics) => Put(_planned[path], record: null, statistics), step => Report(step.Path), cancellation, journal: this);
         }
 
@@ -104,10 +109,17 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
         }
     }
 
+    private void Timed(Action work)
+    {
+        long start = Stopwatch.GetTimestamp();
+        work();
+        _inside += Stopwatch.GetElapsedTime(start);
+    }
+
     /// <summary>Writes a matrix of a block and gives the packing that takes its place: quantized now, or taken from the record of an earlier run.</summary>
     private IPackedWeight Put(PlannedTensor tensor, WeightRecord? record, GramStatistics? statistics)
     {
-        using Tensor dense = writer.Load(tensor.Spec);
+        using Tensor dense = _scaling!.Load(tensor.Spec);
         if (tensor.Settings is null)
         {
             writer.Keep(tensor);

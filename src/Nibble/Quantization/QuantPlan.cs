@@ -1,6 +1,7 @@
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Quantization.Awq;
 using Nibble.Quantization.Layouts;
 using Nibble.Tensors;
 
@@ -29,11 +30,13 @@ public sealed record PlanRequest(QuantizationSettings Settings)
 /// </summary>
 public sealed class QuantPlan
 {
-    private QuantPlan(string modelType, IReadOnlyList<PlannedTensor> tensors, IQuantizationLayout layout)
+    private QuantPlan(ModelConfig config, IArchitecture architecture, IReadOnlyList<PlannedTensor> tensors, IQuantizationLayout layout)
     {
-        ModelType = modelType;
+        ModelType = config.ModelType;
         Tensors = tensors;
         Layout = layout;
+        Folds = PlannedFold.Of(architecture, config, tensors);
+        FoldedVectors = Folds.SelectMany(fold => fold.Vectors).Intersect(architecture.Vectors(config).Select(spec => spec.Name)).ToHashSet();
     }
 
     /// <summary>The model's <c>model_type</c>.</summary>
@@ -44,6 +47,12 @@ public sealed class QuantPlan
 
     /// <summary>How the quantized ones are stored.</summary>
     public IQuantizationLayout Layout { get; }
+
+    /// <summary>Where factors move from activations into weights (AWQ), and where they cannot.</summary>
+    public IReadOnlyList<PlannedFold> Folds { get; }
+
+    /// <summary>Norms and biases that change with the factors; they are stored in F32.</summary>
+    internal IReadOnlySet<string> FoldedVectors { get; }
 
     /// <summary>The matrices that are quantized.</summary>
     public IEnumerable<PlannedTensor> Quantized => Tensors.Where(tensor => tensor.Settings is not null);
@@ -57,7 +66,7 @@ public sealed class QuantPlan
         RequireMatches(specs, request);
         PlannedTensor[] tensors = [.. specs.Select(spec => Decide(spec, request))];
         Check(config, tensors, request);
-        return new QuantPlan(config.ModelType, tensors, ChooseLayout(tensors, request));
+        return new QuantPlan(config, architecture, tensors, ChooseLayout(tensors, request));
     }
 
     /// <summary>

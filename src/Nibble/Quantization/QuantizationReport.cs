@@ -43,6 +43,15 @@ public sealed record LayerCoverage(string Path, long Tokens, int DeadInputs)
     public double? RaisedDamping { get; init; }
 }
 
+/// <summary>Factors that moved from the inputs of layers into their weights (AWQ), or why none did.</summary>
+/// <param name="Source">The norm or layer before, which was divided.</param>
+/// <param name="Layers">The layers whose columns were multiplied.</param>
+/// <param name="Ratio">Exponent of the activations' magnitudes; 0 without <paramref name="Duo"/>: all factors are 1.</param>
+/// <param name="Duo">Divided by the weights' magnitudes as well.</param>
+/// <param name="ErrorShare">Squared error of the layers' outputs after rounding, as a share of that without factors.</param>
+/// <param name="Skipped">Why no factor moved.</param>
+public sealed record ScalingRecord(string Source, IReadOnlyList<string> Layers, double? Ratio, bool? Duo, double? ErrorShare, string? Skipped = null);
+
 /// <summary>
 /// The record of a quantization, saved beside the model as <see cref="FileName"/>. It holds no times and no paths of this machine, so
 /// that the same work gives the same bytes.
@@ -72,6 +81,9 @@ public sealed record QuantizationReport
 
     /// <summary>What it was calibrated on; absent for data-free methods.</summary>
     public CalibrationRecord? Calibration { get; init; }
+
+    /// <summary>Which factors moved between layers; absent for methods that move none.</summary>
+    public IReadOnlyList<ScalingRecord>? Scaling { get; init; }
 
     /// <summary>True bits per weight of the quantized matrices, scales and tables included.</summary>
     public double BitsPerWeight { get; init; }

@@ -29,6 +29,7 @@ public sealed class QuantizedFolderWriter : IDisposable
     private readonly IArchitecture _architecture;
     private readonly Dictionary<string, string> _storedNames = [];
     private readonly List<QuantizedTensorReport> _reports = [];
+    private readonly Dictionary<string, float[]> _changed = [];
     private readonly HfFolderWriter _writer;
     private double _errorSum, _normSum;
 
@@ -123,12 +124,24 @@ public sealed class QuantizedFolderWriter : IDisposable
     /// <summary>Copies a matrix that stays dense.</summary>
     public void Keep(PlannedTensor tensor) => Copy(_storedNames[tensor.Spec.WeightName]);
 
+    /// <summary>Other values for one of the plan's folded vectors.</summary>
+    internal void Change(string vector, float[] values) => _changed[vector] = values;
+
     /// <summary>Copies every other tensor, writes config, tokenizer, plan and report, and completes the weights.</summary>
     /// <param name="calibration">What the methods were calibrated on; null without calibration.</param>
-    public QuantizationReport Finish(CalibrationRecord? calibration = null)
+    /// <param name="scaling">Which factors moved; null if no method moves any.</param>
+    public QuantizationReport Finish(CalibrationRecord? calibration = null, IReadOnlyList<ScalingRecord>? scaling = null)
     {
         foreach (string name in Others())
         {
+            if (IsFolded(name))
+            {
+                float[] values = _changed[_architecture.Sanitize(name)!];
+                using Tensor changed = Tensor.From<float>(new Shape(values.Length), DType.F32, values);
+                _writer.Append(name, changed);
+                continue;
+            }
+
             Copy(name);
         }
 
@@ -143,7 +156,7 @@ public sealed class QuantizedFolderWriter : IDisposable
             AtomicFile.WriteAllText(Path.Combine(_folder, name), document.ToJsonString(Json) + "\n");
         }
 
-        QuantizationReport report = Report() with { Calibration = calibration };
+        QuantizationReport report = Report() with { Calibration = calibration, Scaling = scaling };
         AtomicFile.WriteAllText(Path.Combine(_folder, QuantizationReport.FileName), JsonSerializer.Serialize(new { report, plan = _plan.ToDocument() }, Json) + "\n");
         return report;
     }
@@ -182,9 +195,12 @@ public sealed class QuantizedFolderWriter : IDisposable
 
         foreach (string name in Others())
         {
-            yield return Same(name);
+            SafetensorsSpec same = Same(name);
+            yield return IsFolded(name) ? same with { DTypeName = SafetensorsDType.Name(DType.F32) } : same;
         }
     }
+
+    private bool IsFolded(string name) => _architecture.Sanitize(name) is { } vector && _plan.FoldedVectors.Contains(vector);
 
     private SafetensorsSpec Same(string name)
     {

@@ -105,16 +105,17 @@ public static class Quantizer
         using (QuantizedFolderWriter writer = new(folder, plan, target.Path, options.MaxShardBytes))
         {
             CalibrationRecord? record = null;
+            IReadOnlyList<ScalingRecord>? scaling = null;
             if (plan.NeedsCalibration)
             {
-                (inside, record, journal) = new CalibratedWork(writer, plan, options, progress, cancellation).Run(folder.Path, output);
+                (inside, record, scaling, journal) = new CalibratedWork(writer, plan, options, progress, cancellation).Run(folder.Path, output);
             }
             else
             {
                 inside = WriteMatrices(writer, plan, progress, cancellation);
             }
 
-            report = writer.Finish(record);
+            report = writer.Finish(record, scaling);
         }
 
         Certificate certificate = Certifier.Make(folder.Path, target.Path);

@@ -57,6 +57,9 @@ public sealed class BlockCalibration : IDisposable
         }
     }
 
+    /// <summary>Called with each block when its inputs are known and its layers are still dense, which it may change.</summary>
+    internal Action<Block>? BeforeBlock { get; set; }
+
     /// <summary>
     /// Quantizes every layer of every block: <paramref name="quantize"/> gets its path and the statistics of its inputs and returns
     /// the packed weight that takes its place. Layers that <paramref name="wanted"/> leaves out stay as they are, and cost no statistics.
@@ -68,9 +71,8 @@ public sealed class BlockCalibration : IDisposable
         for (int index = 0; index < _model.Blocks.Count; index++)
         {
             Block block = _model.Blocks[index];
-            List<(int Input, ILinear[] Layers)> groups = [.. block.Inputs
-                .Select((range, input) => (input, block.Linears.Take(range).Where(linear => wanted?.Invoke(linear.Path) != false).ToArray()))
-                .Where(group => group.Item2.Length > 0)];
+            BeforeBlock?.Invoke(block);
+            List<(int Input, ILinear[] Layers)> groups = Groups(block, wanted);
             using BlockWalk walk = new(block, _batches, _own, _shared);
             if (journal?.Restore(index) is { } restore)
             {
@@ -100,6 +102,14 @@ public sealed class BlockCalibration : IDisposable
         }
     }
 
+    /// <summary>The inputs of some layers of a block as it stands; layers that share an input share statistics.</summary>
+    public IReadOnlyDictionary<string, GramStatistics> Measure(Block block, IReadOnlyCollection<string> paths)
+    {
+        using BlockWalk walk = new(block, _batches, [], _shared);
+        return Together(walk, Groups(block, paths.Contains))
+            .SelectMany(item => item.Layers.Select(linear => KeyValuePair.Create(linear.Path, item.Statistics))).ToDictionary();
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -108,6 +118,11 @@ public sealed class BlockCalibration : IDisposable
             item.Dispose();
         }
     }
+
+    /// <summary>The wanted layers of a block by the input that they read.</summary>
+    private static List<(int Input, ILinear[] Layers)> Groups(Block block, Func<string, bool>? wanted) => [.. block.Inputs
+        .Select((range, input) => (input, block.Linears.Take(range).Where(linear => wanted?.Invoke(linear.Path) != false).ToArray()))
+        .Where(group => group.Item2.Length > 0)];
 
     // A block starts from an empty cache each time, and no two passes are between its write and its read: all batches of a size share one.
     private KvCache CacheFor(int batch, int length)
@@ -157,7 +172,8 @@ public sealed class BlockCalibration : IDisposable
         }
     }
 
-    private static void Put(Block block, ILinear old, IPackedWeight weight) =>
+    /// <summary>Puts another weight in the place of a layer's.</summary>
+    internal static void Put(Block block, ILinear old, IPackedWeight weight) =>
         block.Replace(linear =>
         {
             if (linear != old)

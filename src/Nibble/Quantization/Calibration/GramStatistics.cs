@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using Nibble.Backends;
 using Nibble.Tensors;
 
@@ -20,6 +21,13 @@ public sealed record GramStatistics(long Tokens, int Columns, double[] Gram) : C
 
     /// <summary>Input features that were zero in every row.</summary>
     public int DeadInputs { get; } = Enumerable.Range(0, Columns).Count(i => Gram[(i * (long)Columns) + i] == 0);
+
+    /// <summary>Mean of |x| of each input feature; the root of the mean square where it was not collected.</summary>
+    public double[] Magnitudes
+    {
+        get => field ?? [.. Enumerable.Range(0, Columns).Select(i => Math.Sqrt(Gram[(i * (long)Columns) + i] / Math.Max(1, Tokens)))];
+        init;
+    }
 }
 
 /// <summary>Collects <see cref="GramStatistics"/> batch by batch.</summary>
@@ -33,6 +41,7 @@ internal sealed class GramAccumulator(int columns, IBackend backend)
     private const int FewestRows = 512;
 
     private readonly double[] _sum = new double[(long)columns * columns];
+    private readonly double[] _magnitudes = new double[columns];
     private long _tokens;
 
     /// <summary>Adds the rows of x, F32 <c>[rows, columns]</c>.</summary>
@@ -41,7 +50,9 @@ internal sealed class GramAccumulator(int columns, IBackend backend)
         int most = Math.Clamp(PackedElements / columns, FewestRows, MostRows);
         for (nint start = 0; start < x.Shape[0]; start += most)
         {
-            backend.Kernels.AddGram(x.Slice(start, nint.Min(most, x.Shape[0] - start)), _sum);
+            Tensor part = x.Slice(start, nint.Min(most, x.Shape[0] - start));
+            backend.Kernels.AddGram(part, _sum);
+            AddMagnitudes(part);
         }
 
         _tokens += x.Shape[0];
@@ -59,7 +70,7 @@ internal sealed class GramAccumulator(int columns, IBackend backend)
             }
         }
 
-        return new(_tokens, columns, _sum);
+        return new(_tokens, columns, _sum) { Magnitudes = Array.ConvertAll(_magnitudes, sum => sum / Math.Max(1, _tokens)) };
     }
 
     private void Mirror(int firstRow, int firstColumn, int rows, int width)
@@ -70,6 +81,31 @@ internal sealed class GramAccumulator(int columns, IBackend backend)
             {
                 _sum[(row * columns) + column] = _sum[(column * columns) + row];
             }
+        }
+    }
+
+    /// <summary>Adds |x| of each input feature: in F32 over the rows at hand, which are few, then in double precision.</summary>
+    private void AddMagnitudes(Tensor x)
+    {
+        float[] sums = new float[columns];
+        for (nint row = 0; row < x.Shape[0]; row++)
+        {
+            ReadOnlySpan<float> values = x.Slice(row, 1).HostSpan<float>();
+            int i = 0;
+            for (; i <= columns - Vector256<float>.Count; i += Vector256<float>.Count)
+            {
+                (Vector256.Create(sums.AsSpan(i)) + Vector256.Abs(Vector256.Create(values[i..]))).CopyTo(sums.AsSpan(i));
+            }
+
+            for (; i < columns; i++)
+            {
+                sums[i] += MathF.Abs(values[i]);
+            }
+        }
+
+        for (int i = 0; i < columns; i++)
+        {
+            _magnitudes[i] += sums[i];
         }
     }
 }

@@ -1,5 +1,4 @@
 using Nibble.Backends.Cpu;
-using Nibble.IO;
 using Nibble.Quantization.Calibration;
 using Nibble.Quantization.Gptq;
 using Nibble.Tensors;
@@ -42,12 +41,7 @@ internal sealed class GptqMethod : QuantizationMethod
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)
     {
         int rows = (int)weight.Shape[0], columns = (int)weight.Shape[1];
-        if (statistics is not GramStatistics gram || gram.Columns != columns)
-        {
-            Throw.Usage("gptq needs calibration", "no statistics of this layer's inputs were collected", "give a text with --data");
-            return null;
-        }
-
+        GramStatistics gram = RequireGram(statistics, columns);
         int group = RowGroup(settings.GroupSize!.Value, columns);
         int[] order = ColumnOrder.Of(gram, settings.ActOrder!.Value);
         float[] values = ColumnOrder.Gather(weight, order, gram);

@@ -17,6 +17,9 @@ public interface IQuantizationMethod
     /// <summary>True if <see cref="Quantize"/> needs statistics of the layer's inputs.</summary>
     bool NeedsCalibration { get; }
 
+    /// <summary>True if factors are moved into the weights' columns before <see cref="Quantize"/>, where the architecture has a place for them.</summary>
+    bool ScalesInputs => false;
+
     /// <summary>
     /// Fills in the defaults of everything that was not chosen, and refuses what this method does not take or cannot do.
     /// </summary>

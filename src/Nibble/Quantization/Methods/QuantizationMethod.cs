@@ -1,4 +1,5 @@
 using Nibble.IO;
+using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization.Methods;
@@ -13,6 +14,8 @@ internal abstract class QuantizationMethod : IQuantizationMethod
     public abstract IReadOnlyList<int> SupportedBits { get; }
 
     public virtual bool NeedsCalibration => false;
+
+    public virtual bool ScalesInputs => false;
 
     public virtual string PreferredLayout => "compressed-tensors";
 
@@ -70,6 +73,18 @@ internal abstract class QuantizationMethod : IQuantizationMethod
         {
             Refuse("--group-size", groupSize, "possible are whole numbers from 2 on, and -1 for one group a row");
         }
+    }
+
+    /// <summary>The statistics of a layer's inputs that calibrated methods need.</summary>
+    protected GramStatistics RequireGram(CalibrationStatistics? statistics, nint columns)
+    {
+        if (statistics is not GramStatistics gram || gram.Columns != columns)
+        {
+            Throw.Usage($"{Name} needs calibration", "no statistics of this layer's inputs were collected", "give a text with --data");
+            return null!;
+        }
+
+        return gram;
     }
 
     /// <summary>Affine weights with whole zero points and groups along rows.</summary>

@@ -51,8 +51,8 @@ internal sealed class QuantoMethod : QuantizationMethod
         int bits = settings.Bits!.Value, group = GroupOf(bits, weight.Shape[1]);
         DType dtype = settings.ScaleDType!.Value;
         return bits == 8
-            ? AffineRows.Quantize(weight, bits, group, dtype, AffineForm.ZeroPoint, symmetric: true, values => Symmetric(values, dtype))
-            : AffineRows.Quantize(weight, bits, group, dtype, AffineForm.Bias, symmetric: false, values => Shifted(values, bits, dtype));
+            ? AffineRows.Quantize(weight, bits, group, dtype, AffineForm.ZeroPoint, symmetric: true, (values, _) => Symmetric(values, dtype))
+            : AffineRows.Quantize(weight, bits, group, dtype, AffineForm.Bias, symmetric: false, (values, _) => Shifted(values, bits, dtype));
     }
 
     private static CodeGrid Symmetric(ReadOnlySpan<float> values, DType dtype)

@@ -50,7 +50,7 @@ internal sealed class RtnMethod : QuantizationMethod
         int bits = settings.Bits!.Value, group = RowGroup(settings.GroupSize!.Value, weight.Shape[1]);
         bool symmetric = settings.Symmetric!.Value;
         DType dtype = settings.ScaleDType!.Value;
-        return AffineRows.Quantize(weight, bits, group, dtype, AffineForm.ZeroPoint, symmetric, values => GridOf(values, bits, symmetric, dtype));
+        return AffineRows.Quantize(weight, bits, group, dtype, AffineForm.ZeroPoint, symmetric, (values, _) => GridOf(values, bits, symmetric, dtype));
     }
 }
 
@@ -74,8 +74,8 @@ internal static class ScaleRounding
     }
 }
 
-/// <summary>Finds the grid of one group of weights.</summary>
-internal delegate CodeGrid FindGrid(ReadOnlySpan<float> values);
+/// <summary>Finds the grid of one group of weights, given its values and its number among the groups of the matrix.</summary>
+internal delegate CodeGrid FindGrid(ReadOnlySpan<float> values, nint group);
 
 /// <summary>Affine weights with groups along rows: what methods share that choose each group's grid on its own.</summary>
 internal static class AffineRows
@@ -95,7 +95,7 @@ internal static class AffineRows
                 {
                     int length = (int)nint.Min(group, columns - start);
                     ReadOnlySpan<float> part = values.Slice(start, length);
-                    CodeGrid grid = find(part);
+                    CodeGrid grid = find(part, (row * perRow) + g);
                     VectorSearch.Divide(part, grid, target.Slice(start, length));
                     scales[(row * perRow) + g] = grid.Scale;
                     offsets[(row * perRow) + g] = form == AffineForm.ZeroPoint ? grid.Zero : grid.Origin;
