@@ -107,17 +107,16 @@ public class AwqTests
                 new() { Method = "awq", Bits = item.GetProperty("bits").GetInt32(), GroupSize = item.GetProperty("group").GetInt32(), ScaleDType = DType.F32 });
             ActivationFold fold = new(["layer"], "norm", IsNorm: true) { Channels = gram.Columns };
             ScaleChoice choice = new ScaleSearch([new ScaledLayer(weight, method.FactsOf(settings, weight.Shape[0], weight.Shape[1]))], fold, gram).Run();
-            Assert.InRange(choice.After, 0, 1.01 * Best(item, "scaled"));
 
+            // What counts is the error of what is stored: the search looks at clipped weights too, so before clipping it may be behind.
             using Tensor scaled = Scaled(weight, choice.Factors);
             GramStatistics divided = Divided(gram, choice.Factors);
             using QuantizedWeight clipped = method.Quantize("w", scaled, settings, divided);
-            Assert.InRange(OutputError(scaled, clipped, divided), 0, 1.01 * Best(item, "clipped"));
+            Assert.InRange(OutputError(scaled, clipped, divided), 0, 1.01 * Best(item));
         }
     }
 
-    private static double Best(JsonElement item, string stage) =>
-        Math.Min(item.GetProperty("plain_" + stage).GetDouble(), item.GetProperty("duo_" + stage).GetDouble());
+    private static double Best(JsonElement item) => Math.Min(item.GetProperty("plain_clipped").GetDouble(), item.GetProperty("duo_clipped").GetDouble());
 
     private static GramStatistics GramOf(JsonElement item)
     {
