@@ -133,7 +133,7 @@ internal sealed class ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationF
                 Multiply(layer.Weight.Slice(row, 1).HostSpan<float>(), columns, scaled.Slice(row, 1).HostSpan<float>());
             }
 
-            CodeGrid[] grids = ClipSearch.Find(scaled, layer.Facts, divided);
+            CodeGrid[] grids = GroupClipping.Find(scaled, layer.Facts, divided);
             return (_, group) => grids[group];
         });
     }

@@ -35,7 +35,7 @@ internal sealed class AwqMethod : QuantizationMethod
     {
         GramStatistics gram = RequireGram(statistics, weight.Shape[1]);
         WeightFacts facts = FactsOf(settings, weight.Shape[0], weight.Shape[1]);
-        CodeGrid[] grids = ClipSearch.Find(weight, facts, gram);
+        CodeGrid[] grids = GroupClipping.Find(weight, facts, gram);
         return AffineRows.Quantize(weight, facts.Bits, facts.GroupSize, facts.ScaleDType, AffineForm.ZeroPoint, facts.Symmetric, (_, group) => grids[group]);
     }
 }

@@ -8,7 +8,7 @@ namespace Nibble.Quantization.Awq;
 /// AWQ's clipping: of ten ranges, from all of a group's range down to 55 % of its largest magnitude, the one for which the group's
 /// share of the output changes least. The authors measure that on 512 tokens; the Gram matrix of the inputs gives it for all.
 /// </summary>
-internal static class ClipSearch
+internal static class GroupClipping
 {
     private const int Steps = 20, Tried = 10;
 
