@@ -5,7 +5,7 @@ using Nibble.Tensors;
 namespace Nibble.Cli;
 
 /// <summary>The options of every verb that runs a model, and what they say together.</summary>
-internal sealed class LoadFlags(string activations)
+internal sealed class LoadFlags(string activations, bool threads = true)
 {
     private readonly Option<string> _device = CommonOptions.Device();
     private readonly Option<int?> _threads = CommonOptions.Threads();
@@ -17,7 +17,11 @@ internal sealed class LoadFlags(string activations)
     public void AddTo(Command command)
     {
         command.Options.Add(_device);
-        command.Options.Add(_threads);
+        if (threads)
+        {
+            command.Options.Add(_threads);
+        }
+
         command.Options.Add(_dtype);
         command.Options.Add(_activations);
         command.Options.Add(_adapter);
@@ -27,7 +31,7 @@ internal sealed class LoadFlags(string activations)
     {
         Adapter = parsed.GetValue(_adapter),
         Device = parsed.GetRequiredValue(_device),
-        Threads = parsed.GetValue(_threads),
+        Threads = threads ? parsed.GetValue(_threads) : null,
         Activations = Enum.Parse<ActivationChoice>(parsed.GetRequiredValue(_activations), ignoreCase: true),
         Dtype = parsed.GetValue(_dtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
     };

@@ -14,6 +14,7 @@ internal static class Verbs
         new MergeVerb(),
         new QuantizeVerb(),
         new ConvertVerb(),
+        new BenchVerb(),
         new RunsVerb(),
         new ShowVerb(),
         new EstimateVerb(),

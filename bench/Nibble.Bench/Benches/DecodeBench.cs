@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using Nibble.Backends.Cpu;
+using Nibble.Benchmarks;
 using Nibble.Formats;
 using Nibble.Generation;
 using Nibble.Models;
@@ -48,7 +49,7 @@ internal static class DecodeBench
         using Generator generator = new(model, null, [], [prompt], new GenerationOptions { MaxTokens = NewTokens });
         long start = Stopwatch.GetTimestamp();
         int tokens = generator.Run().Count();
-        double read = data.ByteLength / Clock.Time(() => MachineLimits.RunRead(data, threads), 0.1);
+        double read = data.ByteLength / Clock.Time(() => RawRead.Run(data, threads), 0.1);
         return tokens == NewTokens
             ? (generator.Timings.PrefillTokensPerSecond, generator.Timings.DecodeTokensPerSecond, read)
             : throw new InvalidOperationException($"{tokens} tokens after {Stopwatch.GetElapsedTime(start)}");

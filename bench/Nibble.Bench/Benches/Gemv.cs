@@ -1,5 +1,6 @@
-using Nibble.Backends;
 using Nibble.Backends.Cpu;
+using Nibble.Backends;
+using Nibble.Benchmarks;
 using Nibble.Ops;
 using Nibble.Tensors;
 
@@ -31,7 +32,7 @@ internal static class Gemv
         CpuThreads threads = CpuThreads.Shared(backend.Threads);
         using Tensor x = Tensor.OnHost(new Shape(rows, Size), DType.F32), y = Tensor.OnHost(new Shape(rows, Size), DType.F32);
         double[][] times = Clock.Rounds(
-            rounds, () => MachineLimits.RunRead(weight, threads), () => MatMul.Forward(backend, x, packed, null, y));
+            rounds, () => RawRead.Run(weight, threads), () => MatMul.Forward(backend, x, packed, null, y));
         report.Add(
             $"{rows}×{Size}×{Size} {weight.DType}, {backend.KernelVariant}",
             [.. times[1].Select(t => weight.ByteLength / t * 1e-9)],

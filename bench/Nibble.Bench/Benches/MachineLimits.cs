@@ -2,7 +2,6 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Nibble.Backends.Cpu;
 using Nibble.Backends.Cpu.Kernels;
-using Nibble.Tensors;
 
 namespace Nibble.Bench.Benches;
 
@@ -25,13 +24,6 @@ internal static unsafe class MachineLimits
             case CpuIsa.Vector128: threads.Run(threads.Count, default(PeakJob<Lanes128, Vector128<float>>)); break;
             default: threads.Run(threads.Count, default(PeakJob<Lanes1, float>)); break;
         }
-    }
-
-    /// <summary>Reads all bytes of a tensor once.</summary>
-    public static void RunRead(Tensor data, CpuThreads threads)
-    {
-        ReadJob job = new() { Data = (float*)data.HostPointer, Count = data.ByteLength / sizeof(float) };
-        threads.Run(job.Parts, job);
     }
 
     private struct PeakJob<S, V> : ICpuJob
@@ -61,33 +53,6 @@ internal static unsafe class MachineLimits
 
             V sum = S.Add(S.Add(S.Add(c0, c1), S.Add(c2, c3)), S.Add(S.Add(c4, c5), S.Add(c6, c7)));
             Sink.Value = S.Sum(S.Add(sum, S.Add(S.Add(c8, c9), S.Add(c10, c11))));
-        }
-    }
-
-    private struct ReadJob : ICpuJob
-    {
-        private const nint PerPart = 1 << 18;
-        public float* Data;
-        public nint Count;
-
-        public readonly int Parts => (int)((Count + PerPart - 1) / PerPart);
-
-        // Four streams: the processor follows each with a prefetcher of its own, and one alone does not fill the memory's pipeline.
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        public readonly void Execute(int part)
-        {
-            nint count = nint.Min(PerPart, Count - (part * PerPart)) / 4;
-            float* p0 = Data + (part * PerPart), p1 = p0 + count, p2 = p1 + count, p3 = p2 + count;
-            Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default;
-            for (nint i = 0; i + 16 <= count; i += 16)
-            {
-                s0 += Vector256.Load(p0 + i) + Vector256.Load(p0 + i + 8);
-                s1 += Vector256.Load(p1 + i) + Vector256.Load(p1 + i + 8);
-                s2 += Vector256.Load(p2 + i) + Vector256.Load(p2 + i + 8);
-                s3 += Vector256.Load(p3 + i) + Vector256.Load(p3 + i + 8);
-            }
-
-            Sink.Value = Vector256.Sum(s0 + s1 + s2 + s3);
         }
     }
 

@@ -1,5 +1,6 @@
-using Nibble.Backends;
 using Nibble.Backends.Cpu;
+using Nibble.Backends;
+using Nibble.Benchmarks;
 using Nibble.Ops;
 using Nibble.Tensors;
 
@@ -86,7 +87,7 @@ internal static class QuantGemv
         int next = 0;
         double[][] times = Clock.Rounds(
             rounds,
-            () => MachineLimits.RunRead(bytes, threads),
+            () => RawRead.Run(bytes, threads),
             () => MatMul.Forward(backend, x, copies[next++ % copies.Count], null, y));
         double[] rates = [.. times[1].Select(t => (double)Size * Size / t * 1e-9)];
         double gigabytes = copies[0].ByteLength / (double)Size / Size;

@@ -1,4 +1,5 @@
 using Nibble.Backends.Cpu;
+using Nibble.Benchmarks;
 using Nibble.Tensors;
 
 namespace Nibble.Bench.Benches;
@@ -15,7 +16,7 @@ internal static class Roofline
             CpuThreads threads = CpuThreads.Shared(count);
             Clock.ProcessorTimeThreads = options.ProcessorTime ? count : 0;
             double[][] times = Clock.Rounds(
-                options.Rounds, () => MachineLimits.RunPeak(variant, threads), () => MachineLimits.RunRead(data, threads));
+                options.Rounds, () => MachineLimits.RunPeak(variant, threads), () => RawRead.Run(data, threads));
             double operations = MachineLimits.PeakOperations(variant, count);
             report.Add($"multiply-add peak, {variant.Name}, {count} threads", [.. times[0].Select(t => operations / t * 1e-9)], "GFLOP/s");
             report.Add($"raw read, {count} threads", [.. times[1].Select(t => data.ByteLength / t * 1e-9)], "GB/s");

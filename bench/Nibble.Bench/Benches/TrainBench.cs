@@ -1,6 +1,7 @@
 using System.Text;
-using Nibble.Backends;
 using Nibble.Backends.Cpu;
+using Nibble.Backends;
+using Nibble.Benchmarks;
 using Nibble.Data;
 using Nibble.Formats;
 using Nibble.Models;

@@ -19,12 +19,18 @@ public sealed record MeasuredMethod(string Name, double? Bits, IReadOnlyDictiona
     {
         if (load.Quantization is { } request)
         {
-            QuantizationSettings settings = Registry.Method(request.Settings.Method).Complete(request.Settings);
-            return new MeasuredMethod(settings.Method, BitsOf(settings.Method, settings.Bits), settings.ToDocument());
+            return Of(request);
         }
 
         string record = Path.Combine(model.Path, QuantizationReport.FileName);
         return model.Config.QuantMethod is not null && File.Exists(record) ? FromRecord(record) : FromWeights(model);
+    }
+
+    /// <summary>The method of a request, with the settings that it leaves open.</summary>
+    public static MeasuredMethod Of(PlanRequest request)
+    {
+        QuantizationSettings settings = Registry.Method(request.Settings.Method).Complete(request.Settings);
+        return new MeasuredMethod(settings.Method, BitsOf(settings.Method, settings.Bits), settings.ToDocument());
     }
 
     private static MeasuredMethod FromRecord(string path)

@@ -3,11 +3,13 @@ using Nibble.Formats;
 using Nibble.Models;
 using Nibble.Tensors;
 
-namespace Nibble.Bench;
+namespace Nibble.Benchmarks;
 
 /// <summary>Random weights of any configuration: speeds do not depend on what the numbers are.</summary>
 internal sealed class RandomWeights(ModelConfig config, IArchitecture architecture, DType dtype) : IWeightSource
 {
+    private static readonly float[] Pattern = CreatePattern();
+
     private readonly Dictionary<string, Shape> _shapes = architecture.Linears(config).Select(spec => (spec.WeightName, spec.StoredShape))
         .Concat(architecture.Vectors(config).Select(spec => (spec.Name, spec.Shape)))
         .ToDictionary(item => item.Item1, item => item.Item2);
@@ -41,13 +43,23 @@ internal sealed class RandomWeights(ModelConfig config, IArchitecture architectu
     {
     }
 
+    // A prime length, so that the rows of a matrix are not copies of each other.
+    private static float[] CreatePattern()
+    {
+        const int length = 65_537;
+        ulong key = CounterRandom.Key("random weights");
+        return [.. Enumerable.Range(0, length).Select(i => (float)(0.1 * (CounterRandom.Uniform(key, (ulong)i) - 0.5)))];
+    }
+
     private static Tensor Random(Shape shape, string name)
     {
         Tensor tensor = Tensors.Tensor.OnHost(shape, DType.F32);
-        ulong key = CounterRandom.Key(name), counter = 0;
-        foreach (ref float value in tensor.HostSpan<float>())
+        Span<float> rest = tensor.HostSpan<float>();
+        for (int start = (int)(CounterRandom.Key(name) % (ulong)Pattern.Length); !rest.IsEmpty; start = 0)
         {
-            value = (float)(0.1 * (CounterRandom.Uniform(key, counter++) - 0.5));
+            int count = Math.Min(rest.Length, Pattern.Length - start);
+            Pattern.AsSpan(start, count).CopyTo(rest);
+            rest = rest[count..];
         }
 
         return tensor;
