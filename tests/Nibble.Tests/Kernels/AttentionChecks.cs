@@ -1,5 +1,4 @@
 using Nibble.Backends;
-using Nibble.Backends.Cpu;
 using Nibble.Ops;
 using Nibble.Tensors;
 using static Nibble.Tests.Kernels.KernelData;
@@ -29,7 +28,7 @@ internal static class AttentionChecks
     /// <summary>The first key of each query when texts start at all ends but the last.</summary>
     private static IEnumerable<int> Texts(params int[] ends) => ends.Zip(ends.Skip(1)).SelectMany(text => Enumerable.Repeat(text.First, text.Second - text.First));
 
-    private static void Run(CpuBackend backend, Case c)
+    private static void Run(IBackend backend, Case c)
     {
         int capacity = c.Start + c.Length + 6;
         using Tensor query = Random(new Shape(c.Batch * c.Length, c.Heads, c.Dim), 1, c.Size, skip: 1);
@@ -43,7 +42,7 @@ internal static class AttentionChecks
         Close(output, expected, 2e-5f, c.ToString());
     }
 
-    private static void SpoiledValue(CpuBackend backend)
+    private static void SpoiledValue(IBackend backend)
     {
         using Tensor query = Random(new Shape(5, 2, 8), 1), keys = Random(new Shape(1, 2, 5, 8), 2), values = Random(keys.Shape, 3);
         using Tensor output = Empty(query.Shape), expected = Empty(query.Shape);
@@ -55,7 +54,7 @@ internal static class AttentionChecks
         Close(output, expected, 1e-5f, "NaN in a value and in a key");
     }
 
-    private static void Append(CpuBackend backend)
+    private static void Append(IBackend backend)
     {
         using Tensor x = Random(new Shape(2 * 3, 2, 5), 1), cache = Empty(new Shape(2, 2, 8, 5));
         Attention.Append(backend, x, cache, 4);

@@ -1,4 +1,4 @@
-using Nibble.Backends.Cpu;
+using Nibble.Backends;
 using Nibble.Tensors;
 
 namespace Nibble.Tests.Kernels;
@@ -7,7 +7,7 @@ namespace Nibble.Tests.Kernels;
 /// One comparison of a kernel with its reference, free of the test framework: the tests run it, and so does the bench's
 /// verify-kernels on machines with other instruction sets.
 /// </summary>
-internal sealed record KernelCheck(string Name, Action<CpuBackend> Run)
+internal sealed record KernelCheck(string Name, Action<IBackend> Run)
 {
     public override string ToString() => Name;
 }
@@ -91,6 +91,22 @@ internal static class KernelData
             {
                 throw new InvalidOperationException($"{what}: element {i} of {expected.Shape} is {a[i]:R}, expected {e[i]:R} within {tolerance:R}");
             }
+        }
+    }
+
+    /// <summary>
+    /// Throws unless both tensors, results of the same product in two ways, are equal: bit for bit on the processor, within
+    /// <paramref name="tolerance"/> on a card, where one row and many go through different sums.
+    /// </summary>
+    public static void SameProduct(IBackend backend, Tensor actual, Tensor expected, float tolerance, string what)
+    {
+        if (backend.Name == "cpu")
+        {
+            Equal(actual, expected, what);
+        }
+        else
+        {
+            Close(actual, expected, tolerance, what);
         }
     }
 

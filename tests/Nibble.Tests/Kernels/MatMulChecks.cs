@@ -1,5 +1,4 @@
 using Nibble.Backends;
-using Nibble.Backends.Cpu;
 using Nibble.Ops;
 using Nibble.Tensors;
 using static Nibble.Tests.Kernels.KernelData;
@@ -25,7 +24,7 @@ internal static class MatMulChecks
         }
     }
 
-    private static void OddSizes(CpuBackend backend, DType dtype)
+    private static void OddSizes(IBackend backend, DType dtype)
     {
         foreach ((int rows, int features, int depth) in new[]
         {
@@ -46,7 +45,7 @@ internal static class MatMulChecks
         }
     }
 
-    private static void SpecialValues(CpuBackend backend, DType dtype)
+    private static void SpecialValues(IBackend backend, DType dtype)
     {
         foreach (int rows in new[] { 1, 5, 20 })
         {
@@ -62,7 +61,7 @@ internal static class MatMulChecks
         }
     }
 
-    private static void BatchedIsSingle(CpuBackend backend, DType dtype)
+    private static void BatchedIsSingle(IBackend backend, DType dtype)
     {
         using Tensor x = Random(new Shape(23, 600), 1), weight = Convert(Random(new Shape(150, 600), 2), dtype);
         using Tensor bias = Random(new Shape(150), 3), all = Empty(new Shape(23, 150)), some = Empty(all.Shape);
@@ -73,10 +72,10 @@ internal static class MatMulChecks
             MatMul.Forward(backend, x.Slice(row, rows), packed, bias, some.Slice(row, rows));
         }
 
-        Equal(some, all, "rows in groups of 1, 2, 3 … against all at once");
+        SameProduct(backend, some, all, 2e-5f, "rows in groups of 1, 2, 3 … against all at once");
     }
 
-    private static void GatherRows(CpuBackend backend, DType dtype)
+    private static void GatherRows(IBackend backend, DType dtype)
     {
         using Tensor table = Convert(Random(new Shape(37, 50), 1), dtype), ids = Indices(36, 0, 5, 5, 17);
         using Tensor y = Empty(new Shape(5, 50), skip: 1), expected = Empty(y.Shape);

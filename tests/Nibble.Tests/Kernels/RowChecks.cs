@@ -1,5 +1,4 @@
 using Nibble.Backends;
-using Nibble.Backends.Cpu;
 using Nibble.Ops;
 using Nibble.Tensors;
 using static Nibble.Tests.Kernels.KernelData;
@@ -26,7 +25,7 @@ internal static class RowChecks
         new("log-likelihood", LogLikelihoods),
     ];
 
-    private static void LayerNorms(CpuBackend backend)
+    private static void LayerNorms(IBackend backend)
     {
         foreach ((int rows, int columns) in Sizes)
         {
@@ -42,7 +41,7 @@ internal static class RowChecks
         }
     }
 
-    private static void RmsNorms(CpuBackend backend)
+    private static void RmsNorms(IBackend backend)
     {
         foreach ((int rows, int columns) in Sizes)
         {
@@ -58,7 +57,7 @@ internal static class RowChecks
         }
     }
 
-    private static void Softmaxes(CpuBackend backend)
+    private static void Softmaxes(IBackend backend)
     {
         foreach ((int rows, int columns) in Sizes)
         {
@@ -91,7 +90,7 @@ internal static class RowChecks
         }
     }
 
-    private static void ScaledColumns(CpuBackend backend)
+    private static void ScaledColumns(IBackend backend)
     {
         foreach ((int rows, int columns) in Sizes)
         {
@@ -106,7 +105,7 @@ internal static class RowChecks
         }
     }
 
-    private static void Ropes(CpuBackend backend)
+    private static void Ropes(IBackend backend)
     {
         foreach ((int heads, int dim) in new[] { (1, 2), (3, 20), (2, 64), (1, 6) })
         {
@@ -118,7 +117,7 @@ internal static class RowChecks
         }
     }
 
-    private static void LogLikelihoods(CpuBackend backend)
+    private static void LogLikelihoods(IBackend backend)
     {
         foreach ((int rows, int vocabulary) in new[] { (1, 3), (5, 1024), (17, 1025), (4, 2500), (0, 10) })
         {

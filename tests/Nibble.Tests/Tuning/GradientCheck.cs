@@ -1,5 +1,4 @@
 using Nibble.Backends;
-using Nibble.Backends.Cpu;
 using Nibble.Tensors;
 using Nibble.Tests.Kernels;
 using Nibble.Tuning;
@@ -14,10 +13,10 @@ internal sealed class GradientCheck : IDisposable
 {
     private const int MostSampled = 24;
     private const float Step = 1e-2f;
-    private readonly CpuBackend _backend;
+    private readonly IBackend _backend;
     private readonly List<(string Name, Tensor Values, Func<float[]> Gradient)> _inputs = [];
 
-    public GradientCheck(CpuBackend backend)
+    public GradientCheck(IBackend backend)
     {
         _backend = backend;
         Workspace = new Workspace(backend);

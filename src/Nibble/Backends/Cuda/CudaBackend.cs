@@ -1,0 +1,143 @@
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Packings;
+using Nibble.IO;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>Choices for <see cref="CudaBackend"/>.</summary>
+/// <param name="Device">Number of the card, in the driver's order.</param>
+/// <param name="Compute">Numbers in which products of more than 8 rows multiply: F32 (TF32 off), or BF16 on tensor cores with sums in F32.</param>
+public sealed record CudaOptions(int Device = 0, DType Compute = DType.F32);
+
+/// <summary>An NVIDIA card as a backend: work is queued on one stream, in order; only copies to the host and <see cref="Synchronize"/> wait.</summary>
+public sealed unsafe class CudaBackend : IBackend
+{
+    private readonly ICudaDevice _device;
+    private readonly CachingMemory _memory;
+    private readonly DType _compute;
+
+    /// <summary>Opens a card.</summary>
+    /// <exception cref="NibbleException">There is no card, no driver, or a library is missing; the message says which and what to do.</exception>
+    public CudaBackend(CudaOptions? options = null)
+        : this(CudaDevice.Open(options?.Device ?? 0), options?.Compute ?? DType.F32)
+    {
+    }
+
+    /// <summary>For tests: any device.</summary>
+    internal CudaBackend(ICudaDevice device, DType compute = DType.F32)
+    {
+        if (compute is not (DType.F32 or DType.BF16))
+        {
+            Throw.Usage($"products on cuda can't compute in {compute}", "there are F32 and BF16", "choose one of them");
+        }
+
+        (_device, _compute) = (device, compute);
+        _memory = new CachingMemory(device, new CachingAllocator(device, CachingAllocator.LimitFromEnvironment()));
+        CudaProducts products = new(_memory, compute);
+        Kernels = new CudaKernels(_memory, products);
+        Gradients = new CudaGradients(_memory, products);
+    }
+
+    /// <inheritdoc/>
+    public string Name => "cuda";
+
+    /// <inheritdoc/>
+    public string KernelVariant => _compute == DType.F32 ? _device.Facts.Architecture : $"{_device.Facts.Architecture}-{_compute.ToString().ToLowerInvariant()}";
+
+    /// <inheritdoc/>
+    public int Threads => 1;
+
+    /// <inheritdoc/>
+    public IKernels Kernels { get; }
+
+    /// <inheritdoc/>
+    public IGradientKernels Gradients { get; }
+
+    /// <summary>Most bytes of the card in use at once so far.</summary>
+    public long PeakBytes => _memory.Allocator.PeakBytes;
+
+    /// <summary>The card's memory and queue.</summary>
+    internal CachingMemory Memory => _memory;
+
+    /// <inheritdoc/>
+    public Tensor Allocate(Shape shape, DType dtype)
+    {
+        nint bytes = checked(shape.Count * dtype.Size());
+        CudaStorage storage = new(_memory.Allocator, bytes, "tensors");
+        if (bytes > 0)
+        {
+            _device.Clear(storage.Address, bytes);
+        }
+
+        return new Tensor(shape, dtype, storage);
+    }
+
+    /// <inheritdoc/>
+    public void CopyFromHost(ReadOnlySpan<byte> source, Tensor destination)
+    {
+        Check(destination, source.Length);
+        fixed (byte* pointer = source)
+        {
+            if (source.Length > 0)
+            {
+                _device.Upload(pointer, CudaStorage.AddressOf(destination), source.Length);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void CopyToHost(Tensor source, Span<byte> destination)
+    {
+        Check(source, destination.Length);
+        fixed (byte* pointer = destination)
+        {
+            if (destination.Length > 0)
+            {
+                _device.Download(CudaStorage.AddressOf(source), pointer, destination.Length);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Synchronize() => _device.Synchronize();
+
+    /// <inheritdoc/>
+    public IPackedWeight Prepare(Tensor weight) => new DenseCudaPacking(_memory, weight);
+
+    /// <inheritdoc/>
+    public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations)
+    {
+        switch (weight)
+        {
+            case AffineWeight affine:
+                return new AffineCudaPacking(_memory, affine, activations);
+            case CodebookWeight codebook:
+                return new CodebookCudaPacking(_memory, codebook, activations);
+            case TernaryWeight ternary:
+                return new TernaryCudaPacking(_memory, ternary, activations);
+            default:
+                Throw.Argument("prepare", $"no packing of the cuda backend holds a {weight.GetType().Name}");
+                return null;
+        }
+    }
+
+    /// <inheritdoc/>
+    public IPackedWeight PrepareInt8(AffineWeight weight, float threshold) => new LlmInt8CudaPacking(_memory, weight, threshold);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _memory.Allocator.Dispose();
+        _device.Dispose();
+    }
+
+    private static void Check(Tensor tensor, int count)
+    {
+        if (count != tensor.ByteLength)
+        {
+            Throw.Argument("copy", $"{count} bytes on the host for {tensor.DType} {tensor.Shape}, which has {tensor.ByteLength}");
+        }
+    }
+}

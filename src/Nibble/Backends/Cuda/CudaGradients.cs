@@ -1,0 +1,187 @@
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Packings;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>The backward kernels on a card, and the optimizer's. Sums have an order that depends on shapes alone.</summary>
+internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts products) : IGradientKernels
+{
+    private const nint RowsPerChunk = 64;
+    private const nint SquaresPerBlock = 4096;
+
+    public Tensor? Values(IPackedWeight weight) => (weight as DenseCudaPacking)?.Values;
+
+    // A card keeps dense matrices in row order.
+    public void ToRows(IPackedWeight weight, Tensor values, Tensor rows) => Copy(values, rows);
+
+    public void FromRows(IPackedWeight weight, Tensor rows, Tensor values) => Copy(rows, values);
+
+    public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx) => products.MultiplyBack(At(dy), dy.Shape.Rows, (CudaPacking)w, At(dx));
+
+    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw) =>
+        products.MultiplyWeight(At(dy), At(x), x.Shape.Rows, w.Out, w.In, At(dw));
+
+    public void SumRows(Tensor dy, Tensor db) => SumRows(dy, null, db);
+
+    public void ScaleColumns(Tensor? x, Tensor factor, Tensor d, Tensor? dFactor)
+    {
+        if (dFactor is not null)
+        {
+            SumRows(d, x, dFactor);
+        }
+
+        Elements("scale_columns", d, [d, factor, (nint)0, d.Shape.Columns, d.Shape.Count]);
+    }
+
+    public void Gather(Tensor dy, Tensor ids, IPackedWeight table, Tensor dTable)
+    {
+        if (dy.Shape.Count > 0)
+        {
+            memory.Device.Launch(CudaKernelNames.Of("gather_gradient"), CudaGrid.Columns(table.In), [dy, ids, dTable, ids.Shape.Count, table.In]);
+        }
+    }
+
+    public void LayerNorm(Tensor x, Tensor weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias) =>
+        Norm(x, weight, epsilon, centered: 1, dy, dx, dWeight, dBias);
+
+    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight) =>
+        Norm(x, weight, epsilon, centered: 0, dy, dx, dWeight, null);
+
+    public void Rope(Tensor d, Tensor positions, Tensor cos, Tensor sin) => CudaKernels.Rope(memory.Device, d, positions, cos, sin, -1);
+
+    public void AppendToCache(Tensor dCache, int start, Tensor dx) =>
+        CudaKernels.Append(memory.Device, "append_to_cache_gradient", dx, dCache, start);
+
+    public void CopyColumns(Tensor dy, nint first, Tensor dx) =>
+        Elements("copy_columns_gradient", dy, [dy, dx, dy.Shape.Count, first, dy.Shape.Columns, dx.Shape.Columns]);
+
+    public void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
+    {
+        AttentionShape shape = new(forward);
+        int group = shape.Heads / shape.KvHeads, dims = shape.Dims(), parts = forward.Batch * shape.KvHeads;
+        if (shape.Length == 0 || parts == 0)
+        {
+            return;
+        }
+
+        const int Rows = AttentionShape.TileRows, Keys = AttentionShape.TileKeys, Threads = AttentionShape.Threads;
+        int bytes = 2 * ((Rows * shape.Dim) + (Keys * (shape.Dim + 1))) * sizeof(float);
+        using CudaStorage statistics = memory.Rent(3 * forward.Query.Shape[0] * shape.Heads * sizeof(float), "gradients");
+        KernelArgument s = KernelArgument.Structure(&shape);
+        memory.Device.Launch(
+            CudaKernelNames.Attention("attention_gradient_query", dims),
+            new LaunchShape((((long)shape.Length * group) + Rows - 1) / Rows, Threads, parts, bytes),
+            [s, forward.Query, forward.Keys, forward.Values, dOutput, dQuery, statistics.Address, forward.FirstKey]);
+        memory.Device.Launch(
+            CudaKernelNames.Attention("attention_gradient_keys", dims),
+            new LaunchShape((shape.Start + shape.Length + Rows - 1) / Rows, Threads, parts, bytes),
+            [s, forward.Query, forward.Keys, forward.Values, dOutput, statistics.Address, dKeys, dValues, forward.FirstKey]);
+    }
+
+    public void Gelu(Tensor x, GeluKind kind, Tensor d) =>
+        Elements(kind == GeluKind.Exact ? "gelu_exact_gradient" : "gelu_tanh_gradient", d, [x, d, d.Shape.Count]);
+
+    public void SwiGlu(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp) =>
+        Elements("swiglu_gradient", dy, [gate, up, dy, dGate, dUp, dy.Shape.Count]);
+
+    public void SquaredReluGate(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp) =>
+        Elements("squared_relu_gate_gradient", dy, [gate, up, dy, dGate, dUp, dy.Shape.Count]);
+
+    public void CrossEntropy(Tensor logits, Tensor targets, float scale, Tensor losses)
+    {
+        if (logits.Shape.Count > 0)
+        {
+            memory.Device.Launch(
+                CudaKernelNames.Of("cross_entropy"), CudaGrid.Rows(logits.Shape.Rows, logits.Shape.Columns), [logits, targets, losses, logits.Shape.Columns, scale]);
+        }
+    }
+
+    public void AdamW(in AdamWArguments a)
+    {
+        float keep = (float)(1 - ((double)a.LearningRate * a.WeightDecay));
+        float step = (float)(a.LearningRate / (1 - Math.Pow(a.Beta1, a.Step)));
+        float root = (float)Math.Sqrt(1 - Math.Pow(a.Beta2, a.Step));
+        Elements("adamw", a.Values, [a.Values, a.Gradient, a.First, a.Second, a.GradientScale, a.Beta1, a.Beta2, a.Epsilon, keep, step, root, a.Values.Shape.Count]);
+    }
+
+    public void Copy(Tensor source, Tensor target)
+    {
+        if (target.ByteLength > 0)
+        {
+            memory.Device.Copy(At(source), At(target), target.ByteLength);
+        }
+    }
+
+    public void Fill(Tensor x, float value) => Elements("fill", x, [x, value, x.Shape.Count]);
+
+    public double SumOfSquares(Tensor x)
+    {
+        if (x.Shape.Count == 0)
+        {
+            return 0;
+        }
+
+        nint blocks = nint.Clamp((x.Shape.Count + SquaresPerBlock - 1) / SquaresPerBlock, 1, 1024);
+        using CudaStorage sums = memory.Rent(blocks * sizeof(double), "gradients");
+        memory.Device.Launch(CudaKernelNames.Of("sum_of_squares"), new LaunchShape(blocks, 256), [x, sums.Address, x.Shape.Count]);
+        return memory.Download<double>(sums).Sum();
+    }
+
+    private static nint At(Tensor? tensor) => CudaStorage.AddressOf(tensor);
+
+    private void Norm(Tensor x, Tensor? weight, float epsilon, int centered, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias)
+    {
+        (nint rows, nint columns) = (x.Shape.Rows, x.Shape.Columns);
+        if (x.Shape.Count == 0)
+        {
+            return;
+        }
+
+        using CudaStorage statistics = memory.Rent(2 * rows * sizeof(float), "gradients");
+        memory.Device.Launch(
+            CudaKernelNames.Of("norm_gradient"), CudaGrid.Rows(rows, columns), [x, weight, dy, dx, statistics.Address, columns, centered, epsilon]);
+        if (dWeight is null && dBias is null)
+        {
+            return;
+        }
+
+        nint chunks = (rows + RowsPerChunk - 1) / RowsPerChunk;
+        using CudaStorage partial = memory.Rent(2 * chunks * columns * sizeof(float), "gradients");
+        memory.Device.Launch(
+            CudaKernelNames.Of("norm_gradient_weight"), CudaGrid.Columns(columns, chunks), [x, dy, statistics.Address, partial.Address, columns, rows, RowsPerChunk]);
+        AddRows(partial.Address, dWeight, chunks, 2 * columns);
+        AddRows(partial.Address + (columns * sizeof(float)), dBias, chunks, 2 * columns);
+    }
+
+    // sum += Σ of the rows of x (∘ y).
+    private void SumRows(Tensor x, Tensor? y, Tensor sum)
+    {
+        (nint rows, nint columns) = (x.Shape.Rows, x.Shape.Columns);
+        if (x.Shape.Count == 0)
+        {
+            return;
+        }
+
+        nint chunks = (rows + RowsPerChunk - 1) / RowsPerChunk;
+        using CudaStorage partial = memory.Rent(chunks * columns * sizeof(float), "gradients");
+        memory.Device.Launch(CudaKernelNames.Of("sum_row_chunks"), CudaGrid.Columns(columns, chunks), [x, y, partial.Address, columns, rows, RowsPerChunk]);
+        AddRows(partial.Address, sum, chunks, columns);
+    }
+
+    private void AddRows(nint partial, Tensor? sum, nint rows, nint stride)
+    {
+        if (sum is not null)
+        {
+            memory.Device.Launch(CudaKernelNames.Of("sum_rows"), CudaGrid.Columns(sum.Shape.Count), [partial, sum, sum.Shape.Count, rows, stride]);
+        }
+    }
+
+    private void Elements(string kernel, Tensor y, ReadOnlySpan<KernelArgument> arguments)
+    {
+        if (y.Shape.Count > 0)
+        {
+            memory.Device.Launch(CudaKernelNames.Of(kernel), CudaGrid.Elements(y.Shape.Count), arguments);
+        }
+    }
+}

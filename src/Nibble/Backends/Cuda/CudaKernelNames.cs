@@ -1,0 +1,57 @@
+using Nibble.Backends.Cuda.Driver;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>Every kernel, by source. The sources are embedded (<c>Kernels/*.cu</c>) and compiled for the card at hand.</summary>
+internal static class CudaKernelNames
+{
+    /// <summary>Rows of x for which a product has a kernel of its own.</summary>
+    public static readonly int[] GemvRows = [1, 2, 4, 8];
+
+    /// <summary>Elements of a row of a head that a lane owns, in 32.</summary>
+    public static readonly int[] AttentionDims = [1, 2, 4, 8];
+
+    private static readonly (string Source, string[] Names)[] Plain =
+    [
+        ("elementwise",
+        [
+            "add", "scale", "fill", "gelu_exact", "gelu_tanh", "swiglu", "squared_relu_gate", "gelu_exact_gradient", "gelu_tanh_gradient",
+            "swiglu_gradient", "squared_relu_gate_gradient", "dropout", "to_bf16_copy", "fill_rows", "adamw", "sum_of_squares",
+        ]),
+        ("rows",
+        [
+            "norm", "norm_gradient", "norm_gradient_weight", "scale_columns", "sum_rows", "sum_row_chunks", "softmax", "rope", "append_to_cache",
+            "append_to_cache_gradient", "copy_columns", "copy_columns_gradient", "gather_gradient",
+        ]),
+        ("loss", ["log_likelihood", "cross_entropy"]),
+        ("int8", ["outlier_columns", "round_rows"]),
+    ];
+
+    private static readonly (string Source, string[] Formats)[] Products =
+        [("dense", ["f32", "f16", "bf16"]), ("affine", ["affine8", "affine4", "affine3", "affine2"]), ("codebook", ["codebook4"])];
+
+    /// <summary>All kernels.</summary>
+    public static IReadOnlyList<KernelName> All { get; } =
+    [
+        .. Plain.SelectMany(item => item.Names.Select(name => new KernelName(item.Source, name))),
+        .. AttentionDims.SelectMany(dims => new[] { "attention", "attention_gradient_query", "attention_gradient_keys" }.Select(name => Attention(name, dims))),
+        .. Products.SelectMany(item => item.Formats).SelectMany(format => GemvRows.Select(rows => Gemv(format, rows)).Append(Rows(format))),
+    ];
+
+    /// <summary>The sources.</summary>
+    public static IReadOnlyList<string> Sources { get; } = [.. All.Select(kernel => kernel.Source).Distinct()];
+
+    /// <summary>A kernel without variants.</summary>
+    public static KernelName Of(string name) => new(Plain.First(item => item.Names.Contains(name)).Source, name);
+
+    /// <summary>A kernel of attention.</summary>
+    public static KernelName Attention(string name, int dims) => new("attention", $"{name}_{dims}");
+
+    /// <summary>The product of some rows with a weight of a format.</summary>
+    public static KernelName Gemv(string format, int rows) => new(SourceOf(format), $"gemv_{format}_{rows}");
+
+    /// <summary>Rows of a weight of a format.</summary>
+    public static KernelName Rows(string format) => new(SourceOf(format), "rows_" + format);
+
+    private static string SourceOf(string format) => Products.First(item => item.Formats.Contains(format)).Source;
+}

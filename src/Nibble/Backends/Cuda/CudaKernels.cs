@@ -1,0 +1,182 @@
+using System.Runtime.InteropServices;
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Packings;
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>The shape of a call of attention: <c>AttentionShape</c> of <c>attention.cu</c>, field by field.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct AttentionShape
+{
+    public int Length, Start, Heads, KvHeads, Capacity, Dim, Window;
+    public float Scale;
+    public int FirstOfQueries;
+
+    public AttentionShape(in AttentionArguments a)
+    {
+        (Length, Start, Window, Scale) = (a.Length, a.Start, a.Window, a.Scale);
+        (Heads, KvHeads) = ((int)a.Query.Shape[1], (int)a.Keys.Shape[1]);
+        FirstOfQueries = a.HasFirstKeyOfQueries ? 1 : 0;
+        (Capacity, Dim) = ((int)a.Keys.Shape[2], (int)a.Keys.Shape[3]);
+    }
+
+    /// <summary>Rows of a tile of queries (or keys), and keys (or queries) of the tile that goes by: constants of <c>attention.cu</c>.</summary>
+    public const int TileRows = 16, TileKeys = 32, Threads = 128;
+
+    /// <summary>The variant: elements of a head's row that a lane owns.</summary>
+    public readonly int Dims()
+    {
+        int dim = Dim;
+        int dims = CudaKernelNames.AttentionDims.FirstOrDefault(d => 32 * d >= dim);
+        if (dims == 0)
+        {
+            Throw.Usage($"heads of {Dim} elements are too wide for the attention kernels of cuda", "at most 256 are supported", "use --device cpu");
+        }
+
+        return dims;
+    }
+}
+
+/// <summary>The forward kernels on a card.</summary>
+internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts products) : IKernels
+{
+    private const int VocabularyBlock = 8192;
+    private const int RowBlock = 256;
+    private const int LikelihoodStateBytes = 24;
+
+    public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) =>
+        products.Multiply((CudaPacking)w, new CudaProduct(At(x), y.Shape.Rows, At(bias), At(y), w.Out, 0, w.Out));
+
+    public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y) =>
+        products.Multiply((CudaPacking)w, new CudaProduct(At(x), y.Shape.Rows, 0, At(y), w.Out, 0, w.Out, Add: true));
+
+    public void Gather(IPackedWeight table, Tensor ids, Tensor y) =>
+        products.ReadRows((CudaPacking)table, At(ids), 0, ids.Shape.Count, At(y), DType.F32);
+
+    public void GatherSome(IPackedWeight table, Tensor ids, Tensor y) => Gather(table, ids, y);
+
+    public void ScaleColumns(Tensor x, Tensor factor, Tensor? shift) =>
+        Elements("scale_columns", x, [x, factor, shift, x.Shape.Columns, x.Shape.Count]);
+
+    public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y) => Norm(x, weight, bias, centered: 1, epsilon, y);
+
+    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor y) => Norm(x, weight, null, centered: 0, epsilon, y);
+
+    public void Rope(Tensor x, Tensor positions, Tensor cos, Tensor sin) => Rope(memory.Device, x, positions, cos, sin, 1);
+
+    public void AppendToCache(Tensor x, Tensor cache, int start) => Append(memory.Device, "append_to_cache", x, cache, start);
+
+    public void Attention(in AttentionArguments arguments)
+    {
+        AttentionShape shape = new(arguments);
+        int group = shape.Heads / shape.KvHeads, dims = shape.Dims();
+        long tiles = (((long)shape.Length * group) + AttentionShape.TileRows - 1) / AttentionShape.TileRows;
+        int floats = (AttentionShape.TileRows * shape.Dim) + (AttentionShape.TileKeys * ((2 * shape.Dim) + 1));
+        if (tiles == 0 || arguments.Batch == 0)
+        {
+            return;
+        }
+
+        memory.Device.Launch(
+            CudaKernelNames.Attention("attention", dims),
+            new LaunchShape(tiles, AttentionShape.Threads, arguments.Batch * shape.KvHeads, floats * sizeof(float)),
+            [KernelArgument.Structure(&shape), arguments.Query, arguments.Keys, arguments.Values, arguments.Output, arguments.FirstKey]);
+    }
+
+    public void Gelu(Tensor x, GeluKind kind, Tensor y) => Elements(kind == GeluKind.Exact ? "gelu_exact" : "gelu_tanh", y, [x, y, y.Shape.Count]);
+
+    public void SwiGlu(Tensor gate, Tensor up, Tensor y) => Elements("swiglu", y, [gate, up, y, y.Shape.Count]);
+
+    public void SquaredReluGate(Tensor gate, Tensor up, Tensor y) => Elements("squared_relu_gate", y, [gate, up, y, y.Shape.Count]);
+
+    public void Add(Tensor x, Tensor y) => Elements("add", y, [x, y, y.Shape.Count]);
+
+    public void CopyColumns(Tensor x, nint first, Tensor y) =>
+        Elements("copy_columns", y, [x, y, y.Shape.Count, first, y.Shape.Columns, x.Shape.Columns]);
+
+    public void Scale(Tensor x, float factor) => Elements("scale", x, [x, factor, x.Shape.Count]);
+
+    public void Dropout(Tensor x, ulong key, float probability) =>
+        Elements("dropout", x, [x, key, (ulong)(probability * (double)(1UL << 32)), 1 / (1 - probability), x.Shape.Count]);
+
+    public void Softmax(Tensor x)
+    {
+        if (x.Shape.Count > 0)
+        {
+            memory.Device.Launch(CudaKernelNames.Of("softmax"), CudaGrid.Rows(x.Shape.Rows, x.Shape.Columns), [x, x.Shape.Columns]);
+        }
+    }
+
+    public void LogLikelihood(
+        Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace)
+    {
+        nint rows = hidden.Shape.Rows, most = nint.Min(rows, RowBlock);
+        if (rows == 0)
+        {
+            return;
+        }
+
+        using Workspace.Scope scope = workspace.Begin();
+        Tensor logits = workspace.Rent(new Shape(most, nint.Min(head.Out, VocabularyBlock)));
+        Tensor states = workspace.Rent(new Shape(most * LikelihoodStateBytes), DType.U8);
+        for (nint row = 0; row < rows; row += most)
+        {
+            nint count = nint.Min(most, rows - row);
+            for (nint first = 0; first < head.Out; first += VocabularyBlock)
+            {
+                nint tokens = nint.Min(VocabularyBlock, head.Out - first);
+                products.Multiply((CudaPacking)head, new CudaProduct(
+                    At(hidden) + (row * head.In * sizeof(float)), count, At(bias), At(logits), tokens, first, tokens));
+                memory.Device.Launch(
+                    CudaKernelNames.Of("log_likelihood"),
+                    CudaGrid.Rows(count, tokens),
+                    [logits, states, At(targets) + (row * sizeof(int)), At(logProbabilities) + (row * sizeof(float)), best is null ? 0 : At(best) + (row * sizeof(int)), first, tokens, head.Out]);
+            }
+        }
+    }
+
+    /// <summary>Rotates forward (sign 1) or back (sign −1).</summary>
+    internal static void Rope(ICudaDevice device, Tensor x, Tensor positions, Tensor cos, Tensor sin, float sign)
+    {
+        (nint rows, int heads, int half) = (x.Shape[0], (int)x.Shape[1], (int)cos.Shape[1]);
+        if (x.Shape.Count > 0)
+        {
+            device.Launch(CudaKernelNames.Of("rope"), CudaGrid.Elements(x.Shape.Count / 2), [x, positions, cos, sin, rows, heads, half, sign]);
+        }
+    }
+
+    /// <summary>Copies into the slots of a cache, or the gradient back from them.</summary>
+    internal static void Append(ICudaDevice device, string kernel, Tensor x, Tensor cache, int start)
+    {
+        nint length = x.Shape[0] / nint.Max(cache.Shape[0], 1);
+        if (x.Shape.Count > 0)
+        {
+            (Tensor from, Tensor to) = kernel == "append_to_cache" ? (x, cache) : (cache, x);
+            device.Launch(
+                CudaKernelNames.Of(kernel),
+                CudaGrid.Elements(x.Shape.Count),
+                [from, to, x.Shape.Count, (int)length, (int)cache.Shape[1], (int)cache.Shape[2], (int)cache.Shape[3], start]);
+        }
+    }
+
+    private static nint At(Tensor? tensor) => CudaStorage.AddressOf(tensor);
+
+    private void Norm(Tensor x, Tensor? weight, Tensor? bias, int centered, float epsilon, Tensor y)
+    {
+        if (x.Shape.Count > 0)
+        {
+            memory.Device.Launch(
+                CudaKernelNames.Of("norm"), CudaGrid.Rows(x.Shape.Rows, x.Shape.Columns), [x, weight, bias, y, x.Shape.Columns, centered, epsilon]);
+        }
+    }
+
+    private void Elements(string kernel, Tensor y, ReadOnlySpan<KernelArgument> arguments)
+    {
+        if (y.Shape.Count > 0)
+        {
+            memory.Device.Launch(CudaKernelNames.Of(kernel), CudaGrid.Elements(y.Shape.Count), arguments);
+        }
+    }
+}

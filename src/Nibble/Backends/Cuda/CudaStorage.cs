@@ -1,0 +1,34 @@
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>Memory of a card.</summary>
+internal sealed class CudaStorage : Storage
+{
+    private readonly CachingAllocator _allocator;
+    private nint _address;
+
+    public CudaStorage(CachingAllocator allocator, nint byteLength, string what)
+        : base(byteLength) => (_allocator, _address) = (allocator, allocator.Allocate(byteLength, what));
+
+    /// <summary>First byte; valid until the storage is disposed.</summary>
+    public nint Address => _address != 0 ? _address : throw new ObjectDisposedException(nameof(CudaStorage));
+
+    /// <summary>Address of a tensor's first element, 0 for null.</summary>
+    public static nint AddressOf(Tensor? tensor) => tensor?.Storage switch
+    {
+        null => 0,
+        CudaStorage storage => storage.Address + tensor.ByteOffset,
+        _ => throw new InvalidOperationException($"tensor {tensor.DType} {tensor.Shape} is on the host: copy it to the card first (IBackend.CopyFromHost)"),
+    };
+
+    public override void Dispose()
+    {
+        if (_address != 0)
+        {
+            _allocator.Free(_address);
+            _address = 0;
+        }
+    }
+}

@@ -1,0 +1,147 @@
+using System.Numerics;
+using Nibble.IO;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda.Driver;
+
+/// <summary>Matrix products by cuBLASLt: sums in F32, TF32 off; the plan of a shape is made once.</summary>
+internal sealed unsafe class CublasLt : IDisposable
+{
+    /// <summary>Memory that algorithms may use.</summary>
+    public const int WorkspaceBytes = 32 << 20;
+
+    private readonly Dictionary<PlanKey, Plan> _plans = [];
+    private readonly nint _handle;
+
+    public CublasLt()
+    {
+        if (CudaLibraries.TryLoad(CudaLibraries.CublasLt) == 0)
+        {
+            Throw.NotFound(
+                "cuBLASLt was not found: products of more than 8 rows need it",
+                $"looked for {string.Join(", ", CudaLibraries.CublasLt.Names)}",
+                $"install CUDA 12 or 13, or the Python wheel nvidia-cublas; {CudaLibraries.FoldersVariable} names its folder");
+        }
+
+        CudaErrors.CheckCublas(CublasLtApi.cublasLtCreate(out _handle), "cublasLtCreate");
+    }
+
+    /// <summary>Queues a product.</summary>
+    public void Multiply(in GemmCall call, nint workspace, nint stream)
+    {
+        PlanKey key = new(
+            call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Bias != 0,
+            Alignment(call.A), Alignment(call.B), Alignment(call.D));
+        if (!_plans.TryGetValue(key, out Plan? plan))
+        {
+            plan = new Plan(_handle, key);
+            _plans.Add(key, plan);
+        }
+
+        plan.Run(_handle, call, workspace, stream);
+    }
+
+    public void Dispose()
+    {
+        foreach (Plan plan in _plans.Values)
+        {
+            plan.Dispose();
+        }
+
+        _plans.Clear();
+        CublasLtApi.cublasLtDestroy(_handle);
+    }
+
+    private static int Alignment(nint address) => Math.Min(256, 1 << Math.Min(8, BitOperations.TrailingZeroCount(address)));
+
+    private readonly record struct PlanKey(
+        long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, bool Biased, int AlignA, int AlignB, int AlignD);
+
+    private sealed class Plan : IDisposable
+    {
+        private readonly nint _description, _a, _b, _d;
+        private CublasHeuristic _algorithm;
+
+        public Plan(nint handle, PlanKey key)
+        {
+            int type = key.Type == DType.BF16 ? CublasLtApi.TypeBF16 : CublasLtApi.TypeF32;
+            CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulDescCreate(out _description, CublasLtApi.ComputeF32, CublasLtApi.TypeF32), "cublasLtMatmulDescCreate");
+            Set(CublasLtApi.DescTransposeA, key.TransposeA ? 1 : 0);
+            Set(CublasLtApi.DescTransposeB, key.TransposeB ? 1 : 0);
+            if (key.Biased)
+            {
+                Set(CublasLtApi.DescEpilogue, CublasLtApi.EpilogueBias);
+            }
+
+            _a = Layout(type, key.TransposeA ? (key.K, key.M) : (key.M, key.K), key.StrideA);
+            _b = Layout(type, key.TransposeB ? (key.N, key.K) : (key.K, key.N), key.StrideB);
+            _d = Layout(CublasLtApi.TypeF32, (key.M, key.N), key.StrideD);
+            Choose(handle, key);
+        }
+
+        public void Run(nint handle, in GemmCall call, nint workspace, nint stream)
+        {
+            if (call.Bias != 0)
+            {
+                nint bias = call.Bias;
+                CudaErrors.CheckCublas(
+                    CublasLtApi.cublasLtMatmulDescSetAttribute(_description, CublasLtApi.DescBiasPointer, &bias, (nuint)sizeof(nint)), "cublasLtMatmulDescSetAttribute");
+            }
+
+            float alpha = 1, beta = call.Add ? 1 : 0;
+            fixed (CublasHeuristic* algorithm = &_algorithm)
+            {
+                CudaErrors.CheckCublas(
+                    CublasLtApi.cublasLtMatmul(
+                        handle, _description, &alpha, call.A, _a, call.B, _b, &beta, call.D, _d, call.D, _d, algorithm, workspace, WorkspaceBytes, stream),
+                    "cublasLtMatmul");
+            }
+        }
+
+        public void Dispose()
+        {
+            CublasLtApi.cublasLtMatrixLayoutDestroy(_a);
+            CublasLtApi.cublasLtMatrixLayoutDestroy(_b);
+            CublasLtApi.cublasLtMatrixLayoutDestroy(_d);
+            CublasLtApi.cublasLtMatmulDescDestroy(_description);
+        }
+
+        private static nint Layout(int type, (long Rows, long Columns) shape, long stride)
+        {
+            CudaErrors.CheckCublas(CublasLtApi.cublasLtMatrixLayoutCreate(out nint layout, type, (ulong)shape.Rows, (ulong)shape.Columns, stride), "cublasLtMatrixLayoutCreate");
+            return layout;
+        }
+
+        private void Set(int attribute, int value) =>
+            CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulDescSetAttribute(_description, attribute, &value, sizeof(int)), "cublasLtMatmulDescSetAttribute");
+
+        private void Choose(nint handle, PlanKey key)
+        {
+            CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulPreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate");
+            try
+            {
+                ulong workspace = WorkspaceBytes;
+                CudaErrors.CheckCublas(
+                    CublasLtApi.cublasLtMatmulPreferenceSetAttribute(preference, CublasLtApi.PreferenceWorkspaceBytes, &workspace, sizeof(ulong)), "cublasLtMatmulPreferenceSetAttribute");
+                uint[] alignments = [(uint)key.AlignA, (uint)key.AlignB, (uint)key.AlignD, (uint)key.AlignD];
+                for (int i = 0; i < alignments.Length; i++)
+                {
+                    uint alignment = alignments[i];
+                    CudaErrors.CheckCublas(
+                        CublasLtApi.cublasLtMatmulPreferenceSetAttribute(preference, CublasLtApi.PreferenceAlignmentA + i, &alignment, sizeof(uint)), "cublasLtMatmulPreferenceSetAttribute");
+                }
+
+                CublasHeuristic found;
+                CudaErrors.CheckCublas(
+                    CublasLtApi.cublasLtMatmulAlgoGetHeuristic(handle, _description, _a, _b, _d, _d, preference, 1, &found, out int count),
+                    $"cublasLtMatmulAlgoGetHeuristic of {key.M} × {key.N} × {key.K}");
+                CudaErrors.CheckCublas(count == 0 ? 15 : found.State, $"cublasLtMatmulAlgoGetHeuristic of {key.M} × {key.N} × {key.K}");
+                _algorithm = found;
+            }
+            finally
+            {
+                CublasLtApi.cublasLtMatmulPreferenceDestroy(preference);
+            }
+        }
+    }
+}

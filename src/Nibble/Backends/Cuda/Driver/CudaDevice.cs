@@ -1,0 +1,246 @@
+using System.Runtime.InteropServices;
+using Nibble.IO;
+
+namespace Nibble.Backends.Cuda.Driver;
+
+/// <summary>A card behind the driver API: one stream, modules and functions by name, memory by address.</summary>
+internal sealed unsafe class CudaDevice : ICudaDevice
+{
+    private const int StaticSharedBytes = 48 << 10;
+    private const int StagingBytes = 8 << 20;
+
+    [ThreadStatic]
+    private static nint _current;
+
+    private readonly ContextHandle _context;
+    private readonly StreamHandle _stream;
+    private readonly KernelCompiler _compiler;
+    private readonly Dictionary<string, ModuleHandle> _modules = [];
+    private readonly Dictionary<KernelName, nint> _functions = [];
+    private readonly Dictionary<nint, MemoryHandle> _memory = [];
+    private CublasLt? _products;
+    private nint _workspace;
+    private PinnedHandle? _staging;
+
+    private CudaDevice(int device)
+    {
+        CudaErrors.Check(DriverApi.cuDevicePrimaryCtxRetain(out nint context, device), "cuDevicePrimaryCtxRetain");
+        _context = new ContextHandle(context, device);
+        Facts = CudaCards.Facts(device);
+        PciBusId = CudaCards.PciBusId(device);
+        Enter();
+        CudaErrors.Check(DriverApi.cuStreamCreate(out nint stream, DriverApi.StreamNonBlocking), "cuStreamCreate");
+        _stream = new StreamHandle(stream);
+        _compiler = new KernelCompiler(Facts.Architecture, Facts.DriverVersion);
+    }
+
+    public CudaFacts Facts { get; }
+
+    /// <summary>Where the card is, for NVML.</summary>
+    public string PciBusId { get; }
+
+    /// <summary>Opens a card by its number.</summary>
+    public static CudaDevice Open(int ordinal)
+    {
+        CudaCards.RequireDriver();
+        if (!KernelCompiler.IsAvailable)
+        {
+            Throw.NotFound(
+                "NVRTC was not found: Nibble compiles its kernels for the card at hand",
+                $"looked for {string.Join(", ", CudaLibraries.Nvrtc.Names)}",
+                $"install CUDA 12 or 13, or the Python wheel nvidia-cuda-nvrtc; {CudaLibraries.FoldersVariable} names its folder");
+        }
+
+        int count = CudaCards.Count();
+        if (ordinal < 0 || ordinal >= count)
+        {
+            Throw.NotFound($"there is no cuda:{ordinal}", $"the driver shows {count} card(s), numbered from 0", "nibble devices lists them; CUDA_VISIBLE_DEVICES hides some");
+        }
+
+        CudaErrors.Check(DriverApi.cuDeviceGet(out int device, ordinal), "cuDeviceGet");
+        return new CudaDevice(device);
+    }
+
+    public nint TryAllocate(nint bytes)
+    {
+        Enter();
+        int code = DriverApi.cuMemAlloc_v2(out nint address, (nuint)bytes);
+        if (code == CudaErrors.OutOfMemory)
+        {
+            return 0;
+        }
+
+        CudaErrors.Check(code, "cuMemAlloc");
+        _memory.Add(address, new MemoryHandle(address));
+        return address;
+    }
+
+    public void Free(nint address)
+    {
+        Enter();
+        if (_memory.Remove(address, out MemoryHandle? handle))
+        {
+            handle.Dispose();
+        }
+    }
+
+    public (long Free, long Total) Memory()
+    {
+        Enter();
+        CudaErrors.Check(DriverApi.cuMemGetInfo_v2(out nuint free, out nuint total), "cuMemGetInfo");
+        return ((long)free, (long)total);
+    }
+
+    public void Upload(void* source, nint destination, nint bytes)
+    {
+        Enter();
+        _staging ??= Pinned(StagingBytes);
+        for (nint at = 0; at < bytes; at += StagingBytes)
+        {
+            nint part = nint.Min(StagingBytes, bytes - at);
+            // The queue may still read the staging buffer of the part before.
+            Synchronize();
+            Buffer.MemoryCopy((byte*)source + at, _staging.Pointer, StagingBytes, part);
+            CudaErrors.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination + at, _staging.Pointer, (nuint)part, _stream), "cuMemcpyHtoDAsync");
+        }
+    }
+
+    public void Download(nint source, void* destination, nint bytes)
+    {
+        Enter();
+        CudaErrors.Check(DriverApi.cuMemcpyDtoHAsync_v2(destination, source, (nuint)bytes, _stream), "cuMemcpyDtoHAsync");
+        Synchronize();
+    }
+
+    public void Copy(nint source, nint destination, nint bytes)
+    {
+        Enter();
+        CudaErrors.Check(DriverApi.cuMemcpyDtoDAsync_v2(destination, source, (nuint)bytes, _stream), "cuMemcpyDtoDAsync");
+    }
+
+    public void Clear(nint destination, nint bytes)
+    {
+        Enter();
+        CudaErrors.Check(DriverApi.cuMemsetD8Async(destination, 0, (nuint)bytes, _stream), "cuMemsetD8Async");
+    }
+
+    public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments)
+    {
+        Enter();
+        nint function = Function(kernel, shape.SharedBytes);
+        void** addresses = stackalloc void*[arguments.Length];
+        fixed (KernelArgument* first = arguments)
+        {
+            KernelArgument.Addresses(first, arguments.Length, addresses);
+            CudaErrors.Check(
+                DriverApi.cuLaunchKernel(
+                    function, checked((uint)shape.X), (uint)shape.Y, 1, (uint)shape.Threads, 1, 1, (uint)shape.SharedBytes, _stream, addresses, null),
+                $"cuLaunchKernel of {kernel.Name} with {shape.X} × {shape.Y} blocks of {shape.Threads} threads");
+        }
+    }
+
+    public void Multiply(in GemmCall call)
+    {
+        Enter();
+        _products ??= new CublasLt();
+        if (_workspace == 0)
+        {
+            _workspace = TryAllocate(CublasLt.WorkspaceBytes);
+            CudaErrors.Check(_workspace == 0 ? CudaErrors.OutOfMemory : 0, $"cuMemAlloc of {CublasLt.WorkspaceBytes:N0} bytes for cuBLASLt");
+        }
+
+        _products.Multiply(call, _workspace, _stream.Value);
+    }
+
+    public void Synchronize()
+    {
+        Enter();
+        CudaErrors.Check(DriverApi.cuStreamSynchronize(_stream), "cuStreamSynchronize");
+    }
+
+    /// <summary>Seconds that queued work takes on the card, by its own clock.</summary>
+    public double Time(Action queue)
+    {
+        Enter();
+        using EventHandle start = NewEvent(), end = NewEvent();
+        CudaErrors.Check(DriverApi.cuEventRecord(start, _stream), "cuEventRecord");
+        queue();
+        CudaErrors.Check(DriverApi.cuEventRecord(end, _stream), "cuEventRecord");
+        CudaErrors.Check(DriverApi.cuEventSynchronize(end), "cuEventSynchronize");
+        CudaErrors.Check(DriverApi.cuEventElapsedTime(out float milliseconds, start, end), "cuEventElapsedTime");
+        return milliseconds / 1e3;
+    }
+
+    public void Dispose()
+    {
+        Enter();
+        _products?.Dispose();
+        _staging?.Dispose();
+        foreach (SafeHandle handle in _memory.Values.Concat<SafeHandle>(_modules.Values))
+        {
+            handle.Dispose();
+        }
+
+        _memory.Clear();
+        _modules.Clear();
+        _stream.Dispose();
+        _context.Dispose();
+    }
+
+    private static EventHandle NewEvent()
+    {
+        CudaErrors.Check(DriverApi.cuEventCreate(out nint handle, 0), "cuEventCreate");
+        return new EventHandle(handle);
+    }
+
+    private static PinnedHandle Pinned(int bytes)
+    {
+        CudaErrors.Check(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, 0), $"cuMemHostAlloc of {bytes:N0} bytes");
+        return new PinnedHandle(address);
+    }
+
+    // The driver's calls work on the context of the calling thread.
+    private void Enter()
+    {
+        if (_current != _context.Value)
+        {
+            CudaErrors.Check(DriverApi.cuCtxSetCurrent(_context.Value), "cuCtxSetCurrent");
+            _current = _context.Value;
+        }
+    }
+
+    private nint Function(KernelName kernel, int sharedBytes)
+    {
+        if (!_functions.TryGetValue(kernel, out nint function))
+        {
+            CudaErrors.Check(DriverApi.cuModuleGetFunction(out function, Module(kernel.Source), kernel.Name), $"cuModuleGetFunction of {kernel.Name}");
+            _functions.Add(kernel, function);
+        }
+
+        if (sharedBytes > StaticSharedBytes)
+        {
+            CudaErrors.Check(
+                DriverApi.cuFuncSetAttribute(function, DriverApi.MaxDynamicSharedBytes, sharedBytes), $"cuFuncSetAttribute of {kernel.Name} to {sharedBytes:N0} bytes of shared memory");
+        }
+
+        return function;
+    }
+
+    private ModuleHandle Module(string source)
+    {
+        if (!_modules.TryGetValue(source, out ModuleHandle? module))
+        {
+            // PTX is text and must end with a zero byte.
+            byte[] image = [.. _compiler.Compile(source), 0];
+            fixed (byte* pointer = image)
+            {
+                CudaErrors.Check(DriverApi.cuModuleLoadData(out nint handle, pointer), $"cuModuleLoadData of {source}");
+                module = new ModuleHandle(handle);
+            }
+
+            _modules.Add(source, module);
+        }
+
+        return module;
+    }
+}

@@ -1,0 +1,69 @@
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda.Driver;
+
+/// <summary>What a card is.</summary>
+/// <param name="Name">As the driver tells it.</param>
+/// <param name="Major">Compute capability before the dot.</param>
+/// <param name="Minor">Compute capability after the dot.</param>
+/// <param name="Multiprocessors">Number of multiprocessors.</param>
+/// <param name="MemoryBytes">Memory of the card.</param>
+/// <param name="DriverVersion">CUDA version that the driver supports, 1000·major + 10·minor.</param>
+internal sealed record CudaFacts(string Name, int Major, int Minor, int Multiprocessors, long MemoryBytes, int DriverVersion)
+{
+    /// <summary>For example <c>sm_90</c>.</summary>
+    public string Architecture => $"sm_{Major}{Minor}";
+}
+
+/// <summary>Blocks of a launch, threads of a block, and bytes of dynamic shared memory.</summary>
+internal readonly record struct LaunchShape(long X, int Threads, int Y = 1, int SharedBytes = 0);
+
+/// <summary>A kernel: the source that holds it, and its name there.</summary>
+internal readonly record struct KernelName(string Source, string Name);
+
+/// <summary>
+/// D (+)= op(A)·op(B) + bias, column-major as cuBLAS has it: D is <c>[M, N]</c> of F32, op(A) <c>[M, K]</c>, op(B) <c>[K, N]</c>, both of
+/// <paramref name="Type"/>; the bias has M values and is added to each column.
+/// </summary>
+internal readonly record struct GemmCall(
+    nint A, nint B, nint D, nint Bias, long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD,
+    DType Type, bool Add);
+
+/// <summary>
+/// The part of CUDA that the backend uses, in one place: the driver implements it, and a test that runs kernels on the processor does
+/// too. All work goes to one stream, in order.
+/// </summary>
+internal unsafe interface ICudaDevice : IDisposable
+{
+    CudaFacts Facts { get; }
+
+    /// <summary>Takes memory, or returns 0 if there is not enough.</summary>
+    nint TryAllocate(nint bytes);
+
+    /// <summary>Gives memory back, once the queued work is done with it.</summary>
+    void Free(nint address);
+
+    /// <summary>Free and total bytes of the card.</summary>
+    (long Free, long Total) Memory();
+
+    /// <summary>Copies from the host; the source may change when the call returns.</summary>
+    void Upload(void* source, nint destination, nint bytes);
+
+    /// <summary>Waits for the queue, then copies to the host.</summary>
+    void Download(nint source, void* destination, nint bytes);
+
+    /// <summary>Copies on the card.</summary>
+    void Copy(nint source, nint destination, nint bytes);
+
+    /// <summary>Sets bytes to 0.</summary>
+    void Clear(nint destination, nint bytes);
+
+    /// <summary>Queues a kernel.</summary>
+    void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments);
+
+    /// <summary>Queues a matrix product.</summary>
+    void Multiply(in GemmCall call);
+
+    /// <summary>Waits for the queue.</summary>
+    void Synchronize();
+}

@@ -1,0 +1,98 @@
+// What all kernels share. No header of the CUDA toolkit is included: NVRTC compiles these sources without one, and the tests compile
+// them with a C++ compiler for the processor (NIBBLE_HOST, tests/Nibble.Tests/Cuda/cuda-host-shim.h), where a block's threads are fibers.
+#pragma once
+
+#ifdef NIBBLE_HOST
+#include "cuda-host-shim.h"
+#else
+#define NIBBLE_SHARED(type, name) \
+    extern __shared__ __align__(16) unsigned char nibble_shared[]; \
+    type* name = (type*)nibble_shared
+#endif
+
+#define KERNEL(name) extern "C" __global__ void name
+#define FULL_WARP 0xffffffffu
+
+typedef long long i64;
+typedef unsigned long long u64;
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned char u8;
+
+// How numbers are stored; the values are those of CudaNumber in C#.
+enum { NUMBER_F32 = 0, NUMBER_F16 = 1, NUMBER_BF16 = 2, NUMBER_U8 = 3, NUMBER_CONSTANT = 4 };
+
+__device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
+
+__device__ inline float from_bf16(u16 bits) { return __uint_as_float((u32)bits << 16); }
+
+// Round to nearest, ties to even; NaN stays NaN.
+__device__ inline u16 to_bf16(float value)
+{
+    u32 bits = __float_as_uint(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (u16)((bits >> 16) | 0x40u);
+    return (u16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+__device__ inline float from_f16(u16 bits)
+{
+#ifdef NIBBLE_HOST
+    return nibble_half_to_float(bits);
+#else
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+#endif
+}
+
+__device__ inline float read_number(const void* numbers, int type, i64 index)
+{
+    switch (type)
+    {
+        case NUMBER_F32: return ((const float*)numbers)[index];
+        case NUMBER_F16: return from_f16(((const u16*)numbers)[index]);
+        case NUMBER_BF16: return from_bf16(((const u16*)numbers)[index]);
+        default: return (float)((const u8*)numbers)[index];
+    }
+}
+
+template <class T>
+__device__ inline T warp_sum(T value)
+{
+    for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(FULL_WARP, value, offset);
+    return value;
+}
+
+__device__ inline float warp_max(float value)
+{
+    for (int offset = 16; offset > 0; offset >>= 1) value = fmaxf(value, __shfl_xor_sync(FULL_WARP, value, offset));
+    return value;
+}
+
+// The sum over a block, the same in all threads and in an order that depends on the block's size alone; scratch has one value a warp.
+template <class T>
+__device__ inline T block_sum(T value, T* scratch)
+{
+    value = warp_sum(value);
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = value;
+    __syncthreads();
+    T total = 0;
+    for (int warp = 0; warp < (int)(blockDim.x >> 5); warp++) total += scratch[warp];
+    return total;
+}
+
+__device__ inline float block_max(float value, float* scratch)
+{
+    value = warp_max(value);
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = value;
+    __syncthreads();
+    float largest = scratch[0];
+    for (int warp = 1; warp < (int)(blockDim.x >> 5); warp++) largest = fmaxf(largest, scratch[warp]);
+    return largest;
+}
+
+// for (i = first element of this thread; i < count; …) over a grid of any size.
+#define GRID_STRIDE(i, count) \
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < (count); i += (i64)gridDim.x * blockDim.x)

@@ -1,0 +1,58 @@
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda.Packings;
+
+/// <summary>How a card keeps a weight <c>[Out, In]</c>: what kernels read, and the buffers behind it.</summary>
+internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint inFeatures) : IPackedWeight
+{
+    private readonly List<CudaStorage> _buffers = [];
+    private PackedArgument _argument = new() { Columns = inFeatures };
+
+    public nint Out { get; } = outFeatures;
+
+    public nint In { get; } = inFeatures;
+
+    public nint ByteLength { get; private set; }
+
+    public abstract string Name { get; }
+
+    /// <summary>Which kernels read it: <c>f32</c>, <c>affine4</c> …</summary>
+    public abstract string Format { get; }
+
+    public virtual ActivationType Activations => ActivationType.F32;
+
+    public virtual double? OutlierShare => null;
+
+    /// <summary>The kernels' argument.</summary>
+    public ref PackedArgument Argument => ref _argument;
+
+    public abstract QuantizedWeight? Unpack();
+
+    /// <summary>The values as a matrix on the card if they are kept so in <paramref name="dtype"/>; else 0.</summary>
+    public virtual nint Matrix(DType dtype) => 0;
+
+    public virtual void Dispose()
+    {
+        foreach (CudaStorage buffer in _buffers)
+        {
+            buffer.Dispose();
+        }
+
+        _buffers.Clear();
+    }
+
+    /// <summary>Puts values on the card for as long as the packing lives.</summary>
+    protected CudaStorage Keep<T>(ReadOnlySpan<T> values)
+        where T : unmanaged
+    {
+        CudaStorage buffer = memory.Upload(values, "weights");
+        _buffers.Add(buffer);
+        ByteLength += buffer.ByteLength;
+        return buffer;
+    }
+
+    /// <summary>Reads a buffer of the packing.</summary>
+    protected T[] Read<T>(CudaStorage buffer)
+        where T : unmanaged => memory.Download<T>(buffer);
+}

@@ -1,0 +1,31 @@
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda.Packings;
+
+/// <summary>A dense matrix in its own dtype, row by row.</summary>
+internal sealed unsafe class DenseCudaPacking : CudaPacking
+{
+    private readonly DType _dtype;
+    private readonly CudaStorage _values;
+
+    public DenseCudaPacking(CachingMemory memory, Tensor weight)
+        : base(memory, weight.Shape[0], weight.Shape[1])
+    {
+        _dtype = weight.DType;
+        _values = Keep(new ReadOnlySpan<byte>(weight.HostPointer, checked((int)weight.ByteLength)));
+        Argument.Codes = _values.Address;
+        Argument.RowWords = In;
+    }
+
+    public override string Name => Format;
+
+    public override string Format => _dtype.ToString().ToLowerInvariant();
+
+    /// <summary>The values as a tensor that shares the memory, if they are F32.</summary>
+    public Tensor? Values => _dtype == DType.F32 ? new Tensor(new Shape(Out * In), DType.F32, _values, ownsStorage: false) : null;
+
+    public override QuantizedWeight? Unpack() => null;
+
+    public override nint Matrix(DType dtype) => dtype == _dtype ? _values.Address : 0;
+}

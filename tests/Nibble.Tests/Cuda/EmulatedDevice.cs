@@ -1,0 +1,80 @@
+using System.Runtime.InteropServices;
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Tensors;
+
+namespace Nibble.Tests.Cuda;
+
+/// <summary>A card that is this processor: memory of the host, kernels of <see cref="HostKernels"/>, products by their definition.</summary>
+internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
+{
+    private readonly HashSet<nint> _memory = [];
+
+    public CudaFacts Facts { get; } = new("emulated card", 9, 0, 4, 1 << 30, 12000);
+
+    /// <summary>Blocks that are not given back yet.</summary>
+    public int Blocks => _memory.Count;
+
+    public nint TryAllocate(nint bytes)
+    {
+        // Memory of a card is not zero, and nothing may count on what it holds: NaN shows a read before a write.
+        void* address = NativeMemory.AlignedAlloc((nuint)bytes, 256);
+        NativeMemory.Fill(address, (nuint)bytes, 0xff);
+        _memory.Add((nint)address);
+        return (nint)address;
+    }
+
+    public void Free(nint address)
+    {
+        Assert.True(_memory.Remove(address), "memory given back twice");
+        NativeMemory.AlignedFree((void*)address);
+    }
+
+    public (long Free, long Total) Memory() => (1 << 30, 1 << 30);
+
+    public void Upload(void* source, nint destination, nint bytes) => Buffer.MemoryCopy(source, (void*)destination, bytes, bytes);
+
+    public void Download(nint source, void* destination, nint bytes) => Buffer.MemoryCopy((void*)source, destination, bytes, bytes);
+
+    public void Copy(nint source, nint destination, nint bytes) => Buffer.MemoryCopy((void*)source, (void*)destination, bytes, bytes);
+
+    public void Clear(nint destination, nint bytes) => NativeMemory.Clear((void*)destination, (nuint)bytes);
+
+    public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments) =>
+        HostKernels.Launch(kernel, shape, arguments, reverse);
+
+    public void Multiply(in GemmCall call)
+    {
+        float* d = (float*)call.D, bias = (float*)call.Bias;
+        for (long n = 0; n < call.N; n++)
+        {
+            for (long m = 0; m < call.M; m++)
+            {
+                double sum = call.Bias == 0 ? 0 : bias[m];
+                for (long k = 0; k < call.K; k++)
+                {
+                    sum += Value(call.A, call.Type, call.TransposeA ? k + (m * call.StrideA) : m + (k * call.StrideA))
+                        * Value(call.B, call.Type, call.TransposeB ? n + (k * call.StrideB) : k + (n * call.StrideB));
+                }
+
+                float* target = d + m + (n * call.StrideD);
+                *target = (float)(call.Add ? *target + sum : sum);
+            }
+        }
+    }
+
+    public void Synchronize()
+    {
+    }
+
+    public void Dispose()
+    {
+        foreach (nint address in _memory.ToArray())
+        {
+            Free(address);
+        }
+    }
+
+    private static double Value(nint numbers, DType type, long index) => type == DType.F32
+        ? ((float*)numbers)[index]
+        : BitConverter.UInt32BitsToSingle((uint)((ushort*)numbers)[index] << 16);
+}

@@ -1,0 +1,59 @@
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
+using Nibble.Tests.Kernels;
+
+namespace Nibble.Tests.Cuda;
+
+/// <summary>Every check of kernels against the references, with the CUDA kernels compiled for this processor.</summary>
+public class EmulatedKernelTests
+{
+    // Packings differ in numbers, not in code, beyond these.
+    private const int PackingStep = 3;
+
+    public static TheoryData<string, bool> Cases
+    {
+        get
+        {
+            TheoryData<string, bool> cases = [];
+            int packing = 0;
+            foreach (KernelCheck check in KernelChecks.All)
+            {
+                bool packed = check.Name.StartsWith("packing affine", StringComparison.Ordinal) || check.Name.StartsWith("int8 activations affine", StringComparison.Ordinal);
+                if (!packed)
+                {
+                    cases.Add(check.Name, false);
+                    cases.Add(check.Name, true);
+                }
+                else if (packing++ % PackingStep == 0)
+                {
+                    cases.Add(check.Name, packing % 2 == 0);
+                }
+            }
+
+            return cases;
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Cases))]
+    public void EveryKernelAgreesWithTheReference(string check, bool reverse)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using MirrorCheckBackend backend = new(new CudaBackend(new EmulatedDevice(reverse)));
+        KernelChecks.All.First(c => c.Name == check).Run(backend);
+    }
+
+    [SkippableFact]
+    public void ShortKernelsGiveTheirMemoryBack()
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using CudaBackend backend = new(new EmulatedDevice());
+        foreach (KernelCheck check in RowChecks.All)
+        {
+            check.Run(new MirrorCheckBackend(backend));
+        }
+
+        Assert.Equal(0, backend.Memory.Allocator.UsedBytes);
+        Assert.True(backend.PeakBytes > 0);
+    }
+}
