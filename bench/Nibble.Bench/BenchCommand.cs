@@ -28,6 +28,8 @@ internal static class BenchCommand
         new("budget", "mixed precision to a budget against uniform plans of equal bytes: KL over 50,000 tokens, paired", BudgetBench.Run),
         new("gguf-open", "opening GGUF files: a vocabulary of 128,256 tokens, and 4 GB of tensors; fails above 0.5 s and 1 s", GgufOpenBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),
+        new("cuda-verify", "every kernel on an NVIDIA card against its reference; fails if one differs", CudaBenches.Verify),
+        new("cuda-gemv", "1 to 512 rows times packed weights on an NVIDIA card, over weights of four times its cache", CudaBenches.Gemv),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
     ];
 

@@ -41,12 +41,8 @@ internal static class CommonOptions
         }
     }
 
-    public static Option<string> Device()
-    {
-        Option<string> option = new("--device") { Description = "auto, cpu.", DefaultValueFactory = _ => "auto" };
-        option.AcceptOnlyFromAmong("auto", "cpu");
-        return option;
-    }
+    public static Option<string> Device() =>
+        new("--device") { Description = "auto (the processor), cpu, cuda or cuda:NUMBER.", DefaultValueFactory = _ => "auto" };
 
     public static Option<string?> Dtype()
     {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Nibble.Backends;
+using Nibble.Backends.Cuda.Driver;
 using Spectre.Console;
 
 namespace Nibble.Cli;
@@ -14,16 +15,24 @@ internal sealed class DevicesVerb : IVerb
         command.SetAction(parsed =>
         {
             MachineFacts facts = MachineFacts.Read();
+            CardFacts[] cards = [.. CudaCards.All().Select((card, number) => new CardFacts($"cuda:{number}", card.Name, card.Multiprocessors, card.MemoryBytes, [card.Architecture]))];
             if (parsed.GetValue(json))
             {
-                Output.Json(new { Schema = 1, Devices = new[] { facts } });
+                Output.Json(new { Schema = 1, Devices = new object[] { facts }.Concat(cards) });
                 return;
             }
 
             Table table = new Table().AddColumns("device", "processor", "cores", "memory", "instruction sets");
             table.AddRow(facts.Device, Markup.Escape(facts.Processor), $"{facts.Cores}", $"{facts.MemoryBytes / 1e9:F1} GB", string.Join(' ', facts.InstructionSets));
+            foreach (CardFacts card in cards)
+            {
+                table.AddRow(card.Device, Markup.Escape(card.Processor), $"{card.Multiprocessors}", $"{card.MemoryBytes / 1e9:F1} GB", string.Join(' ', card.InstructionSets));
+            }
+
             Output.Human.Write(table);
         });
         return command;
     }
+
+    private sealed record CardFacts(string Device, string Processor, int Multiprocessors, long MemoryBytes, IReadOnlyList<string> InstructionSets);
 }

@@ -1,3 +1,6 @@
+using Nibble.Backends;
+using Nibble.Backends.Cpu;
+using Nibble.Backends.Cuda;
 using Nibble.Evaluation.Tasks;
 using Nibble.Formats;
 using Nibble.IO;
@@ -11,6 +14,13 @@ namespace Nibble;
 /// <summary>The short, ordered lists of everything that can be chosen by name. To add a thing: write its file, and one line here.</summary>
 public static class Registry
 {
+    /// <summary>Kinds of devices; <c>auto</c> takes the first.</summary>
+    public static IReadOnlyList<BackendKind> Backends { get; } =
+    [
+        new("cpu", request => new CpuBackend(new CpuOptions(request.Threads))),
+        new("cuda", request => new CudaBackend(new CudaOptions(request.Number))),
+    ];
+
     /// <summary>Families of models.</summary>
     public static IReadOnlyList<IArchitecture> Architectures { get; } =
     [

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Nibble.Backends.Cuda;
 
 namespace Nibble.Backends;
 
@@ -29,7 +30,7 @@ public static class Diagnosis
 
     /// <summary>Runs every check.</summary>
     public static IReadOnlyList<Finding> Run() =>
-        [Runtime(), Vectors(), Memory(), TemporaryFolder(), Energy(), Gpu()];
+        [Runtime(), Vectors(), Memory(), TemporaryFolder(), Energy(), .. CudaDiagnosis.Run()];
 
     private static Finding Runtime() => new("runtime", FindingState.Ok, $"{RuntimeInformation.FrameworkDescription} on {RuntimeInformation.OSDescription}");
 
@@ -78,9 +79,4 @@ public static class Diagnosis
             return new("energy counter", FindingState.Limited, why, "energy is an estimate and is labelled so; on bare metal, give read permission on " + counter);
         }
     }
-
-    private static Finding Gpu() =>
-        NativeLibrary.TryLoad(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1", out _)
-            ? new("gpu", FindingState.Limited, "an NVIDIA driver is installed", "this version of Nibble computes on the CPU")
-            : new("gpu", FindingState.Limited, "no NVIDIA driver", "everything runs on the CPU");
 }

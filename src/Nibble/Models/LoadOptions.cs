@@ -19,7 +19,7 @@ public enum ActivationChoice
 /// <summary>How a model is loaded.</summary>
 public sealed record LoadOptions
 {
-    /// <summary><c>auto</c> or <c>cpu</c>.</summary>
+    /// <summary><c>auto</c>, <c>cpu</c>, <c>cuda</c> or <c>cuda:1</c> …</summary>
     public string Device { get; init; } = "auto";
 
     /// <summary>Threads of the CPU backend; null for NIBBLE_THREADS, or one per processor.</summary>

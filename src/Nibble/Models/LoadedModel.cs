@@ -1,5 +1,4 @@
 using Nibble.Backends;
-using Nibble.Backends.Cpu;
 using Nibble.Evaluation;
 using Nibble.Evaluation.Protocols;
 using Nibble.Evaluation.Texts;
@@ -89,7 +88,7 @@ public sealed class LoadedModel : IDisposable
     public static LoadedModel Load(string path, LoadOptions? options = null)
     {
         options = Complete(options ?? new LoadOptions(), path);
-        IBackend backend = OpenBackend(options);
+        IBackend backend = BackendKind.Create(options.Device, options.Threads);
         ModelSource? source = null;
         try
         {
@@ -175,16 +174,6 @@ public sealed class LoadedModel : IDisposable
         FloatWeightSource floats => Stored(floats.Inner),
         _ => source,
     };
-
-    private static CpuBackend OpenBackend(LoadOptions options)
-    {
-        if (options.Device is not ("auto" or "cpu"))
-        {
-            Throw.Usage($"--device {options.Device} is not available", "this version runs on the processor", "use --device auto or cpu");
-        }
-
-        return new CpuBackend(new CpuOptions(options.Threads));
-    }
 
     private void RequireFit(Tokenizer tokenizer)
     {

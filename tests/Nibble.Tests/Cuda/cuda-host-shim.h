@@ -193,6 +193,8 @@ inline float nibble_half_to_float(unsigned short bits)
     return sign ? -value : value;
 }
 
+inline unsigned short nibble_float_to_half(float value) { _Float16 half = (_Float16)value; unsigned short bits; memcpy(&bits, &half, 2); return bits; }
+
 struct NibbleKernel { const char* name; void (*run)(void**); };
 #define NIBBLE_ENTRY(kernel) { #kernel, [](void** values) { nibble_host::call(&kernel, values); } }
 extern NibbleKernel nibble_kernels[];

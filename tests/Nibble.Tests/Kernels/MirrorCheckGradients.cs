@@ -117,6 +117,19 @@ internal sealed class MirrorCheckGradients(IBackend device) : IGradientKernels
         device.Gradients.AdamW(a with { Values = call[a.Values], Gradient = call[a.Gradient], First = call[a.First], Second = call[a.Second] });
     }
 
+    public void AdamW8Bit(in AdamW8BitArguments arguments)
+    {
+        using MirrorCheckCall call = new(device);
+        AdamW8BitArguments a = arguments;
+        device.Gradients.AdamW8Bit(a with
+        {
+            Values = call[a.Values], Gradient = call[a.Gradient], First = call[a.First], FirstScales = call[a.FirstScales], Second = call[a.Second],
+            SecondScales = call[a.SecondScales],
+        });
+    }
+
+    public void Round(IPackedWeight source, IPackedWeight target) => device.Gradients.Round(source, target);
+
     public void Copy(Tensor source, Tensor target)
     {
         using MirrorCheckCall call = new(device);

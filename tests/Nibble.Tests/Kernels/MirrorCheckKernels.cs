@@ -93,6 +93,12 @@ internal sealed class MirrorCheckKernels(IBackend device) : IKernels
         device.Kernels.MatMulAdd(call[x], w, call[y]);
     }
 
+    public void AddGram(Tensor x, double[] sum)
+    {
+        using MirrorCheckCall call = new(device);
+        device.Kernels.AddGram(call[x], sum);
+    }
+
     public void Scale(Tensor x, float factor)
     {
         using MirrorCheckCall call = new(device);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Nibble.Backends;
 using Nibble.Backends.Cpu;
 using Nibble.Formats;
 using Nibble.Models;
@@ -8,10 +9,10 @@ namespace Nibble.Tests.Models;
 /// <summary>A folder of Goldens: a tiny random model and the logits that a reference implementation computed.</summary>
 internal sealed class GoldenModel : IDisposable
 {
-    private readonly CpuBackend _backend;
+    private readonly IBackend _backend;
     private readonly IWeightSource _weights;
 
-    public GoldenModel(string name, CpuBackend? backend = null)
+    public GoldenModel(string name, IBackend? backend = null)
     {
         string folder = Path.Combine(TestData.Goldens, name);
         _backend = backend ?? new CpuBackend(new CpuOptions(Threads: 1));

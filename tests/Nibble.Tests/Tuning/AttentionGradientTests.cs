@@ -8,16 +8,16 @@ namespace Nibble.Tests.Tuning;
 
 public class AttentionGradientTests
 {
-    public static TheoryData<string> Variants => [.. CpuVariant.All.Select(variant => variant.Name)];
+    public static TheoryData<string> Variants => GradientBackends.Names;
 
-    [Theory]
+    [SkippableTheory]
     [MemberData(nameof(Variants))]
     public void AttentionOverACacheOfItsOwnTokens(string variant)
     {
         // batch, length, heads, key-value heads, width, window: short, grouped, windowed, longer than a block of queries, odd widths.
         (int Batch, int Length, int Heads, int KvHeads, int Dim, int Window)[] shapes =
             [(1, 2, 1, 1, 1, 0), (2, 5, 2, 2, 8, 0), (1, 7, 4, 2, 3, 0), (2, 20, 2, 1, 16, 6), (1, 60, 2, 2, 12, 0), (1, 110, 1, 1, 32, 0)];
-        using CpuBackend backend = new(CpuVariant.All.First(item => item.Name == variant), threads: 2);
+        using IBackend backend = GradientBackends.Open(variant);
         foreach (var s in shapes)
         {
             using GradientCheck check = new(backend);
@@ -35,12 +35,12 @@ public class AttentionGradientTests
         }
     }
 
-    [Theory]
+    [SkippableTheory]
     [MemberData(nameof(Variants))]
     public void AttentionOfTextsInARowAfterAPrefix(string variant)
     {
         const int length = 60, start = 4;
-        using CpuBackend backend = new(CpuVariant.All.First(item => item.Name == variant), threads: 2);
+        using IBackend backend = GradientBackends.Open(variant);
         using Tensor first = KernelData.Indices([.. Enumerable.Range(0, 2 * length).Select(i => i % length < 7 ? 0 : i % length < 41 ? 7 + start : 41 + start)]);
         using GradientCheck check = new(backend);
         Tensor query = check.Input("query", new Shape(2 * length, 2, 12), 1), key = check.Input("key", new Shape(2 * length, 1, 12), 2), value = check.Input("value", key.Shape, 3);
@@ -56,7 +56,7 @@ public class AttentionGradientTests
             }
 
             AttentionArguments arguments = new(v[0], keys, values, result, 2, length, start, first, 0.7f, 0);
-            if (device is CpuBackend)
+            if (device == backend)
             {
                 Attention.Reference(arguments);
             }

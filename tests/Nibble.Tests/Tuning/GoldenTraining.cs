@@ -1,6 +1,5 @@
 using System.Text.Json;
 using Nibble.Backends;
-using Nibble.Backends.Cpu;
 using Nibble.Formats;
 using Nibble.Models;
 using Nibble.Tensors;
@@ -13,7 +12,7 @@ internal sealed class GoldenTraining : IDisposable
 {
     private readonly IWeightSource _weights;
 
-    public GoldenTraining(string name, CpuBackend backend, string? model = null)
+    public GoldenTraining(string name, IBackend backend, string? model = null)
     {
         string folder = Path.Combine(TestData.Goldens, "models", model ?? name);
         HfFolder opened = HfFolder.Open(folder);

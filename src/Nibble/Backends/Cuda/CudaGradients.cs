@@ -1,5 +1,6 @@
 using Nibble.Backends.Cuda.Driver;
 using Nibble.Backends.Cuda.Packings;
+using Nibble.Ops;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cuda;
@@ -9,6 +10,7 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
 {
     private const nint RowsPerChunk = 64;
     private const nint SquaresPerBlock = 4096;
+    private CudaStorage? _maps;
 
     public Tensor? Values(IPackedWeight weight) => (weight as DenseCudaPacking)?.Values;
 
@@ -103,6 +105,42 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         float step = (float)(a.LearningRate / (1 - Math.Pow(a.Beta1, a.Step)));
         float root = (float)Math.Sqrt(1 - Math.Pow(a.Beta2, a.Step));
         Elements("adamw", a.Values, [a.Values, a.Gradient, a.First, a.Second, a.GradientScale, a.Beta1, a.Beta2, a.Epsilon, keep, step, root, a.Values.Shape.Count]);
+    }
+
+    public void AdamW8Bit(in AdamW8BitArguments a)
+    {
+        nint count = a.Values.Shape.Count;
+        if (count == 0)
+        {
+            return;
+        }
+
+        double root = Math.Sqrt(1 - Math.Pow(a.Beta2, a.Step));
+        float epsilon = (float)(root * a.Epsilon), step = (float)(a.LearningRate * root / (1 - Math.Pow(a.Beta1, a.Step)));
+        float keep = (float)(1 - ((double)a.LearningRate * a.WeightDecay));
+        _maps ??= memory.Upload<float>([.. DynamicMaps.Signed, .. DynamicMaps.Unsigned, .. DynamicMaps.SignedBounds, 0, .. DynamicMaps.UnsignedBounds, 0], "optimizer");
+        memory.Device.Launch(
+            CudaKernelNames.Of("adamw8bit"),
+            new LaunchShape((count + AdamW8BitArguments.BlockSize - 1) / AdamW8BitArguments.BlockSize, AdamW8BitArguments.BlockSize),
+            [
+                a.Values, a.Gradient, a.First, a.FirstScales, a.Second, a.SecondScales, _maps.Address, a.GradientScale, a.Beta1, a.Beta2, epsilon, keep, step,
+                count,
+            ]);
+    }
+
+    public void Round(IPackedWeight source, IPackedWeight target)
+    {
+        (DenseCudaPacking from, DenseCudaPacking to) = ((DenseCudaPacking)source, (DenseCudaPacking)target);
+        nint count = from.Out * from.In;
+        if (to.Values is { } floats)
+        {
+            Copy(from.Values!, floats);
+        }
+        else if (count > 0)
+        {
+            string kernel = to.Format == "bf16" ? "to_bf16_copy" : "to_f16_copy";
+            memory.Device.Launch(CudaKernelNames.Of(kernel), CudaGrid.Elements(count), [from.Argument.Codes, to.Argument.Codes, count]);
+        }
     }
 
     public void Copy(Tensor source, Tensor target)

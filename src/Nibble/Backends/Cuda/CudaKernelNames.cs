@@ -16,7 +16,7 @@ internal static class CudaKernelNames
         ("elementwise",
         [
             "add", "scale", "fill", "gelu_exact", "gelu_tanh", "swiglu", "squared_relu_gate", "gelu_exact_gradient", "gelu_tanh_gradient",
-            "swiglu_gradient", "squared_relu_gate_gradient", "dropout", "to_bf16_copy", "fill_rows", "adamw", "sum_of_squares",
+            "swiglu_gradient", "squared_relu_gate_gradient", "dropout", "to_bf16_copy", "to_f16_copy", "fill_rows", "adamw", "sum_of_squares",
         ]),
         ("rows",
         [
@@ -25,6 +25,7 @@ internal static class CudaKernelNames
         ]),
         ("loss", ["log_likelihood", "cross_entropy"]),
         ("int8", ["outlier_columns", "round_rows"]),
+        ("optimizer", ["adamw8bit"]),
     ];
 
     private static readonly (string Source, string[] Formats)[] Products =

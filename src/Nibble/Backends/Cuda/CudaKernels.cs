@@ -96,6 +96,27 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
     public void CopyColumns(Tensor x, nint first, Tensor y) =>
         Elements("copy_columns", y, [x, y, y.Shape.Count, first, y.Shape.Columns, x.Shape.Columns]);
 
+    public void AddGram(Tensor x, double[] sum)
+    {
+        (nint rows, nint columns) = (x.Shape.Rows, x.Shape.Columns);
+        if (x.Shape.Count == 0)
+        {
+            return;
+        }
+
+        using CudaStorage gram = memory.Rent(columns * columns * sizeof(float), "calibration");
+        memory.Device.Clear(gram.Address, gram.ByteLength);
+        products.MultiplyWeight(At(x), At(x), rows, columns, columns, gram.Address);
+        float[] values = memory.Download<float>(gram);
+        for (nint row = 0; row < columns; row++)
+        {
+            for (nint column = 0; column <= row; column++)
+            {
+                sum[(row * columns) + column] += values[(row * columns) + column];
+            }
+        }
+    }
+
     public void Scale(Tensor x, float factor) => Elements("scale", x, [x, factor, x.Shape.Count]);
 
     public void Dropout(Tensor x, ulong key, float probability) =>

@@ -17,7 +17,7 @@ public static class StudyFile
     public static Study Read(string path)
     {
         YamlMap root = YamlMap.Load(path);
-        string? name = root.Text("name"), description = root.Text("description"), device = root.Choice("device", "auto", "cpu");
+        string? name = root.Text("name"), description = root.Text("description"), device = root.Choice("device", "auto", "cpu", "cuda");
         int? threads = root.Int("threads", 1);
         string activations = root.Choice("activations", Activations) ?? "f32";
         IReadOnlyList<StudyModel> models = [.. root.List("models").Select(node => Model(path, root, node))];

@@ -1,5 +1,4 @@
 using System.Reflection;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Nibble.Backends.Cuda.Driver;
@@ -21,6 +20,10 @@ internal static class CudaLibraries
 
     private static readonly Lock Gate = new();
     private static readonly Dictionary<string, nint> Loaded = [];
+
+    // Connects the imports of this assembly with the libraries that are found here: whoever imports asks TryLoad first.
+    static CudaLibraries() => NativeLibrary.SetDllImportResolver(
+        Assembly.GetExecutingAssembly(), (name, _, _) => All.FirstOrDefault(library => library.Key == name) is { } known ? TryLoad(known) : 0);
 
     public static CudaLibrary Driver { get; } = new("nibble-cuda", OnWindows(["nvcuda.dll"], ["libcuda.so.1"]), "the NVIDIA driver");
 
@@ -75,11 +78,6 @@ internal static class CudaLibraries
             }
         }
     }
-
-    /// <summary>Connects the imports of this assembly with the libraries that are found here.</summary>
-    [ModuleInitializer]
-    internal static void Register() =>
-        NativeLibrary.SetDllImportResolver(Assembly.GetExecutingAssembly(), (name, _, _) => All.FirstOrDefault(library => library.Key == name) is { } known ? TryLoad(known) : 0);
 
     private static string[] OnWindows(string[] windows, string[] elsewhere) => OperatingSystem.IsWindows() ? windows : elsewhere;
 

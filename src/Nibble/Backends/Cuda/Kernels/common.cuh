@@ -45,6 +45,17 @@ __device__ inline float from_f16(u16 bits)
 #endif
 }
 
+__device__ inline u16 to_f16(float value)
+{
+#ifdef NIBBLE_HOST
+    return nibble_float_to_half(value);
+#else
+    u16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+#endif
+}
+
 __device__ inline float read_number(const void* numbers, int type, i64 index)
 {
     switch (type)

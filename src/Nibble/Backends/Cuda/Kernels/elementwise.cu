@@ -104,6 +104,11 @@ KERNEL(to_bf16_copy)(const float* x, u16* y, i64 count)
     GRID_STRIDE(i, count) y[i] = to_bf16(x[i]);
 }
 
+KERNEL(to_f16_copy)(const float* x, u16* y, i64 count)
+{
+    GRID_STRIDE(i, count) y[i] = to_f16(x[i]);
+}
+
 // y[row, column] = bias[column], or 0: what a product with no columns leaves.
 KERNEL(fill_rows)(const float* bias, float* y, i64 stride, i64 columns, i64 rows)
 {

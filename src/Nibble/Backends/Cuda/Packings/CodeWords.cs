@@ -53,19 +53,20 @@ internal static class CodeWords
 
     private static void PackRow(ReadOnlySpan<byte> codes, int bits, Span<uint> words)
     {
-        for (int column = 0; column < codes.Length; column++)
+        for (int column = 0; column < codes.Length; column += Lanes)
         {
-            (int chunk, int step, int lane) = (column / Columns(bits), column % Columns(bits) / Lanes, column % Lanes);
-            int word = (chunk * Words(bits) * Lanes) + lane;
-            if (bits != 3)
+            (int chunk, int step) = (column / Columns(bits), column % Columns(bits) / Lanes);
+            ReadOnlySpan<byte> lanes = codes.Slice(column, Math.Min(Lanes, codes.Length - column));
+            Span<uint> target = words[(chunk * Words(bits) * Lanes)..];
+            for (int lane = 0; bits != 3 && lane < lanes.Length; lane++)
             {
-                words[word] |= (uint)codes[column] << (bits * step);
-                continue;
+                target[lane] |= (uint)lanes[lane] << (bits * step);
             }
 
-            for (int plane = 0; plane < 3; plane++)
+            for (int i = 0; bits == 3 && i < 3 * lanes.Length; i++)
             {
-                words[word + (plane * Lanes)] |= (((uint)codes[column] >> plane) & 1) << step;
+                (int lane, int plane) = (i / 3, i % 3);
+                target[(plane * Lanes) + lane] |= (((uint)lanes[lane] >> plane) & 1) << step;
             }
         }
     }

@@ -1,0 +1,90 @@
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Ops;
+using Nibble.Quantization;
+using Nibble.Tensors;
+using Nibble.Tests.Kernels;
+
+namespace Nibble.Bench.Benches;
+
+/// <summary>What to run in the first minutes on a card: every kernel against its reference, then products of few rows.</summary>
+internal static class CudaBenches
+{
+    // Weights rotate through four times the second-level cache of an H100.
+    private const long RotatedBytes = 4L * (50 << 20);
+
+    /// <summary>Every check of the tests, on the card.</summary>
+    public static void Verify(BenchOptions options, BenchReport report)
+    {
+        using CudaBackend backend = new();
+        Console.Error.WriteLine($"{backend.KernelVariant}, {string.Join("; ", CudaDiagnosis.Run().Select(finding => $"{finding.Check}: {finding.Found}"))}");
+        MirrorCheckBackend mirror = new(backend);
+        foreach (KernelCheck check in KernelChecks.All)
+        {
+            report.Check(check.Name, Failure(() => check.Run(mirror)));
+        }
+    }
+
+    /// <summary>Products by the card's own clock, as a share of reading the weight at 3.35 TB/s; --kernels chooses kinds of weights by a part of their name.</summary>
+    public static void Gemv(BenchOptions options, BenchReport report)
+    {
+        using CudaDevice device = CudaDevice.Open(0);
+        using CudaBackend backend = new(device);
+        foreach (WeightKind kind in WeightKind.All.Where(kind => options.Kernels is null || kind.Name.Contains(options.Kernels, StringComparison.Ordinal)))
+        {
+            foreach ((int outs, int ins) in new[] { (4096, 4096), (11008, 4096), (4096, 11008) })
+            {
+                List<IPackedWeight> weights = Rotation(backend, kind, outs, ins);
+                foreach (int rows in new[] { 1, 4, 8, 16, 64, 512 })
+                {
+                    RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} {kind.Name}", weights, rows);
+                }
+
+                weights.ForEach(weight => weight.Dispose());
+            }
+        }
+    }
+
+    private static List<IPackedWeight> Rotation(CudaBackend backend, WeightKind kind, int outs, int ins)
+    {
+        List<IPackedWeight> weights = [];
+        using QuantizedWeight? source = kind.Make?.Invoke(outs, ins);
+        while (weights.Sum(weight => weight.ByteLength) < RotatedBytes)
+        {
+            weights.Add(source is null ? kind.Pack(backend, outs, ins, ActivationType.F32) : backend.Prepare(source, ActivationType.F32));
+        }
+
+        return weights;
+    }
+
+    private static void RunOne(CudaDevice device, CudaBackend backend, int rounds, BenchReport report, string name, List<IPackedWeight> weights, int rows)
+    {
+        IPackedWeight first = weights[0];
+        using Tensor host = KernelData.Random(new Shape(rows, first.In), 1), x = host.Upload(backend), y = backend.Allocate(new Shape(rows, first.Out), DType.F32);
+        void Queue()
+        {
+            foreach (IPackedWeight weight in weights)
+            {
+                MatMul.Forward(backend, x, weight, null, y);
+            }
+        }
+
+        device.Time(Queue);
+        double[] seconds = [.. Enumerable.Range(0, rounds).Select(_ => device.Time(Queue) / weights.Count)];
+        report.Add(name, [.. seconds.Select(s => 1e6 * s)], "µs", [.. seconds.Select(s => first.ByteLength / 3.35e12 / s)], "reading at 3.35 TB/s");
+    }
+
+    private static string? Failure(Action check)
+    {
+        try
+        {
+            check();
+            return null;
+        }
+        catch (Exception error) when (error is InvalidOperationException or ArgumentException or NotSupportedException or IO.NibbleException)
+        {
+            return error.Message;
+        }
+    }
+}

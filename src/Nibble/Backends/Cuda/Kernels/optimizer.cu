@@ -1,0 +1,45 @@
+// AdamW with 8-bit moments.
+#include "common.cuh"
+
+#define BLOCK 256
+
+// How many of the 255 half-way points lie below a value: its code.
+__device__ inline int nearest(const float* bounds, float value)
+{
+    int code = 0;
+    for (int step = 128; step > 0; step >>= 1) code += bounds[code + step - 1] < value ? step : 0;
+    return code;
+}
+
+// A moment is a code of the dynamic map times its block's largest magnitude (arXiv 2110.02861); a block of threads owns one. maps:
+// the signed and the unsigned levels, then the half-way points of both, 256 numbers each. The caller has folded the bias corrections
+// into step and epsilon, and the decay into keep.
+KERNEL(adamw8bit)(
+    float* values, const float* gradient, u8* first, float* first_scales, u8* second, float* second_scales, const float* maps, float scale,
+    float beta1, float beta2, float epsilon, float keep, float step, i64 count)
+{
+    __shared__ float scratch[32];
+    i64 i = (i64)blockIdx.x * BLOCK + threadIdx.x;
+    float mean = 0, square = 0;
+    if (i < count)
+    {
+        float slope = gradient[i] * scale;
+        mean = maps[first[i]] * first_scales[blockIdx.x] * beta1 + (1 - beta1) * slope;
+        square = maps[256 + second[i]] * second_scales[blockIdx.x] * beta2 + (1 - beta2) * slope * slope;
+        values[i] = (values[i] - step * (mean / (sqrtf(square) + epsilon))) * keep;
+    }
+
+    float largest_mean = block_max(fabsf(mean), scratch), largest_square = block_max(square, scratch);
+    if (threadIdx.x == 0)
+    {
+        first_scales[blockIdx.x] = largest_mean;
+        second_scales[blockIdx.x] = largest_square;
+    }
+
+    if (i >= count) return;
+    float share = largest_mean > 0 ? mean / largest_mean : 0;
+    int code = nearest(maps + 512, share);
+    // A mean keeps its sign: it would otherwise push nowhere, or the other way.
+    first[i] = (u8)(share < 0 && maps[code] >= 0 ? code - 1 : share > 0 && maps[code] < 0 ? code + 1 : code);
+    second[i] = (u8)nearest(maps + 768, largest_square > 0 ? square / largest_square : 0);
+}

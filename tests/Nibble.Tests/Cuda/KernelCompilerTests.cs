@@ -1,0 +1,80 @@
+using System.Text;
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
+using Nibble.Backends.Cuda.Driver;
+using Nibble.IO;
+
+namespace Nibble.Tests.Cuda;
+
+/// <summary>The sources through NVIDIA's own compiler, where one is: no card is needed for that.</summary>
+public class KernelCompilerTests
+{
+    public static TheoryData<string, string> Sources
+    {
+        get
+        {
+            TheoryData<string, string> cases = [];
+            foreach (string source in CudaKernelNames.Sources)
+            {
+                cases.Add(source, "sm_90");
+            }
+
+            cases.Add("rows", "sm_80");
+            cases.Add("codebook", "sm_80");
+            return cases;
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Sources))]
+    public void EverySourceCompilesAndHoldsItsKernels(string source, string architecture)
+    {
+        RequireCompiler();
+        using TempFolder cache = new();
+        byte[] code = new KernelCompiler(architecture, 0, cache.Path).Compile(source);
+        string names = Encoding.Latin1.GetString(code);
+        Assert.All(CudaKernelNames.All.Where(kernel => kernel.Source == source), kernel => Assert.Contains($".text.{kernel.Name}\0", names, StringComparison.Ordinal));
+    }
+
+    [SkippableFact]
+    public void CompiledKernelsAreKeptAndDamagedOnesMadeAgain()
+    {
+        RequireCompiler();
+        using TempFolder cache = new();
+        KernelCompiler compiler = new("sm_90", 0, cache.Path);
+        byte[] code = compiler.Compile("int8");
+        string file = Assert.Single(Directory.GetFiles(cache.Path));
+        byte[] kept = File.ReadAllBytes(file);
+        Assert.Equal(code, compiler.Compile("int8"));
+        File.WriteAllBytes(file, kept[..^5]);
+        Assert.Equal(code, compiler.Compile("int8"));
+        Assert.Equal(kept, File.ReadAllBytes(file));
+        new KernelCompiler("sm_90", 12080, cache.Path).Compile("int8");
+        Assert.Equal(2, Directory.GetFiles(cache.Path).Length);
+    }
+
+    [SkippableFact]
+    public void WithoutADriverTheDeviceExplainsItself()
+    {
+        Skip.If(CudaCards.Problem() is null, "an NVIDIA card is here");
+        NibbleException error = Assert.Throws<NibbleException>(() => BackendKind.Create("cuda"));
+        Assert.Contains("--device cpu", error.Message, StringComparison.Ordinal);
+        Assert.Contains(Diagnosis.Run(), finding => finding.Check == "gpu" && finding.State == FindingState.Limited);
+    }
+
+    [Theory]
+    [InlineData("tpu")]
+    [InlineData("cuda:x")]
+    [InlineData("cuda:-1")]
+    [InlineData("cpu:0")]
+    [InlineData("")]
+    public void UnknownDevicesAreRefused(string device)
+    {
+        NibbleException error = Assert.Throws<NibbleException>(() => BackendKind.Create(device));
+        Assert.Equal(ErrorKind.Usage, error.Kind);
+        Assert.Contains("not available", error.Message, StringComparison.Ordinal);
+    }
+
+    private static void RequireCompiler() =>
+        Skip.If(!KernelCompiler.IsAvailable, $"no NVRTC ({string.Join(", ", CudaLibraries.Nvrtc.Names)}): for example libnvrtc11.2 of Debian's component non-free; {CudaLibraries.FoldersVariable} names its folder");
+}
