@@ -14,7 +14,11 @@ public class BenchTests
         try
         {
             File.WriteAllText(peer, "#!/bin/sh\necho '[{\"avg_ts\": 12.5}]'\n");
-            File.SetUnixFileMode(peer, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+            if (!OperatingSystem.IsWindows())
+            {
+                File.SetUnixFileMode(peer, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+            }
+
             CliResult result = Cli.Run(
                 "bench", AssetFolder.Find("assets/nibble-llama-4m"), "--methods", "none,nf4", "--threads", "1", "--prompt-tokens", "4", "--decode-tokens", "2", "--rounds", "1",
                 "--peer", "llama-bench=" + peer, "--peer-model", peer, "--json");

@@ -21,13 +21,23 @@ public sealed class ResumeTests : IDisposable
         int resumed = 0;
         for (int kill = 0; kill < Kills; kill++)
         {
+            int finished = FinishedBlocks();
             using Process process = Start(Arguments(output, threads: 2));
             Task<string> errors = process.StandardError.ReadToEndAsync();
-            if (!process.WaitForExit((int)(random.NextDouble() * whole)))
+            if (kill % 2 == 0)
             {
-                process.Kill();
-                process.WaitForExit();
+                // At any moment: before, between and within blocks, while something is written.
+                process.WaitForExit((int)(random.NextDouble() * whole));
             }
+            else
+            {
+                // Behind one block more than the run before, however fast this machine is just now.
+                WaitForABlock(process, finished);
+                process.WaitForExit(random.Next(60));
+            }
+
+            process.Kill();
+            process.WaitForExit();
 
             resumed += (await errors).Contains("going on from an interrupted run", StringComparison.Ordinal) ? 1 : 0;
             if (Directory.Exists(output))
@@ -42,7 +52,7 @@ public sealed class ResumeTests : IDisposable
         Assert.True(last.ExitCode == 0, last.Errors);
         AssertEqual(expected, output);
         Assert.DoesNotContain(Directory.EnumerateFileSystemEntries(_folder), path => Path.GetFileName(path).StartsWith('.'));
-        Assert.True(resumed > 0, "no kill came between two blocks");
+        Assert.True(resumed > 0, "no run found the blocks of the one before");
     }
 
     [Fact]
@@ -51,12 +61,7 @@ public sealed class ResumeTests : IDisposable
         string output = Path.Combine(_folder, "output");
         using Process process = Start(Arguments(output, threads: 1, samples: 24));
         Task<string> errors = process.StandardError.ReadToEndAsync();
-        string journal = Path.Combine(_folder, ".output.nibble-resume");
-        while (!process.HasExited && !(Directory.Exists(journal) && Directory.EnumerateFiles(journal, "block-0*").Any(file => !file.EndsWith("tmp", StringComparison.Ordinal))))
-        {
-            Thread.Sleep(5);
-        }
-
+        WaitForABlock(process, finished: 0);
         Assert.Equal(0, Signal(process.Id, 2));
         process.WaitForExit();
         if (process.ExitCode == 0)
@@ -77,6 +82,27 @@ public sealed class ResumeTests : IDisposable
 
     [DllImport("libc", EntryPoint = "kill")]
     private static extern int Signal(int process, int signal);
+
+    private void WaitForABlock(Process process, int finished)
+    {
+        while (!process.HasExited && FinishedBlocks() <= finished)
+        {
+            Thread.Sleep(2);
+        }
+    }
+
+    private int FinishedBlocks()
+    {
+        string journal = Path.Combine(_folder, ".output.nibble-resume");
+        try
+        {
+            return Directory.EnumerateFiles(journal, "block-*").Count(file => !file.EndsWith("tmp", StringComparison.Ordinal));
+        }
+        catch (DirectoryNotFoundException)
+        {
+            return 0;
+        }
+    }
 
     private static string[] Arguments(string output, int threads, int samples = 4) =>
     [
