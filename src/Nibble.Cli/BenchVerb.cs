@@ -4,6 +4,7 @@ using Nibble.Benchmarks;
 using Nibble.Evaluation;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Runs.Reports;
 using Spectre.Console;
 
 namespace Nibble.Cli;
@@ -124,7 +125,7 @@ internal sealed class BenchVerb : IVerb
     }
 
     private static string Rate(ResultDocument cell, string name) =>
-        Text(cell, name, value => value.ToString("G4", CultureInfo.InvariantCulture)) + Text(cell, name + "_sd", value => " ± " + value.ToString("G2", CultureInfo.InvariantCulture));
+        Text(cell, name, value => ReportTable.Significant(value, 3)) + Text(cell, name + "_sd", value => " ± " + ReportTable.Significant(value, 2));
 
     private static string Text(ResultDocument cell, string name, Func<double, string> format) =>
         cell.Metrics.TryGetValue(name, out double value) ? format(value) : string.Empty;
