@@ -23,7 +23,7 @@ internal static unsafe class HostKernels
         uint* grid = stackalloc uint[3] { checked((uint)shape.X), (uint)shape.Y, 1 };
         void** addresses = stackalloc void*[arguments.Length];
         fixed (KernelArgument* first = arguments)
-        fixed (byte* name = Encoding.UTF8.GetBytes(kernel.Name + '\0'))
+        fixed (byte* name = Encoding.UTF8.GetBytes(kernel.Symbol + '\0'))
         {
             KernelArgument.Addresses(first, arguments.Length, addresses);
             lock (Gate)
@@ -103,7 +103,7 @@ internal static unsafe class HostKernels
         text.AppendLine("NibbleKernel nibble_kernels[] = {");
         foreach (KernelName kernel in CudaKernelNames.All)
         {
-            text.Append("NIBBLE_ENTRY(").Append(kernel.Name).AppendLine("),");
+            text.Append("NIBBLE_ENTRY(").Append(kernel.Symbol).AppendLine("),");
         }
 
         return text.AppendLine("{ nullptr, nullptr } };").ToString();

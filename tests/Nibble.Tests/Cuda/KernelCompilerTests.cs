@@ -33,7 +33,7 @@ public class KernelCompilerTests
         using TempFolder cache = new();
         byte[] code = new KernelCompiler(architecture, 0, cache.Path).Compile(source);
         string names = Encoding.Latin1.GetString(code);
-        Assert.All(CudaKernelNames.All.Where(kernel => kernel.Source == source), kernel => Assert.Contains($".text.{kernel.Name}\0", names, StringComparison.Ordinal));
+        Assert.All(CudaKernelNames.All.Where(kernel => kernel.Source == source), kernel => Assert.Contains($".text.{kernel.Symbol}\0", names, StringComparison.Ordinal));
     }
 
     [SkippableFact]

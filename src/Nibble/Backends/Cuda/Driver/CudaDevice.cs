@@ -213,7 +213,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     {
         if (!_functions.TryGetValue(kernel, out nint function))
         {
-            CudaErrors.Check(DriverApi.cuModuleGetFunction(out function, Module(kernel.Source), kernel.Name), $"cuModuleGetFunction of {kernel.Name}");
+            CudaErrors.Check(DriverApi.cuModuleGetFunction(out function, Module(kernel.Source), kernel.Symbol), $"cuModuleGetFunction of {kernel.Name}");
             _functions.Add(kernel, function);
         }
 

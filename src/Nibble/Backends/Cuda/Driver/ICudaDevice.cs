@@ -19,7 +19,11 @@ internal sealed record CudaFacts(string Name, int Major, int Minor, int Multipro
 internal readonly record struct LaunchShape(long X, int Threads, int Y = 1, int SharedBytes = 0);
 
 /// <summary>A kernel: the source that holds it, and its name there.</summary>
-internal readonly record struct KernelName(string Source, string Name);
+internal readonly record struct KernelName(string Source, string Name)
+{
+    /// <summary>Its name in machine code: <c>KERNEL</c> of <c>common.cuh</c>.</summary>
+    public string Symbol => "nibble_" + Name;
+}
 
 /// <summary>
 /// D (+)= op(A)·op(B) + bias, column-major as cuBLAS has it: D is <c>[M, N]</c> of F32, op(A) <c>[M, K]</c>, op(B) <c>[K, N]</c>, both of

@@ -10,7 +10,8 @@
     type* name = (type*)nibble_shared
 #endif
 
-#define KERNEL(name) extern "C" __global__ void name
+// A prefix of its own: names like norm are functions of CUDA's library too.
+#define KERNEL(name) extern "C" __global__ void nibble_##name
 #define FULL_WARP 0xffffffffu
 
 typedef long long i64;
