@@ -20,6 +20,8 @@ internal static class BenchCommand
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
         new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),
+        new("tuning", "what full, LoRA and QLoRA tuning gain on another domain, over seeds (--rounds): the recipe of tools/peft_recipe.py; minutes", TuningBench.Run),
+        new("forgetting", "the same and prefix tuning, and what each cost on general text: perplexity and KL; minutes", TuningBench.RunForgetting),
         new("adapters", "switching between adapters on one base; --model PATH, else the embedded GPT-2", AdapterSwitch.Run),
         new("bag-of-words", "TweetEval sentiment by logistic regression over words: what a tuned model has to beat", BagOfWords.Run),
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),

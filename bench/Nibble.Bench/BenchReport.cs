@@ -6,11 +6,18 @@ using Nibble.Backends.Cpu;
 namespace Nibble.Bench;
 
 /// <summary>One figure: the median of several rounds, with their extremes.</summary>
-internal sealed record Figure(string Bench, string Name, double Median, double Low, double High, string Unit, double? Share, string? ShareOf);
+internal sealed record Figure(string Bench, string Name, double Median, double Low, double High, string Unit, double? Share, string? ShareOf)
+{
+    /// <summary>All runs, where the middle is their mean and the extremes are its 95 % interval.</summary>
+    public double[]? Runs { get; init; }
+}
 
 /// <summary>Collects figures; prints them to stderr as they come.</summary>
 internal sealed class BenchReport(BenchOptions options)
 {
+    /// <summary>97.5 % quantile of Student's t by number of runs.</summary>
+    private static readonly double[] Student = [0, 0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306];
+
     private readonly List<Figure> _figures = [];
     private string _bench = "";
 
@@ -34,6 +41,14 @@ internal sealed class BenchReport(BenchOptions options)
         _figures.Add(figure);
         string suffix = share is null ? "" : $"   {share:P0} of {shareOf}";
         Console.Error.WriteLine($"{_bench,-12}{name,-44}{figure.Median,10:G4} {unit,-8} ({figure.Low:G4} to {figure.High:G4}){suffix}");
+    }
+
+    /// <summary>Adds the mean of runs with other seeds, and its 95 % interval (Student's t).</summary>
+    public void AddMean(string name, double[] runs, string unit)
+    {
+        double mean = runs.Average(), half = runs.Length < 2 ? 0 : Student[Math.Min(runs.Length, Student.Length - 1)] * Math.Sqrt(runs.Sum(run => (run - mean) * (run - mean)) / (runs.Length - 1) / runs.Length);
+        _figures.Add(new Figure(_bench, name, mean, mean - half, mean + half, unit, null, null) { Runs = runs });
+        Console.Error.WriteLine($"{_bench,-12}{name,-44}{mean,10:G5} {unit,-8} ({mean - half:G5} to {mean + half:G5})");
     }
 
     /// <summary>Says whether a check passed.</summary>
