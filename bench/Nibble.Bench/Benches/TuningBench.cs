@@ -14,7 +14,7 @@ internal static class TuningBench
 {
     private const int FirstSeed = 1234, WarmUpSteps = 2, GeneralTokens = 20_000;
 
-    private static readonly FineTuneOptions Recipe = new()
+    private static FineTuneOptions Recipe => new()
     {
         Model = AssetFolder.Find("assets/nibble-gpt2-10m"),
         Data = AssetFolder.Find("assets/text/tune-train.txt"),
