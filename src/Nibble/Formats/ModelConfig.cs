@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Nibble.IO;
+using Nibble.Tensors;
 
 namespace Nibble.Formats;
 
@@ -45,6 +46,9 @@ public sealed class ModelConfig
     /// <summary>The element type that the config states, for example <c>bfloat16</c>.</summary>
     public string? DTypeName { get; }
 
+    /// <summary>The same as a dtype; F32 where the config states none, or one that is no plain float.</summary>
+    internal DType StoredDType => DTypeName switch { "bfloat16" => DType.BF16, "float16" => DType.F16, _ => DType.F32 };
+
     /// <summary>Reads the config of a model: give its folder, its config.json, or a weights file beside the config.</summary>
     public static ModelConfig Open(string path, Limits? limits = null)
     {
@@ -61,8 +65,15 @@ public sealed class ModelConfig
             .Select(name => System.IO.Path.Combine(folder, name))
             .Where(File.Exists)
             .Select(name => JsonConfig.Open(name, limits))
-            .FirstOrDefault();
+            .FirstOrDefault() ?? QuantoSection(folder);
         return new ModelConfig(JsonConfig.Open(file, limits), quantization);
+    }
+
+    /// <summary>optimum-quanto writes no section, only its map of modules.</summary>
+    private static JsonConfig? QuantoSection(string folder)
+    {
+        string map = System.IO.Path.Combine(folder, "quanto_qmap.json");
+        return File.Exists(map) ? JsonConfig.Parse("""{"quant_method":"quanto"}"""u8, map) : null;
     }
 
     /// <summary>Reads a config from memory.</summary>

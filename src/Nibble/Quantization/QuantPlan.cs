@@ -64,7 +64,8 @@ public sealed class QuantPlan
         IArchitecture architecture = Registry.Architecture(config);
         IReadOnlyList<LinearSpec> specs = architecture.Linears(config);
         RequireMatches(specs, request);
-        PlannedTensor[] tensors = [.. specs.Select(spec => Decide(spec, request))];
+        DType stored = config.StoredDType;
+        PlannedTensor[] tensors = [.. specs.Select(spec => Decide(spec, request, stored))];
         Check(config, tensors, request);
         return new QuantPlan(config, architecture, tensors, ChooseLayout(tensors, request));
     }
@@ -117,12 +118,12 @@ public sealed class QuantPlan
         }),
     };
 
-    private static PlannedTensor Decide(LinearSpec spec, PlanRequest request)
+    private static PlannedTensor Decide(LinearSpec spec, PlanRequest request, DType stored)
     {
         PlanOverride? chosen = request.Overrides.LastOrDefault(item => item.Matches(spec.Path));
         if (chosen is not null)
         {
-            return Planned(spec, chosen.Settings, chosen.Reason ?? $"override {chosen.Pattern}");
+            return Planned(spec, chosen.Settings, stored, chosen.Reason ?? $"override {chosen.Pattern}");
         }
 
         bool wanted = spec.Role switch
@@ -131,10 +132,10 @@ public sealed class QuantPlan
             LinearRole.Embedding => request.Embeddings,
             _ => request.Head,
         };
-        return Planned(spec, wanted ? request.Settings : null, spec.Role == LinearRole.Block ? "block" : wanted ? "chosen" : "kept by default");
+        return Planned(spec, wanted ? request.Settings : null, stored, spec.Role == LinearRole.Block ? "block" : wanted ? "chosen" : "kept by default");
     }
 
-    private static PlannedTensor Planned(LinearSpec spec, QuantizationSettings? settings, string reason)
+    private static PlannedTensor Planned(LinearSpec spec, QuantizationSettings? settings, DType stored, string reason)
     {
         if (settings is null)
         {
@@ -142,7 +143,7 @@ public sealed class QuantPlan
         }
 
         IQuantizationMethod method = Registry.Method(settings.Method);
-        QuantizationSettings complete = method.Complete(settings);
+        QuantizationSettings complete = method.Complete(method.ForModel(settings, stored));
         return new PlannedTensor(spec, complete, method.FactsOf(complete, spec.Out, spec.In), reason);
     }
 

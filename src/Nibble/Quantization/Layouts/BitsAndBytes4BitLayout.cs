@@ -84,7 +84,7 @@ internal sealed class BitsAndBytes4BitLayout : IQuantizationLayout
         ["llm_int8_enable_fp32_cpu_offload"] = false,
         ["llm_int8_has_fp16_weight"] = false,
         ["llm_int8_skip_modules"] = new JsonArray([.. modules.Kept.Select(module => (JsonNode)module)]),
-        ["llm_int8_threshold"] = 6.0,
+        ["llm_int8_threshold"] = LayoutTensors.PythonFloat(LlmInt8Method.DefaultThreshold),
     };
 
     public WeightFacts Inspect(LayoutReader reader, nint outFeatures, nint inFeatures)

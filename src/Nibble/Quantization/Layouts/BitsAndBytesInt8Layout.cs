@@ -58,7 +58,7 @@ internal sealed class BitsAndBytesInt8Layout : IQuantizationLayout
             ["llm_int8_enable_fp32_cpu_offload"] = false,
             ["llm_int8_has_fp16_weight"] = false,
             ["llm_int8_skip_modules"] = new JsonArray([.. modules.Kept.Select(module => (JsonNode)module)]),
-            ["llm_int8_threshold"] = float.IsInfinity(threshold) ? 0 : threshold,
+            ["llm_int8_threshold"] = LayoutTensors.PythonFloat(float.IsInfinity(threshold) ? 0 : threshold),
         };
     }
 

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
 using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
@@ -6,6 +8,10 @@ namespace Nibble.Quantization.Layouts;
 /// <summary>Small steps that layouts share.</summary>
 internal static class LayoutTensors
 {
+    /// <summary>A JSON number that Python reads as a float: transformers refuses whole numbers where it wants a float.</summary>
+    public static JsonNode PythonFloat(float value) =>
+        JsonNode.Parse(value.ToString(value == MathF.Floor(value) ? "F1" : "R", CultureInfo.InvariantCulture))!;
+
     /// <summary>A U8 vector.</summary>
     public static Tensor Bytes(ReadOnlySpan<byte> values) => Tensor.From(new Shape(values.Length), DType.U8, values);
 

@@ -26,6 +26,11 @@ public interface IQuantizationMethod
     /// <exception cref="IO.NibbleException">A usage error that lists what is possible.</exception>
     QuantizationSettings Complete(QuantizationSettings settings);
 
+    /// <summary>Defaults that depend on the model: called before <see cref="Complete"/> where the model is known.</summary>
+    /// <param name="settings">What was chosen.</param>
+    /// <param name="stored">Dtype of the model's dense weights.</param>
+    QuantizationSettings ForModel(QuantizationSettings settings, DType stored) => settings;
+
     /// <summary>The layout that its weights are saved in unless another one is asked for.</summary>
     string PreferredLayout { get; }
 

@@ -11,13 +11,16 @@ internal sealed class LlmInt8Method : QuantizationMethod
     /// <summary>The middle code: codes are stored unsigned.</summary>
     public const int Middle = 128;
 
+    /// <summary>Magnitude from which activation columns stay in high precision (section 3.2).</summary>
+    public const float DefaultThreshold = 6;
+
     public override string Name => "int8";
 
     public override string Summary => "LLM.int8: int8 with one absmax a row; activation outliers multiply in high precision";
 
     public override IReadOnlyList<int> SupportedBits { get; } = [8];
 
-    protected override QuantizationSettings Defaults { get; } = new() { Method = "int8", Bits = 8, Threshold = 6 };
+    protected override QuantizationSettings Defaults { get; } = new() { Method = "int8", Bits = 8, Threshold = DefaultThreshold };
 
     protected override void Validate(QuantizationSettings settings)
     {

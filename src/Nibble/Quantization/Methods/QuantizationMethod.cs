@@ -24,6 +24,8 @@ internal abstract class QuantizationMethod : IQuantizationMethod
     /// <summary>The defaults; a setting that is null here is one that the method does not take.</summary>
     protected abstract QuantizationSettings Defaults { get; }
 
+    public virtual QuantizationSettings ForModel(QuantizationSettings settings, DType stored) => settings;
+
     public QuantizationSettings Complete(QuantizationSettings settings)
     {
         QuantizationSettings.RefuseForeign(settings, Defaults);

@@ -37,6 +37,9 @@ internal sealed class QuantoMethod : QuantizationMethod
 
     public override string PreferredLayout => "quanto";
 
+    /// <summary>Scales in the dtype of the model, as optimum-quanto makes them: its layers refuse inputs of another dtype than their scales.</summary>
+    public override QuantizationSettings ForModel(QuantizationSettings settings, DType stored) => settings with { ScaleDType = settings.ScaleDType ?? stored };
+
     public override WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures) =>
         new(WeightKind.Affine, outFeatures, inFeatures, settings.Bits!.Value, settings.ScaleDType!.Value)
         {
