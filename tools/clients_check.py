@@ -72,7 +72,7 @@ def dense_compute(folder):
 def load(folder, device, config=None, dense=None):
     if (pathlib.Path(folder) / "quanto_qmap.json").exists():
         from optimum.quanto import QuantizedModelForCausalLM
-        return QuantizedModelForCausalLM.from_pretrained(folder).to(device, torch.float32)
+        return QuantizedModelForCausalLM.from_pretrained(folder).to(device)
     if dense is not None:
         return load_hqq(folder, dense, device)
     extra = {"quantization_config": config} if config is not None else {}
@@ -148,7 +148,12 @@ def check(name, options, ids, text):
     work = options.work / name
     folder = work / "ours"
     work.mkdir(parents=True)
-    run(options.nibble, "quantize", options.model, *arguments, "-o", folder)
+    source = options.model
+    if isinstance(make, str):
+        # optimum-quanto computes in the dtype of the scales: F32 shows the codes and not the rounding of sums.
+        source = work / "f32"
+        run(options.nibble, "convert", options.model, source, "--type", "f32")
+    run(options.nibble, "quantize", source, *arguments, "-o", folder)
     mine = nibble_losses(options.nibble, folder, text, work / "b1")
     attempt(name, "ours", lambda: (dense_compute(folder), line(name, "ours", mine, losses(load(folder, options.device, dense=options.model if isinstance(make, int) else None), ids))))
     if make is not None:
