@@ -61,4 +61,15 @@ internal static class CommonOptions
         option.AcceptOnlyFromAmong("f32", "int8", "auto");
         return option;
     }
+
+    public static Option<string> KvCache()
+    {
+        Option<string> option = new("--kv-cache")
+        {
+            Description = "Numbers in which keys and values are kept: f32, f16 or int8 (one scale a token and head).",
+            DefaultValueFactory = _ => "f32",
+        };
+        option.AcceptOnlyFromAmong("f32", "f16", "int8");
+        return option;
+    }
 }

@@ -12,6 +12,8 @@ internal sealed class LoadFlags(string activations, bool threads = true)
     private readonly Option<string?> _dtype = CommonOptions.Dtype();
     private readonly Option<string> _activations = CommonOptions.Activations(activations);
 
+    private readonly Option<string> _kvCache = CommonOptions.KvCache();
+
     private readonly Option<string?> _adapter = new("--adapter") { Description = "Folder of a PEFT adapter to put on the model." };
 
     public void AddTo(Command command)
@@ -24,6 +26,7 @@ internal sealed class LoadFlags(string activations, bool threads = true)
 
         command.Options.Add(_dtype);
         command.Options.Add(_activations);
+        command.Options.Add(_kvCache);
         command.Options.Add(_adapter);
     }
 
@@ -33,6 +36,7 @@ internal sealed class LoadFlags(string activations, bool threads = true)
         Device = parsed.GetRequiredValue(_device),
         Threads = threads ? parsed.GetValue(_threads) : null,
         Activations = Enum.Parse<ActivationChoice>(parsed.GetRequiredValue(_activations), ignoreCase: true),
+        KvCache = Enum.Parse<KvCacheType>(parsed.GetRequiredValue(_kvCache), ignoreCase: true),
         Dtype = parsed.GetValue(_dtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
     };
 }

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Nibble.Backends.Cpu;
 using Nibble.Backends.Cpu.Kernels;
+using Nibble.Backends.Cpu.Packings;
 
 namespace Nibble.Bench.Benches;
 
@@ -23,6 +24,54 @@ internal static unsafe class MachineLimits
             case CpuIsa.Avx2: threads.Run(threads.Count, default(PeakJob<Lanes256, Vector256<float>>)); break;
             case CpuIsa.Vector128: threads.Run(threads.Count, default(PeakJob<Lanes128, Vector128<float>>)); break;
             default: threads.Run(threads.Count, default(PeakJob<Lanes1, float>)); break;
+        }
+    }
+
+    /// <summary>Operations of one <see cref="RunBytePeak"/>: a multiplication and an addition count two.</summary>
+    public static double BytePeakOperations(CpuVariant variant, int threads) =>
+        2.0 * 10 * 4 * (variant.Bytes.StripLanes / 2) * PeakSteps * threads;
+
+    /// <summary>Ten independent chains a thread of the int8 products that codes of up to 4 bits take, in registers.</summary>
+    public static void RunBytePeak(CpuVariant variant, CpuThreads threads)
+    {
+        switch (variant.Bytes)
+        {
+            case ByteKernels<Lanes256, Vector256<float>, BytesVnni, Vector256<byte>>: threads.Run(threads.Count, default(BytePeakJob<Vector256<float>, BytesVnni, Vector256<byte>>)); break;
+            case ByteKernels<Lanes512, Vector512<float>, Bytes512, Vector512<byte>>: threads.Run(threads.Count, default(BytePeakJob<Vector512<float>, Bytes512, Vector512<byte>>)); break;
+            case ByteKernels<Lanes256, Vector256<float>, Bytes256, Vector256<byte>>: threads.Run(threads.Count, default(BytePeakJob<Vector256<float>, Bytes256, Vector256<byte>>)); break;
+            case ByteKernels<Lanes128, Vector128<float>, Bytes128, Vector128<byte>>: threads.Run(threads.Count, default(BytePeakJob<Vector128<float>, Bytes128, Vector128<byte>>)); break;
+            default: threads.Run(threads.Count, default(BytePeakJob<float, Bytes1, Bytes1.Lane>)); break;
+        }
+    }
+
+    private struct BytePeakJob<V, L, B> : ICpuJob
+        where V : unmanaged
+        where L : struct, IByteLanes<B, V>
+        where B : unmanaged
+    {
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        public readonly void Execute(int part)
+        {
+            B w = L.Broadcast(0x0f0f0f0f), x = L.Broadcast(part + 3);
+            B c0 = L.Zero, c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0, c7 = c0, c8 = c0, c9 = c0;
+            for (int i = 0; i < PeakSteps; i++)
+            {
+                // The bytes differ, or the compiler would take one product for all.
+                c0 = L.AddSmall(c0, w, c1);
+                c1 = L.AddSmall(c1, w, c2);
+                c2 = L.AddSmall(c2, w, c3);
+                c3 = L.AddSmall(c3, w, c4);
+                c4 = L.AddSmall(c4, w, c5);
+                c5 = L.AddSmall(c5, w, c6);
+                c6 = L.AddSmall(c6, w, c7);
+                c7 = L.AddSmall(c7, w, c8);
+                c8 = L.AddSmall(c8, w, c9);
+                c9 = L.AddSmall(c9, w, x);
+            }
+
+            uint* result = stackalloc uint[16];
+            L.Store(L.Or(L.Or(L.Or(c0, c1), L.Or(c2, c3)), L.Or(L.Or(c4, c5), L.Or(L.Or(c6, c7), L.Or(c8, c9)))), result);
+            Sink.Value = result[0];
         }
     }
 

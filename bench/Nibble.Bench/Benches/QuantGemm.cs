@@ -26,15 +26,29 @@ internal static class QuantGemm
         using Tensor x = Tensor.OnHost(new Shape(rows, ins), DType.F32), y = Tensor.OnHost(new Shape(rows, outs), DType.F32);
         WeightKind.Fill(x);
         List<IPackedWeight> packed = [.. WeightKind.All.Select(kind => kind.Pack(backend, outs, ins, activations))];
-        double[][] times = Clock.Rounds(rounds, [.. packed.Select(w => (Action)(() => MatMul.Forward(backend, x, w, null, y)))]);
+        CpuVariant variant = ((CpuPacking)packed[0]).Variant;
+        CpuThreads threads = CpuThreads.Shared(backend.Threads);
+        double[][] times = Clock.Rounds(
+            rounds, [.. packed.Select(w => (Action)(() => MatMul.Forward(backend, x, w, null, y))), () => MachineLimits.RunBytePeak(variant, threads)]);
+        double peak = MachineLimits.BytePeakOperations(variant, backend.Threads), operations = 2.0 * rows * outs * ins;
         for (int i = 0; i < packed.Count; i++)
         {
             report.Add(
                 $"{rows}×{outs}×{ins} {WeightKind.All[i].Name}, {packed[i].Activations} x",
-                [.. times[i].Select(t => 2e-9 * rows * outs * ins / t)],
+                [.. times[i].Select(t => operations / t * 1e-9)],
                 "GOP/s",
                 [.. times[0].Zip(times[i], (dense, t) => dense / t)],
                 "the dense F32 product");
+            if (packed[i].Activations == ActivationType.Int8)
+            {
+                report.Add(
+                    "  the same",
+                    [.. times[i].Select(t => operations / t * 1e-9)],
+                    "GOP/s",
+                    [.. times[i].Zip(times[^1], (t, p) => operations / t / (peak / p))],
+                    "the int8 multiply-add peak");
+            }
+
             packed[i].Dispose();
         }
     }

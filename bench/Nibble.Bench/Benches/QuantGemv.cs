@@ -25,6 +25,18 @@ internal static class QuantGemv
             RunSmall(backend, options.Rounds, report, outs, ins);
         }
 
+        RunLarge(backend, options, report);
+    }
+
+    /// <summary>The large part alone.</summary>
+    public static void RunLarge(BenchOptions options, BenchReport report)
+    {
+        using CpuBackend backend = options.CreateBackend();
+        RunLarge(backend, options, report);
+    }
+
+    private static void RunLarge(CpuBackend backend, BenchOptions options, BenchReport report)
+    {
         double f32 = 0;
         foreach (WeightKind kind in WeightKind.All)
         {

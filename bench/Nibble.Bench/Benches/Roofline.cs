@@ -16,9 +16,11 @@ internal static class Roofline
             CpuThreads threads = CpuThreads.Shared(count);
             Clock.ProcessorTimeThreads = options.ProcessorTime ? count : 0;
             double[][] times = Clock.Rounds(
-                options.Rounds, () => MachineLimits.RunPeak(variant, threads), () => RawRead.Run(data, threads));
+                options.Rounds, () => MachineLimits.RunPeak(variant, threads), () => RawRead.Run(data, threads), () => MachineLimits.RunBytePeak(variant, threads));
             double operations = MachineLimits.PeakOperations(variant, count);
             report.Add($"multiply-add peak, {variant.Name}, {count} threads", [.. times[0].Select(t => operations / t * 1e-9)], "GFLOP/s");
+            double byteOperations = MachineLimits.BytePeakOperations(variant, count);
+            report.Add($"int8 multiply-add peak, {variant.Name}, {count} threads", [.. times[2].Select(t => byteOperations / t * 1e-9)], "GOP/s");
             report.Add($"raw read, {count} threads", [.. times[1].Select(t => data.ByteLength / t * 1e-9)], "GB/s");
         }
     }

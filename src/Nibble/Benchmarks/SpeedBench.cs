@@ -119,6 +119,7 @@ public static class SpeedBench
             Tasks = ["speed"],
             Device = backend.Name,
             ComputeDtype = "f32",
+            KvCache = benched.Model.CacheType.Name(),
             ActivationDtype = benched.Model.Weights.Any(item => item.Weight.Activations == ActivationType.Int8) ? "int8" : "f32",
             Kernels = backend.KernelVariant,
             Packings = sizes.Packings,

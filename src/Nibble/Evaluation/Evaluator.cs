@@ -63,6 +63,7 @@ public static class Evaluator
             TokenizerSha256 = result.TokenizerSha256,
             Device = model.Backend.Name,
             ComputeDtype = "f32",
+            KvCache = model.Model.CacheType.Name(),
             ActivationDtype = model.Model.Weights.Any(item => item.Weight.Activations == Backends.ActivationType.Int8) ? "int8" : "f32",
             Kernels = model.Backend.KernelVariant,
             Packings = sizes.Packings,

@@ -97,6 +97,9 @@ public sealed record ResultDocument
     /// <summary>Numbers in which products read activations.</summary>
     public required string ActivationDtype { get; init; }
 
+    /// <summary>Numbers in which the cache keeps keys and values; absent for F32.</summary>
+    public string? KvCache { get; init; }
+
     /// <summary>Kernel variant.</summary>
     public required string Kernels { get; init; }
 

@@ -29,9 +29,26 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
 {
     private ILinear _head = parts.Head;
     private VirtualTokens? _virtual;
+    private KvCacheType _cacheType;
 
     /// <summary>Sizes and names; virtual tokens take their part of the context.</summary>
     public ModelFacts Facts => _virtual is null ? parts.Facts : parts.Facts with { Context = parts.Facts.Context - _virtual.Count };
+
+    /// <summary>In which numbers caches of this model keep keys and values, where nothing else is asked for.</summary>
+    /// <exception cref="NibbleException">The backend has no such cache.</exception>
+    public KvCacheType CacheType
+    {
+        get => _cacheType;
+        set
+        {
+            if (value != KvCacheType.F32 && parts.Backend is not Backends.Cpu.CpuBackend)
+            {
+                Throw.Usage($"no {value} cache of keys and values on {parts.Backend.Name}", "only the CPU backend has caches in other numbers than F32", "leave --kv-cache out, or use --device cpu");
+            }
+
+            _cacheType = value;
+        }
+    }
 
     /// <summary>Where the weights live.</summary>
     public IBackend Backend => parts.Backend;

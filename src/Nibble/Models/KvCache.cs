@@ -3,7 +3,8 @@ using Nibble.Tensors;
 namespace Nibble.Models;
 
 /// <summary>
-/// Keys and values of all layers: per layer F32 <c>[batch, kvHeads, capacity, headDim]</c>. A model with virtual tokens has their slots
+/// Keys and values of all layers: per layer <c>[batch, kvHeads, capacity, headDim]</c>, F32 or as the model's <see cref="CausalModel.CacheType"/>
+/// says. A model with virtual tokens has their slots
 /// before those of the tokens.
 /// </summary>
 public sealed class KvCache : IDisposable
@@ -13,7 +14,7 @@ public sealed class KvCache : IDisposable
 
     /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots for tokens.</summary>
     public KvCache(CausalModel model, int batch, int capacity)
-        : this(model, batch, capacity, model.Virtual?.Count ?? 0)
+        : this(model, batch, capacity, model.Virtual?.Count ?? 0, type: model.CacheType)
     {
     }
 
@@ -24,19 +25,23 @@ public sealed class KvCache : IDisposable
     }
 
     /// <summary>The same with another number of slots before those of tokens.</summary>
-    internal KvCache(CausalModel model, int batch, int capacity, int first, bool oneLayer = false)
+    internal KvCache(CausalModel model, int batch, int capacity, int first, bool oneLayer = false, KvCacheType type = KvCacheType.F32)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
         ModelFacts facts = model.Facts;
         First = first;
-        Shape shape = new(batch, facts.KvHeads, First + capacity, facts.HeadDim);
-        _keys = Allocate(model, shape, oneLayer);
-        _values = Allocate(model, shape, oneLayer);
+        Type = type;
+        Shape shape = new(batch, facts.KvHeads, First + capacity, type.Columns(facts.HeadDim));
+        _keys = Allocate(model, shape, type.Storage(), oneLayer);
+        _values = Allocate(model, shape, type.Storage(), oneLayer);
         Batch = batch;
         Capacity = capacity;
         Length = First;
     }
+
+    /// <summary>In which numbers keys and values stand.</summary>
+    public KvCacheType Type { get; }
 
     /// <summary>Rows.</summary>
     public int Batch { get; }
@@ -73,12 +78,12 @@ public sealed class KvCache : IDisposable
 
     private IEnumerable<Tensor> Owned => _keys.Distinct().Concat(_values.Distinct());
 
-    private static Tensor[] Allocate(CausalModel model, Shape shape, bool oneLayer)
+    private static Tensor[] Allocate(CausalModel model, Shape shape, DType dtype, bool oneLayer)
     {
         Tensor[] layers = new Tensor[model.Facts.Layers];
         for (int i = 0; i < layers.Length; i++)
         {
-            layers[i] = oneLayer && i > 0 ? layers[0] : model.Backend.Allocate(shape, DType.F32);
+            layers[i] = oneLayer && i > 0 ? layers[0] : model.Backend.Allocate(shape, dtype);
         }
 
         return layers;

@@ -28,6 +28,9 @@ public sealed record LoadOptions
     /// <summary>Activations of quantized layers.</summary>
     public ActivationChoice Activations { get; init; } = ActivationChoice.F32;
 
+    /// <summary>In which numbers keys and values stand in the cache.</summary>
+    public KvCacheType KvCache { get; init; }
+
     /// <summary>Dtype of dense matrices: F32, BF16 or F16; null keeps what the file has.</summary>
     public DType? Dtype { get; init; }
 

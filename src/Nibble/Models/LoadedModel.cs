@@ -25,6 +25,7 @@ public sealed class LoadedModel : IDisposable
     {
         (_source, Backend) = (source, backend);
         Model = ModelBuilder.Build(source.Config, source.Weights, backend);
+        Model.CacheType = options.KvCache;
         if (options.Adapter is not null)
         {
             _adapter = Adapters.Load(options.Adapter, source.Config, backend);

@@ -70,7 +70,7 @@ internal sealed class VirtualTokens : IDisposable
         Tensor rows = pass.Workspace.Rent(new Shape(batch * Count, table.In));
         pass.Backend.Write<int>([.. Enumerable.Range(0, batch * Count).Select(i => i % Count)], ids);
         Ops.Gather.Forward(pass.Backend, table, ids, rows);
-        Ops.Attention.Append(pass.Backend, rows.Reshape(new Shape(rows.Shape[0], cache.Shape[1], cache.Shape[3])), cache, start);
+        Ops.Attention.Append(pass.Backend, rows.Reshape(new Shape(rows.Shape[0], cache.Shape[1], table.In / cache.Shape[1])), cache, start);
     }
 }
 

@@ -1,5 +1,6 @@
 using Nibble.Backends;
 using Nibble.IO;
+using Nibble.Models;
 using Nibble.Tensors;
 
 namespace Nibble.Ops;
@@ -12,9 +13,9 @@ public static class Attention
     public static void Append(IBackend backend, Tensor x, Tensor cache, int start)
     {
         Check.Float("append to cache", "x", x);
-        Check.Float("append to cache", "cache", cache);
+        Check.Cache("append to cache", "cache", cache);
         Shape c = cache.Shape;
-        if (x.Shape.Rank != 3 || c.Rank != 4 || x.Shape[1] != c[1] || x.Shape[2] != c[3] || c[0] == 0 || x.Shape[0] % c[0] != 0
+        if (x.Shape.Rank != 3 || c.Rank != 4 || x.Shape[1] != c[1] || x.Shape[2] != KvCacheTypes.HeadDim(cache) || c[0] == 0 || x.Shape[0] % c[0] != 0
             || start < 0 || start + (x.Shape[0] / c[0]) > c[2])
         {
             Throw.Argument("append to cache", $"x {x.Shape} ([batch·length, heads, dim]) from slot {start} on does not fit in the cache {c} ([batch, heads, capacity, dim])");
@@ -28,12 +29,12 @@ public static class Attention
     public static void Forward(IBackend backend, in AttentionArguments a)
     {
         Check.Float("attention", "query", a.Query);
-        Check.Float("attention", "keys", a.Keys);
+        Check.Cache("attention", "keys", a.Keys);
         Check.Same("attention", "query", a.Query, "output", a.Output);
         Check.Same("attention", "keys", a.Keys, "values", a.Values);
         Check.Indices("attention", "first key", a.FirstKey, a.HasFirstKeyOfQueries ? (nint)a.Batch * a.Length : a.Batch);
         (Shape q, Shape k) = (a.Query.Shape, a.Keys.Shape);
-        if (q.Rank != 3 || k.Rank != 4 || q[0] != (nint)a.Batch * a.Length || k[0] != a.Batch || k[1] == 0 || q[1] % k[1] != 0 || q[2] != k[3]
+        if (q.Rank != 3 || k.Rank != 4 || q[0] != (nint)a.Batch * a.Length || k[0] != a.Batch || k[1] == 0 || q[1] % k[1] != 0 || q[2] != KvCacheTypes.HeadDim(a.Keys)
             || a.Start < 0 || a.Start + a.Length > k[2] || a.Window < 0)
         {
             Throw.Argument(

@@ -14,6 +14,15 @@ internal static class Check
         }
     }
 
+    /// <summary>A cache of keys or values in any of its forms.</summary>
+    public static void Cache(string op, string name, Tensor tensor)
+    {
+        if (tensor.DType is not (DType.F32 or DType.F16 or DType.U8))
+        {
+            Throw.Argument(op, $"{name} must be F32, F16 or U8, not {tensor.DType} {tensor.Shape}");
+        }
+    }
+
     public static void Same(string op, string name, Tensor tensor, string otherName, Tensor other)
     {
         if (tensor.DType != other.DType || tensor.Shape != other.Shape)

@@ -18,6 +18,8 @@ internal static class AttentionChecks
         new("attention left padding decode", b => Run(b, new Case(3, 1, 90, 4, 1, 32, FirstKeys: [0, 11, 90]))),
         new("attention of texts in a row", b => Run(b, new Case(2, 40, 3, 4, 2, 16, FirstKeys: [.. Texts(0, 13, 14, 40), .. Texts(0, 3, 33, 40)]))),
         new("attention of texts in a row with a window", b => Run(b, new Case(1, 200, 0, 2, 2, 24, Window: 33, FirstKeys: [.. Texts(0, 100, 110, 200)]))),
+        new("attention of a long context decode", b => Run(b, new Case(2, 1, 1300, 6, 2, 24, FirstKeys: [0, 800]))),
+        new("attention of a long context decode, one head", b => Run(b, new Case(1, 1, 1100, 2, 2, 20, Window: 700))),
         new("attention window", b => Run(b, new Case(1, 130, 20, 2, 2, 24, Window: 33))),
         new("attention window decode", b => Run(b, new Case(1, 1, 200, 8, 2, 24, Window: 33))),
         new("attention of large scores", b => Run(b, new Case(1, 20, 0, 2, 2, 32, Size: 40))),

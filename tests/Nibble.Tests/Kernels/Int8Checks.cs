@@ -81,8 +81,8 @@ internal static class Int8Checks
         // Levels of codebooks are rounded to 14 bits; everything else is exact up to the scales' rounding.
         float tolerance = (weight is CodebookWeight ? 1e-4f : 2e-6f) * largest * MathF.Sqrt(ins + 10);
         Tensor? all = null;
-        using Tensor xs = Random(new Shape(11, ins), 7, skip: 1);
-        foreach (int rows in new[] { 11, 0, 1, 2, 3, 4 })
+        using Tensor xs = Random(new Shape(19, ins), 7, skip: 1);
+        foreach (int rows in new[] { 19, 0, 1, 2, 3, 4, 7 })
         {
             using Tensor x = xs.Slice(0, rows), y = Empty(new Shape(rows, outs), skip: 1), expected = Empty(y.Shape);
             MatMul.Forward(backend, x, packed, bias, y);
@@ -95,7 +95,7 @@ internal static class Int8Checks
                 y.HostSpan<float>().CopyTo(all.HostSpan<float>());
             }
 
-            SameProduct(backend, y, all.Slice(0, rows), 2 * tolerance, $"{what}: {rows} rows against 11 at once");
+            SameProduct(backend, y, all.Slice(0, rows), 2 * tolerance, $"{what}: {rows} rows against 19 at once");
         }
 
         all!.Dispose();
@@ -105,17 +105,17 @@ internal static class Int8Checks
     private static void LargestCodes(IBackend backend)
     {
         const int Outs = 40, Ins = 4096;
-        foreach (int bits in new[] { 2, 3, 4, 8 })
+        foreach ((int bits, int rows) in new[] { (2, 5), (2, 13), (3, 5), (3, 13), (4, 5), (4, 13), (8, 5), (8, 13) })
         {
             foreach (float offset in new[] { 0, (1 << bits) - 1, 0.5f })
             {
-                using Tensor codes = Tensor.OnHost(new Shape(Outs, Ins), DType.U8), x = Empty(new Shape(5, Ins)), y = Empty(new Shape(5, Outs));
+                using Tensor codes = Tensor.OnHost(new Shape(Outs, Ins), DType.U8), x = Empty(new Shape(rows, Ins)), y = Empty(new Shape(rows, Outs));
                 for (int i = 0; i < Outs * Ins; i++)
                 {
                     codes.HostSpan<byte>()[i] = (byte)(i / Ins % 3 == 0 ? (1 << bits) - 1 : i / Ins % 3 == 1 ? 0 : i % 2 * ((1 << bits) - 1));
                 }
 
-                for (int i = 0; i < 5 * Ins; i++)
+                for (int i = 0; i < rows * Ins; i++)
                 {
                     x.HostSpan<float>()[i] = i / Ins == 4 ? (i % 2 == 0 ? 127 : -127) : i / Ins % 2 == 0 ? 127 : -127;
                 }

@@ -3,23 +3,31 @@ using System.Runtime.CompilerServices;
 namespace Nibble.Backends.Cpu.Kernels;
 
 /// <summary>Attention of one query over the keys of one head: the decoding of a model without grouped heads.</summary>
-internal static unsafe class AttentionRow<S, V>
+internal static unsafe class AttentionRow<S, V, F>
     where S : struct, ILanes<V>
     where V : unmanaged
+    where F : struct, IKvFormat
 {
-    private const int KeyBlock = 128;
+    // Keys and values of a block that had to be widened stay in the first-level cache.
+    private static int KeyBlock => F.IsFloat ? 128 : 32;
 
-    /// <summary>output = Σ softmax(scale·query·key)·value over keys <paramref name="first"/> … <paramref name="end"/> − 1; zeros if there is none.</summary>
+    /// <summary>
+    /// sums = Σ e^(score − largest)·value over keys <paramref name="first"/> … <paramref name="end"/> − 1, where score = scale·query·key;
+    /// zeros if there is none. Returns the largest score and the sum of the weights.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Run(float* query, float* output, float* keys, float* values, nint first, nint end, nint dim, float scale)
+    public static (float Largest, float Total) Run(float* query, float* output, byte* keys, byte* values, nint first, nint end, nint dim, float scale)
     {
         float* scores = stackalloc float[KeyBlock];
+        nint rowBytes = F.RowBytes(dim), widened = KvRows<S, V, F>.Scratch(KeyBlock, dim);
+        using CpuScratch.Lease scratch = CpuScratch.Rent(2 * widened * sizeof(float));
+        float* memory = (float*)scratch.Pointer;
         new Span<float>(output, (int)dim).Clear();
         float largest = float.NegativeInfinity, total = 0;
         for (nint key = first; key < end; key += KeyBlock)
         {
             nint count = nint.Min(KeyBlock, end - key);
-            Score(query, keys + (key * dim), count, dim, scores);
+            Score(query, KvRows<S, V, F>.Load(keys + (key * rowBytes), count, dim, memory), count, dim, scores);
             Reduce<S, V>.Scale(scores, scale, count);
             float next = MathF.Max(largest, Reduce<S, V>.Largest(scores, count));
             float shift = next == float.NegativeInfinity ? 0 : next;
@@ -30,14 +38,11 @@ internal static unsafe class AttentionRow<S, V>
                 Reduce<S, V>.Scale(output, correction, dim);
             }
 
-            Weigh(scores, values + (key * dim), count, dim, output);
+            Weigh(scores, KvRows<S, V, F>.Load(values + (key * rowBytes), count, dim, memory + widened), count, dim, output);
             largest = next;
         }
 
-        if (first < end)
-        {
-            Reduce<S, V>.Scale(output, 1 / total, dim);
-        }
+        return (largest, total);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

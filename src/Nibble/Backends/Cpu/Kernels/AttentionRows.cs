@@ -7,14 +7,16 @@ namespace Nibble.Backends.Cpu.Kernels;
 /// of a vector of queries needs no sums across lanes, keys and values are read as they lie in the cache, and both products are
 /// tiles of the matrix product. Row r of the queries is head r mod Group of token r / Group.
 /// </summary>
-internal unsafe struct AttentionRows<S, V>
+internal unsafe struct AttentionRows<S, V, F>
     where S : struct, ILanes<V>
     where V : unmanaged
+    where F : struct, IKvFormat
 {
     private const int KeyBlock = 96;
     private const int TileRows = 6;
 
-    public float* Query, Output, Keys, Values;
+    public float* Query, Output;
+    public byte* Keys, Values;
     public int Tokens, Group;
     public nint TokenStride, Dim, Last, First, Window;
     public float Scale;
@@ -22,8 +24,17 @@ internal unsafe struct AttentionRows<S, V>
     /// <summary>The first key of each token, not falling; null where <see cref="First"/> holds for all.</summary>
     public int* Firsts;
 
+    /// <summary>Keys to attend to, counted from the first that the first row sees; the result of a part of them goes to <see cref="Partial"/>.</summary>
+    public nint From, Count;
+
+    /// <summary>Where weighted values, largest score and sum of weights of each row go instead of the output, or null.</summary>
+    public float* Partial;
+
     // Scratch: scaled queries as panels, scores [key][row], weighted values [row][dim]; per row largest score, sum, correction.
     private float* _queries, _scores, _sums, _largest, _total, _correction;
+
+    // A block of keys and values as floats.
+    private float* _keys, _values, _widened;
 
     private static int Width => 2 * S.Count;
 
@@ -34,32 +45,52 @@ internal unsafe struct AttentionRows<S, V>
     /// <summary>Attends and writes the output.</summary>
     public void Run()
     {
+        nint first = FirstKey(0) + From, end = nint.Min(LastKey(Rows - 1) + 1, first + Count);
         if (Rows == 1)
         {
             // Lanes of a single query would stand empty.
-            AttentionRow<S, V>.Run(Query, Output, Keys, Values, FirstKey(0), LastKey(0) + 1, Dim, Scale);
+            float* output = Partial == null ? Output : Partial;
+            Finish(0, output, AttentionRow<S, V, F>.Run(Query, output, Keys, Values, first, end, Dim, Scale));
             return;
         }
 
         nint rows = PaddedRows;
-        using CpuScratch.Lease scratch = CpuScratch.Rent(((2 * rows * Dim) + (KeyBlock * rows) + (3 * rows)) * sizeof(float));
+        using CpuScratch.Lease scratch = CpuScratch.Rent(
+            ((2 * rows * Dim) + (KeyBlock * rows) + (3 * rows) + (2 * KvRows<S, V, F>.Scratch(KeyBlock, Dim))) * sizeof(float));
         _queries = (float*)scratch.Pointer;
         _sums = _queries + (rows * Dim);
         _scores = _sums + (rows * Dim);
         _largest = _scores + (KeyBlock * rows);
         _total = _largest + rows;
         _correction = _total + rows;
+        _widened = _correction + rows;
         PackQueries();
         new Span<float>(_sums, (int)(rows * Dim)).Clear();
         new Span<float>(_largest, (int)rows).Fill(float.NegativeInfinity);
         new Span<float>(_total, (int)rows).Clear();
-        nint end = LastKey(Rows - 1) + 1;
-        for (nint key = FirstKey(0); key < end; key += KeyBlock)
+        for (nint key = first; key < end; key += KeyBlock)
         {
             RunBlock(key, (int)nint.Min(KeyBlock, end - key));
         }
 
-        WriteOutput();
+        for (int row = 0; row < Rows; row++)
+        {
+            float* output = Partial == null ? QueryRow(Output, row) : Partial + (row * AttentionMerge<S, V>.RowFloats(Dim));
+            new Span<float>(_sums + (row * Dim), (int)Dim).CopyTo(new Span<float>(output, (int)Dim));
+            Finish(row, output, (_largest[row], _total[row]));
+        }
+    }
+
+    private readonly void Finish(int row, float* sums, (float Largest, float Total) weights)
+    {
+        if (Partial != null)
+        {
+            (sums[Dim], sums[Dim + 1]) = weights;
+        }
+        else if (LastKey(row) >= FirstKey(row))
+        {
+            Reduce<S, V>.Scale(sums, 1 / weights.Total, Dim);
+        }
     }
 
     private readonly nint LastKey(int row) => Last + (row / Group);
@@ -87,12 +118,15 @@ internal unsafe struct AttentionRows<S, V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private readonly void RunBlock(nint key, int count)
+    private void RunBlock(nint key, int count)
     {
+        nint rowBytes = F.RowBytes(Dim);
+        _keys = KvRows<S, V, F>.Load(Keys + (key * rowBytes), count, Dim, _widened);
+        _values = KvRows<S, V, F>.Load(Values + (key * rowBytes), count, Dim, _widened + KvRows<S, V, F>.Scratch(KeyBlock, Dim));
         for (int i = 0; i < count;)
         {
             int keys = count - i >= TileRows ? TileRows : count - i >= 4 ? 4 : count - i >= 2 ? 2 : 1;
-            Scores(Keys + ((key + i) * Dim), keys, _scores + (i * PaddedRows));
+            Scores(_keys + (i * Dim), keys, _scores + (i * PaddedRows));
             i += keys;
         }
 
@@ -208,26 +242,26 @@ internal unsafe struct AttentionRows<S, V>
     {
         nint from = nint.Clamp(FirstKey(row + rows - 1) - key, 0, count);
         nint to = nint.Clamp(LastKey(row) + 1 - key, from, count);
-        WeighTile(key, from, to, row, rows);
+        WeighTile(from, to, row, rows);
         for (int i = row; i < row + rows; i++)
         {
             nint end = nint.Clamp(LastKey(i) + 1 - key, 0, count);
-            WeighKeys(key, i, nint.Clamp(FirstKey(i) - key, 0, count), nint.Min(from, end));
-            WeighKeys(key, i, to, end);
+            WeighKeys(i, nint.Clamp(FirstKey(i) - key, 0, count), nint.Min(from, end));
+            WeighKeys(i, to, end);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private readonly void WeighKeys(nint key, int row, nint from, nint to)
+    private readonly void WeighKeys(int row, nint from, nint to)
     {
         for (nint i = from; i < to; i++)
         {
-            Reduce<S, V>.AddScaled(Values + ((key + i) * Dim), _scores[(i * PaddedRows) + row], _sums + (row * Dim), Dim);
+            Reduce<S, V>.AddScaled(_values + (i * Dim), _scores[(i * PaddedRows) + row], _sums + (row * Dim), Dim);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private readonly void WeighTile(nint key, nint from, nint to, int row, int rows)
+    private readonly void WeighTile(nint from, nint to, int row, int rows)
     {
         nint whole = Dim / Width * Width;
         int kernelRows = Gemm<S, V>.KernelRows(rows);
@@ -239,7 +273,7 @@ internal unsafe struct AttentionRows<S, V>
         for (nint j = 0; j < whole && from < to;)
         {
             int panels = Gemm<S, V>.KernelPanels(kernelRows, (whole - j) / Width);
-            tile.B = (byte*)(Values + ((key + from) * Dim) + j);
+            tile.B = (byte*)(_values + (from * Dim) + j);
             tile.C = tile.Start = _sums + (row * Dim) + j;
             Gemm<S, V>.RunTile<FloatLoader>(kernelRows, panels, rows, whole - j, tile);
             j += panels * Width;
@@ -251,21 +285,7 @@ internal unsafe struct AttentionRows<S, V>
             for (nint k = from; k < to; k++)
             {
                 float weight = _scores[(k * PaddedRows) + i];
-                Reduce<S, V>.AddScaled(Values + ((key + k) * Dim) + whole, weight, _sums + (i * Dim) + whole, Dim - whole);
-            }
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private readonly void WriteOutput()
-    {
-        for (int row = 0; row < Rows; row++)
-        {
-            float* output = QueryRow(Output, row);
-            new Span<float>(_sums + (row * Dim), (int)Dim).CopyTo(new Span<float>(output, (int)Dim));
-            if (LastKey(row) >= FirstKey(row))
-            {
-                Reduce<S, V>.Scale(output, 1 / _total[row], Dim);
+                Reduce<S, V>.AddScaled(_values + (k * Dim) + whole, weight, _sums + (i * Dim) + whole, Dim - whole);
             }
         }
     }

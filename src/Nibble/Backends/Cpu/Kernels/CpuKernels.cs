@@ -46,18 +46,22 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
 
     public void AppendToCache(Tensor x, Tensor cache, int start)
     {
-        AppendJob job = new()
+        switch (cache.DType)
         {
-            X = Floats(x), Cache = Floats(cache), Start = start, Length = x.Shape[0] / nint.Max(cache.Shape[0], 1),
-            Heads = cache.Shape[1], Capacity = cache.Shape[2], Dim = cache.Shape[3],
-        };
-        threads.Run(checked((int)x.Shape[0]), job);
+            case DType.F16: AppendRows<HalfRows>(x, cache, start); break;
+            case DType.U8: AppendRows<ByteRows>(x, cache, start); break;
+            default: AppendRows<FloatRows>(x, cache, start); break;
+        }
     }
 
     public void Attention(in AttentionArguments arguments)
     {
-        AttentionJob<S, V> job = new(arguments);
-        threads.Run(job.Parts, job);
+        switch (arguments.Keys.DType)
+        {
+            case DType.F16: AttentionJob<S, V, HalfRows>.Run(arguments, threads); break;
+            case DType.U8: AttentionJob<S, V, ByteRows>.Run(arguments, threads); break;
+            default: AttentionJob<S, V, FloatRows>.Run(arguments, threads); break;
+        }
     }
 
     public void Gelu(Tensor x, GeluKind kind, Tensor y)
@@ -137,6 +141,17 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
 
     private static float* Floats(Tensor? tensor) => tensor is null ? null : (float*)tensor.HostPointer;
 
+    private void AppendRows<F>(Tensor x, Tensor cache, int start)
+        where F : struct, IKvFormat
+    {
+        AppendJob<F> job = new()
+        {
+            X = Floats(x), Cache = cache.HostPointer, Start = start, Length = x.Shape[0] / nint.Max(cache.Shape[0], 1),
+            Heads = cache.Shape[1], Capacity = cache.Shape[2], Dim = x.Shape[2],
+        };
+        threads.Run(checked((int)x.Shape[0]), job);
+    }
+
     private void RunNorm(in NormJob<S, V> job) => threads.Run(job.Parts, job);
 
     private void RunElementwise<F>(Tensor a, Tensor b, Tensor y)
@@ -161,9 +176,11 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         }
     }
 
-    private struct AppendJob : ICpuJob
+    private struct AppendJob<F> : ICpuJob
+        where F : struct, IKvFormat
     {
-        public float* X, Cache;
+        public float* X;
+        public byte* Cache;
         public nint Start, Length, Heads, Capacity, Dim;
 
         public readonly void Execute(int part)
@@ -172,8 +189,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
             for (nint head = 0; head < Heads; head++)
             {
                 float* source = X + (((part * Heads) + head) * Dim);
-                float* slot = Cache + ((((((batch * Heads) + head) * Capacity) + Start + token)) * Dim);
-                new Span<float>(source, (int)Dim).CopyTo(new Span<float>(slot, (int)Dim));
+                F.Store<S, V>(source, Cache + ((((((batch * Heads) + head) * Capacity) + Start + token)) * F.RowBytes(Dim)), Dim);
             }
         }
     }

@@ -29,6 +29,9 @@ internal unsafe struct ByteTile
     public int ScaleStride, OffsetStride;
     public nint Groups, GroupChunks, LastChunks;
 
+    /// <summary>Vectors of decoded bytes whose products fit in small sums.</summary>
+    public nint FlushSteps;
+
     /// <summary>High bytes of 16 levels, then low ones.</summary>
     public byte* Levels;
     public float* Y;
@@ -43,6 +46,12 @@ internal enum ByteFormat
     Bits4,
     Bits8,
     Levels,
+
+    /// <summary>Codes already taken out of their words, as bytes: <see cref="DecodedStrip{V, L, B}"/>.</summary>
+    Bytes,
+
+    /// <summary>The same as 16-bit numbers, for activations of 16 bits.</summary>
+    Words,
 }
 
 /// <summary>How the sums of a group enter the result.</summary>
@@ -74,10 +83,29 @@ internal abstract class ByteKernels
         _ => new ByteKernels<Lanes1, float, Bytes1, Bytes1.Lane>(),
     };
 
-    /// <summary>Rows of the kernel to use when <paramref name="left"/> rows are left: 4, 2 or 1.</summary>
-    public static int Rows(nint left) => left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    /// <summary>Rows of the kernel to use when <paramref name="left"/> rows are left: 6 if codes are decoded, 4, 2 or 1.</summary>
+    public static int Rows(nint left, bool isDecoded) => left >= 6 && isDecoded ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 
-    /// <summary>Computes a tile of 1, 2 or 4 rows of x.</summary>
+    /// <summary>Vectors of bytes that a chunk of codes becomes.</summary>
+    public static int Planes(ByteFormat format) => format switch
+    {
+        ByteFormat.Bits3 => 8,
+        ByteFormat.Bits2 => 4,
+        ByteFormat.Bits4 or ByteFormat.Levels => 2,
+        _ => 1,
+    };
+
+    /// <summary>What codes become when they are decoded for many rows: <see cref="ByteFormat.Bytes"/> or <see cref="ByteFormat.Words"/>.</summary>
+    public abstract ByteFormat Decoded(ByteFormat format);
+
+    /// <summary>Decodes a strip and lets the tile read the result, which takes <see cref="DecodedWords"/> words.</summary>
+    public abstract unsafe void Decode(ByteFormat format, ref ByteTile tile, uint* target);
+
+    /// <summary>Words of a decoded strip.</summary>
+    public nint DecodedWords(ByteFormat format, nint chunks) =>
+        chunks * Planes(format) * StripLanes * (Decoded(format) == ByteFormat.Words ? 2 : 1);
+
+    /// <summary>Computes a tile of 1, 2 or 4 rows of x; of 6 also if codes are decoded.</summary>
     public abstract void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile);
 }
 
@@ -89,6 +117,10 @@ internal sealed class ByteKernels<S, V, L, B> : ByteKernels
     where B : unmanaged
 {
     public override int StripLanes => 2 * L.Count;
+
+    public override ByteFormat Decoded(ByteFormat format) => DecodedStrip<V, L, B>.Format(format);
+
+    public override unsafe void Decode(ByteFormat format, ref ByteTile tile, uint* target) => DecodedStrip<V, L, B>.Write(format, ref tile, target);
 
     public override void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile)
     {
@@ -120,6 +152,14 @@ internal sealed class ByteKernels<S, V, L, B> : ByteKernels
             case 33: ByteTiles<S, V, L, B, E>.LevelsR1(tile); break;
             case 34: ByteTiles<S, V, L, B, E>.LevelsR2(tile); break;
             case 36: ByteTiles<S, V, L, B, E>.LevelsR4(tile); break;
+            case 41: ByteTiles<S, V, L, B, E>.BytesR1(tile); break;
+            case 42: ByteTiles<S, V, L, B, E>.BytesR2(tile); break;
+            case 44: ByteTiles<S, V, L, B, E>.BytesR4(tile); break;
+            case 46: ByteTiles<S, V, L, B, E>.BytesR6(tile); break;
+            case 49: ByteTiles<S, V, L, B, E>.WordsR1(tile); break;
+            case 50: ByteTiles<S, V, L, B, E>.WordsR2(tile); break;
+            case 52: ByteTiles<S, V, L, B, E>.WordsR4(tile); break;
+            case 54: ByteTiles<S, V, L, B, E>.WordsR6(tile); break;
             default: throw new InvalidOperationException($"no byte tile of {rows} rows for {format}");
         }
     }
@@ -128,8 +168,8 @@ internal sealed class ByteKernels<S, V, L, B> : ByteKernels
 /// <summary>One <see cref="ByteOffsets"/> as a type.</summary>
 internal interface IByteEpilogue
 {
-    /// <summary>The result so far plus one group: its sum of code·x, and n, its sum of x.</summary>
-    static abstract V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+    /// <summary>The result so far plus one group: its sum of code·x, and n, its sum of x in every lane.</summary>
+    static abstract V Add<S, V, L, B>(V result, B sum, V scale, V offset, B n)
         where S : struct, ILanes<V>
         where V : unmanaged
         where L : struct, IByteLanes<B, V>
@@ -140,7 +180,7 @@ internal interface IByteEpilogue
 internal readonly struct WholeOffsets : IByteEpilogue
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, B n)
         where S : struct, ILanes<V>
         where V : unmanaged
         where L : struct, IByteLanes<B, V>
@@ -151,20 +191,20 @@ internal readonly struct WholeOffsets : IByteEpilogue
 internal readonly struct RealOffsets : IByteEpilogue
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, B n)
         where S : struct, ILanes<V>
         where V : unmanaged
         where L : struct, IByteLanes<B, V>
-        where B : unmanaged => S.MultiplyAdd(scale, S.Subtract(L.ToFloat(sum), S.Multiply(offset, S.Set(n))), result);
+        where B : unmanaged => S.MultiplyAdd(scale, S.Subtract(L.ToFloat(sum), S.Multiply(offset, L.ToFloat(n))), result);
 }
 
 /// <inheritdoc cref="ByteOffsets.Bias"/>
 internal readonly struct BiasOffsets : IByteEpilogue
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, int n)
+    public static V Add<S, V, L, B>(V result, B sum, V scale, V offset, B n)
         where S : struct, ILanes<V>
         where V : unmanaged
         where L : struct, IByteLanes<B, V>
-        where B : unmanaged => S.MultiplyAdd(offset, S.Set(n), S.MultiplyAdd(scale, L.ToFloat(sum), result));
+        where B : unmanaged => S.MultiplyAdd(offset, L.ToFloat(n), S.MultiplyAdd(scale, L.ToFloat(sum), result));
 }

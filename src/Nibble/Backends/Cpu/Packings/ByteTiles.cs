@@ -42,6 +42,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                     B w0 = L.Load(words);
                     B w1 = L.Load(words + L.Count);
                     B p0, p1, b;
+                    L.Prefetch(words + 512);
                     words += step;
                     p0 = L.And(L.Shift(w0, 0), 3);
                     p1 = L.And(L.Shift(w1, 0), 3);
@@ -71,7 +72,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -111,6 +112,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                     B w0 = L.Load(words);
                     B w1 = L.Load(words + L.Count);
                     B p0, p1, b;
+                    L.Prefetch(words + 512);
                     words += step;
                     p0 = L.And(L.Shift(w0, 0), 3);
                     p1 = L.And(L.Shift(w1, 0), 3);
@@ -154,10 +156,10 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -272,16 +274,16 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
-            n = sums[(2 * sumStride) + g];
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
             f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
             f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
-            n = sums[(3 * sumStride) + g];
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
             f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
             f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -336,6 +338,9 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                     B w11 = L.Load(words + (1 * step) + L.Count);
                     B w12 = L.Load(words + (2 * step) + L.Count);
                     B p0, p1, b;
+                    L.Prefetch(words + 512);
+                    L.Prefetch(words + (1 * step) + 512);
+                    L.Prefetch(words + (2 * step) + 512);
                     words += 3 * step;
                     p0 = L.Or(L.And(L.Shift(w00, 0), 3), L.And(L.Shift(w02, -2), 4));
                     p1 = L.Or(L.And(L.Shift(w10, 0), 3), L.And(L.Shift(w12, -2), 4));
@@ -385,7 +390,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -429,6 +434,9 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                     B w11 = L.Load(words + (1 * step) + L.Count);
                     B w12 = L.Load(words + (2 * step) + L.Count);
                     B p0, p1, b;
+                    L.Prefetch(words + 512);
+                    L.Prefetch(words + (1 * step) + 512);
+                    L.Prefetch(words + (2 * step) + 512);
                     words += 3 * step;
                     p0 = L.Or(L.And(L.Shift(w00, 0), 3), L.And(L.Shift(w02, -2), 4));
                     p1 = L.Or(L.And(L.Shift(w10, 0), 3), L.And(L.Shift(w12, -2), 4));
@@ -504,10 +512,10 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -682,16 +690,16 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
-            n = sums[(2 * sumStride) + g];
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
             f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
             f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
-            n = sums[(3 * sumStride) + g];
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
             f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
             f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -742,6 +750,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                     B w0 = L.Load(words);
                     B w1 = L.Load(words + L.Count);
                     B p0, p1, b;
+                    L.Prefetch(words + 512);
                     words += step;
                     p0 = L.And(w0, 15);
                     p1 = L.And(w1, 15);
@@ -761,7 +770,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -801,6 +810,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                     B w0 = L.Load(words);
                     B w1 = L.Load(words + L.Count);
                     B p0, p1, b;
+                    L.Prefetch(words + 512);
                     words += step;
                     p0 = L.And(w0, 15);
                     p1 = L.And(w1, 15);
@@ -828,10 +838,10 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -918,16 +928,16 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
-            n = sums[(2 * sumStride) + g];
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
             f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
             f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
-            n = sums[(3 * sumStride) + g];
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
             f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
             f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -975,6 +985,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                 B w0 = L.Load(words);
                 B w1 = L.Load(words + L.Count);
                 B p0, p1, b;
+                L.Prefetch(words + 512);
                 words += step;
                 p0 = w0;
                 p1 = w1;
@@ -985,10 +996,10 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
-            s00 = L.AddInt(s00, L.ByteOffset * n);
+            B n = L.Broadcast(sums[g]);
+            s00 = L.RestoreBytes(s00, n);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
-            s01 = L.AddInt(s01, L.ByteOffset * n);
+            s01 = L.RestoreBytes(s01, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
             scales += t.ScaleStride;
             offsets += t.OffsetStride;
@@ -1024,6 +1035,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                 B w0 = L.Load(words);
                 B w1 = L.Load(words + L.Count);
                 B p0, p1, b;
+                L.Prefetch(words + 512);
                 words += step;
                 p0 = w0;
                 p1 = w1;
@@ -1037,15 +1049,15 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
-            s00 = L.AddInt(s00, L.ByteOffset * n);
+            B n = L.Broadcast(sums[g]);
+            s00 = L.RestoreBytes(s00, n);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
-            s01 = L.AddInt(s01, L.ByteOffset * n);
+            s01 = L.RestoreBytes(s01, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
-            s10 = L.AddInt(s10, L.ByteOffset * n);
+            n = L.Broadcast(sums[sumStride + g]);
+            s10 = L.RestoreBytes(s10, n);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
-            s11 = L.AddInt(s11, L.ByteOffset * n);
+            s11 = L.RestoreBytes(s11, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
             scales += t.ScaleStride;
             offsets += t.OffsetStride;
@@ -1104,25 +1116,25 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
-            s00 = L.AddInt(s00, L.ByteOffset * n);
+            B n = L.Broadcast(sums[g]);
+            s00 = L.RestoreBytes(s00, n);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
-            s01 = L.AddInt(s01, L.ByteOffset * n);
+            s01 = L.RestoreBytes(s01, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
-            s10 = L.AddInt(s10, L.ByteOffset * n);
+            n = L.Broadcast(sums[sumStride + g]);
+            s10 = L.RestoreBytes(s10, n);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
-            s11 = L.AddInt(s11, L.ByteOffset * n);
+            s11 = L.RestoreBytes(s11, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
-            n = sums[(2 * sumStride) + g];
-            s20 = L.AddInt(s20, L.ByteOffset * n);
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
+            s20 = L.RestoreBytes(s20, n);
             f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
-            s21 = L.AddInt(s21, L.ByteOffset * n);
+            s21 = L.RestoreBytes(s21, n);
             f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
-            n = sums[(3 * sumStride) + g];
-            s30 = L.AddInt(s30, L.ByteOffset * n);
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
+            s30 = L.RestoreBytes(s30, n);
             f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
-            s31 = L.AddInt(s31, L.ByteOffset * n);
+            s31 = L.RestoreBytes(s31, n);
             f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
             scales += t.ScaleStride;
             offsets += t.OffsetStride;
@@ -1170,6 +1182,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                 B w0 = L.Load(words);
                 B w1 = L.Load(words + L.Count);
                 B p0, p1, b;
+                L.Prefetch(words + 512);
                 words += step;
                 p0 = L.And(w0, 15);
                 p1 = L.And(w1, 15);
@@ -1187,7 +1200,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -1225,6 +1238,7 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
                 B w0 = L.Load(words);
                 B w1 = L.Load(words + L.Count);
                 B p0, p1, b;
+                L.Prefetch(words + 512);
                 words += step;
                 p0 = L.And(w0, 15);
                 p1 = L.And(w1, 15);
@@ -1248,10 +1262,10 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -1328,16 +1342,16 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
             }
 
             V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
-            int n = sums[g];
+            B n = L.Broadcast(sums[g]);
             f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
             f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
-            n = sums[sumStride + g];
+            n = L.Broadcast(sums[sumStride + g]);
             f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
             f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
-            n = sums[(2 * sumStride) + g];
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
             f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
             f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
-            n = sums[(3 * sumStride) + g];
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
             f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
             f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
             scales += t.ScaleStride;
@@ -1361,5 +1375,605 @@ internal static unsafe class ByteTiles<S, V, L, B, E>
         factor = S.Set(t.XScales[3]);
         S.Store(S.Add(S.Multiply(f30, factor), bias0), y);
         S.Store(S.Add(S.Multiply(f31, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void BytesR1(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        V f00 = S.Zero, f01 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero;
+            for (nint c = 0; c < chunks; c += t.FlushSteps)
+            {
+                B a00 = L.Zero, a01 = L.Zero;
+                for (nint left = nint.Min(t.FlushSteps, chunks - c); left > 0; left--)
+                {
+                    B w0 = L.Load(words);
+                    B w1 = L.Load(words + L.Count);
+                    B p0, p1, b;
+                    words += step;
+                    p0 = w0;
+                    p1 = w1;
+                    b = L.Broadcast(*(int*)(x));
+                    a00 = L.AddSmall(a00, p0, b);
+                    a01 = L.AddSmall(a01, p1, b);
+                    x += 4;
+                }
+
+                s00 = L.Flush(s00, a00);
+                s01 = L.Flush(s01, a01);
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void BytesR2(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        nint stride = t.XStride, sumStride = t.SumStride;
+        V f00 = S.Zero, f01 = S.Zero, f10 = S.Zero, f11 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero, s10 = L.Zero, s11 = L.Zero;
+            for (nint c = 0; c < chunks; c += t.FlushSteps)
+            {
+                B a00 = L.Zero, a01 = L.Zero, a10 = L.Zero, a11 = L.Zero;
+                for (nint left = nint.Min(t.FlushSteps, chunks - c); left > 0; left--)
+                {
+                    B w0 = L.Load(words);
+                    B w1 = L.Load(words + L.Count);
+                    B p0, p1, b;
+                    words += step;
+                    p0 = w0;
+                    p1 = w1;
+                    b = L.Broadcast(*(int*)(x));
+                    a00 = L.AddSmall(a00, p0, b);
+                    a01 = L.AddSmall(a01, p1, b);
+                    b = L.Broadcast(*(int*)(x + stride));
+                    a10 = L.AddSmall(a10, p0, b);
+                    a11 = L.AddSmall(a11, p1, b);
+                    x += 4;
+                }
+
+                s00 = L.Flush(s00, a00);
+                s01 = L.Flush(s01, a01);
+                s10 = L.Flush(s10, a10);
+                s11 = L.Flush(s11, a11);
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            n = L.Broadcast(sums[sumStride + g]);
+            f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
+            f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[1]);
+        S.Store(S.Add(S.Multiply(f10, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f11, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void BytesR4(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        nint stride = t.XStride, sumStride = t.SumStride;
+        V f00 = S.Zero, f01 = S.Zero, f10 = S.Zero, f11 = S.Zero, f20 = S.Zero, f21 = S.Zero, f30 = S.Zero, f31 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero, s10 = L.Zero, s11 = L.Zero, s20 = L.Zero, s21 = L.Zero, s30 = L.Zero, s31 = L.Zero;
+            for (nint c = 0; c < chunks; c += t.FlushSteps)
+            {
+                B a00 = L.Zero, a01 = L.Zero, a10 = L.Zero, a11 = L.Zero, a20 = L.Zero, a21 = L.Zero, a30 = L.Zero, a31 = L.Zero;
+                for (nint left = nint.Min(t.FlushSteps, chunks - c); left > 0; left--)
+                {
+                    B w0 = L.Load(words);
+                    B w1 = L.Load(words + L.Count);
+                    B p0, p1, b;
+                    words += step;
+                    p0 = w0;
+                    p1 = w1;
+                    b = L.Broadcast(*(int*)(x));
+                    a00 = L.AddSmall(a00, p0, b);
+                    a01 = L.AddSmall(a01, p1, b);
+                    b = L.Broadcast(*(int*)(x + stride));
+                    a10 = L.AddSmall(a10, p0, b);
+                    a11 = L.AddSmall(a11, p1, b);
+                    b = L.Broadcast(*(int*)(x + 2 * stride));
+                    a20 = L.AddSmall(a20, p0, b);
+                    a21 = L.AddSmall(a21, p1, b);
+                    b = L.Broadcast(*(int*)(x + 3 * stride));
+                    a30 = L.AddSmall(a30, p0, b);
+                    a31 = L.AddSmall(a31, p1, b);
+                    x += 4;
+                }
+
+                s00 = L.Flush(s00, a00);
+                s01 = L.Flush(s01, a01);
+                s10 = L.Flush(s10, a10);
+                s11 = L.Flush(s11, a11);
+                s20 = L.Flush(s20, a20);
+                s21 = L.Flush(s21, a21);
+                s30 = L.Flush(s30, a30);
+                s31 = L.Flush(s31, a31);
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            n = L.Broadcast(sums[sumStride + g]);
+            f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
+            f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
+            f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
+            f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
+            f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
+            f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[1]);
+        S.Store(S.Add(S.Multiply(f10, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f11, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[2]);
+        S.Store(S.Add(S.Multiply(f20, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f21, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[3]);
+        S.Store(S.Add(S.Multiply(f30, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f31, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void BytesR6(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        nint stride = t.XStride, sumStride = t.SumStride;
+        V f00 = S.Zero, f01 = S.Zero, f10 = S.Zero, f11 = S.Zero, f20 = S.Zero, f21 = S.Zero, f30 = S.Zero, f31 = S.Zero, f40 = S.Zero, f41 = S.Zero, f50 = S.Zero, f51 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero, s10 = L.Zero, s11 = L.Zero, s20 = L.Zero, s21 = L.Zero, s30 = L.Zero, s31 = L.Zero, s40 = L.Zero, s41 = L.Zero, s50 = L.Zero, s51 = L.Zero;
+            for (nint c = 0; c < chunks; c += t.FlushSteps)
+            {
+                B a00 = L.Zero, a01 = L.Zero, a10 = L.Zero, a11 = L.Zero, a20 = L.Zero, a21 = L.Zero, a30 = L.Zero, a31 = L.Zero, a40 = L.Zero, a41 = L.Zero, a50 = L.Zero, a51 = L.Zero;
+                for (nint left = nint.Min(t.FlushSteps, chunks - c); left > 0; left--)
+                {
+                    B w0 = L.Load(words);
+                    B w1 = L.Load(words + L.Count);
+                    B p0, p1, b;
+                    words += step;
+                    p0 = w0;
+                    p1 = w1;
+                    b = L.Broadcast(*(int*)(x));
+                    a00 = L.AddSmall(a00, p0, b);
+                    a01 = L.AddSmall(a01, p1, b);
+                    b = L.Broadcast(*(int*)(x + stride));
+                    a10 = L.AddSmall(a10, p0, b);
+                    a11 = L.AddSmall(a11, p1, b);
+                    b = L.Broadcast(*(int*)(x + 2 * stride));
+                    a20 = L.AddSmall(a20, p0, b);
+                    a21 = L.AddSmall(a21, p1, b);
+                    b = L.Broadcast(*(int*)(x + 3 * stride));
+                    a30 = L.AddSmall(a30, p0, b);
+                    a31 = L.AddSmall(a31, p1, b);
+                    b = L.Broadcast(*(int*)(x + 4 * stride));
+                    a40 = L.AddSmall(a40, p0, b);
+                    a41 = L.AddSmall(a41, p1, b);
+                    b = L.Broadcast(*(int*)(x + 5 * stride));
+                    a50 = L.AddSmall(a50, p0, b);
+                    a51 = L.AddSmall(a51, p1, b);
+                    x += 4;
+                }
+
+                s00 = L.Flush(s00, a00);
+                s01 = L.Flush(s01, a01);
+                s10 = L.Flush(s10, a10);
+                s11 = L.Flush(s11, a11);
+                s20 = L.Flush(s20, a20);
+                s21 = L.Flush(s21, a21);
+                s30 = L.Flush(s30, a30);
+                s31 = L.Flush(s31, a31);
+                s40 = L.Flush(s40, a40);
+                s41 = L.Flush(s41, a41);
+                s50 = L.Flush(s50, a50);
+                s51 = L.Flush(s51, a51);
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            n = L.Broadcast(sums[sumStride + g]);
+            f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
+            f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
+            f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
+            f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
+            f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
+            f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
+            n = L.Broadcast(sums[(4 * sumStride) + g]);
+            f40 = E.Add<S, V, L, B>(f40, s40, scale0, offset0, n);
+            f41 = E.Add<S, V, L, B>(f41, s41, scale1, offset1, n);
+            n = L.Broadcast(sums[(5 * sumStride) + g]);
+            f50 = E.Add<S, V, L, B>(f50, s50, scale0, offset0, n);
+            f51 = E.Add<S, V, L, B>(f51, s51, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[1]);
+        S.Store(S.Add(S.Multiply(f10, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f11, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[2]);
+        S.Store(S.Add(S.Multiply(f20, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f21, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[3]);
+        S.Store(S.Add(S.Multiply(f30, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f31, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[4]);
+        S.Store(S.Add(S.Multiply(f40, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f41, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[5]);
+        S.Store(S.Add(S.Multiply(f50, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f51, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void WordsR1(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        V f00 = S.Zero, f01 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero;
+            for (nint left = chunks; left > 0; left--)
+            {
+                B w0 = L.Load(words);
+                B w1 = L.Load(words + L.Count);
+                B p0, p1, b;
+                words += step;
+                p0 = w0;
+                p1 = w1;
+                b = L.Broadcast(*(int*)(x));
+                s00 = L.AddPairs(s00, p0, b);
+                s01 = L.AddPairs(s01, p1, b);
+                x += 4;
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void WordsR2(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        nint stride = t.XStride, sumStride = t.SumStride;
+        V f00 = S.Zero, f01 = S.Zero, f10 = S.Zero, f11 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero, s10 = L.Zero, s11 = L.Zero;
+            for (nint left = chunks; left > 0; left--)
+            {
+                B w0 = L.Load(words);
+                B w1 = L.Load(words + L.Count);
+                B p0, p1, b;
+                words += step;
+                p0 = w0;
+                p1 = w1;
+                b = L.Broadcast(*(int*)(x));
+                s00 = L.AddPairs(s00, p0, b);
+                s01 = L.AddPairs(s01, p1, b);
+                b = L.Broadcast(*(int*)(x + stride));
+                s10 = L.AddPairs(s10, p0, b);
+                s11 = L.AddPairs(s11, p1, b);
+                x += 4;
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            n = L.Broadcast(sums[sumStride + g]);
+            f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
+            f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[1]);
+        S.Store(S.Add(S.Multiply(f10, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f11, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void WordsR4(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        nint stride = t.XStride, sumStride = t.SumStride;
+        V f00 = S.Zero, f01 = S.Zero, f10 = S.Zero, f11 = S.Zero, f20 = S.Zero, f21 = S.Zero, f30 = S.Zero, f31 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero, s10 = L.Zero, s11 = L.Zero, s20 = L.Zero, s21 = L.Zero, s30 = L.Zero, s31 = L.Zero;
+            for (nint left = chunks; left > 0; left--)
+            {
+                B w0 = L.Load(words);
+                B w1 = L.Load(words + L.Count);
+                B p0, p1, b;
+                words += step;
+                p0 = w0;
+                p1 = w1;
+                b = L.Broadcast(*(int*)(x));
+                s00 = L.AddPairs(s00, p0, b);
+                s01 = L.AddPairs(s01, p1, b);
+                b = L.Broadcast(*(int*)(x + stride));
+                s10 = L.AddPairs(s10, p0, b);
+                s11 = L.AddPairs(s11, p1, b);
+                b = L.Broadcast(*(int*)(x + 2 * stride));
+                s20 = L.AddPairs(s20, p0, b);
+                s21 = L.AddPairs(s21, p1, b);
+                b = L.Broadcast(*(int*)(x + 3 * stride));
+                s30 = L.AddPairs(s30, p0, b);
+                s31 = L.AddPairs(s31, p1, b);
+                x += 4;
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            n = L.Broadcast(sums[sumStride + g]);
+            f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
+            f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
+            f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
+            f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
+            f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
+            f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[1]);
+        S.Store(S.Add(S.Multiply(f10, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f11, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[2]);
+        S.Store(S.Add(S.Multiply(f20, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f21, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[3]);
+        S.Store(S.Add(S.Multiply(f30, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f31, factor), bias1), y + S.Count);
+    }
+
+    [MethodImpl(Hot)]
+    public static void WordsR6(in ByteTile t)
+    {
+        uint* words = t.Words;
+        sbyte* x = t.X;
+        nint step = t.Step, chunks = t.GroupChunks;
+        float* scales = t.Scales, offsets = t.Offsets;
+        int* sums = t.Sums;
+        nint stride = t.XStride, sumStride = t.SumStride;
+        V f00 = S.Zero, f01 = S.Zero, f10 = S.Zero, f11 = S.Zero, f20 = S.Zero, f21 = S.Zero, f30 = S.Zero, f31 = S.Zero, f40 = S.Zero, f41 = S.Zero, f50 = S.Zero, f51 = S.Zero;
+        for (nint g = 0; g < t.Groups; g++)
+        {
+            if (g == t.Groups - 1)
+            {
+                chunks = t.LastChunks;
+            }
+
+            B s00 = L.Zero, s01 = L.Zero, s10 = L.Zero, s11 = L.Zero, s20 = L.Zero, s21 = L.Zero, s30 = L.Zero, s31 = L.Zero, s40 = L.Zero, s41 = L.Zero, s50 = L.Zero, s51 = L.Zero;
+            for (nint left = chunks; left > 0; left--)
+            {
+                B w0 = L.Load(words);
+                B w1 = L.Load(words + L.Count);
+                B p0, p1, b;
+                words += step;
+                p0 = w0;
+                p1 = w1;
+                b = L.Broadcast(*(int*)(x));
+                s00 = L.AddPairs(s00, p0, b);
+                s01 = L.AddPairs(s01, p1, b);
+                b = L.Broadcast(*(int*)(x + stride));
+                s10 = L.AddPairs(s10, p0, b);
+                s11 = L.AddPairs(s11, p1, b);
+                b = L.Broadcast(*(int*)(x + 2 * stride));
+                s20 = L.AddPairs(s20, p0, b);
+                s21 = L.AddPairs(s21, p1, b);
+                b = L.Broadcast(*(int*)(x + 3 * stride));
+                s30 = L.AddPairs(s30, p0, b);
+                s31 = L.AddPairs(s31, p1, b);
+                b = L.Broadcast(*(int*)(x + 4 * stride));
+                s40 = L.AddPairs(s40, p0, b);
+                s41 = L.AddPairs(s41, p1, b);
+                b = L.Broadcast(*(int*)(x + 5 * stride));
+                s50 = L.AddPairs(s50, p0, b);
+                s51 = L.AddPairs(s51, p1, b);
+                x += 4;
+            }
+
+            V scale0 = S.Load(scales), scale1 = S.Load(scales + S.Count), offset0 = S.Load(offsets), offset1 = S.Load(offsets + S.Count);
+            B n = L.Broadcast(sums[g]);
+            f00 = E.Add<S, V, L, B>(f00, s00, scale0, offset0, n);
+            f01 = E.Add<S, V, L, B>(f01, s01, scale1, offset1, n);
+            n = L.Broadcast(sums[sumStride + g]);
+            f10 = E.Add<S, V, L, B>(f10, s10, scale0, offset0, n);
+            f11 = E.Add<S, V, L, B>(f11, s11, scale1, offset1, n);
+            n = L.Broadcast(sums[(2 * sumStride) + g]);
+            f20 = E.Add<S, V, L, B>(f20, s20, scale0, offset0, n);
+            f21 = E.Add<S, V, L, B>(f21, s21, scale1, offset1, n);
+            n = L.Broadcast(sums[(3 * sumStride) + g]);
+            f30 = E.Add<S, V, L, B>(f30, s30, scale0, offset0, n);
+            f31 = E.Add<S, V, L, B>(f31, s31, scale1, offset1, n);
+            n = L.Broadcast(sums[(4 * sumStride) + g]);
+            f40 = E.Add<S, V, L, B>(f40, s40, scale0, offset0, n);
+            f41 = E.Add<S, V, L, B>(f41, s41, scale1, offset1, n);
+            n = L.Broadcast(sums[(5 * sumStride) + g]);
+            f50 = E.Add<S, V, L, B>(f50, s50, scale0, offset0, n);
+            f51 = E.Add<S, V, L, B>(f51, s51, scale1, offset1, n);
+            scales += t.ScaleStride;
+            offsets += t.OffsetStride;
+        }
+
+        float* y = t.Y;
+        V bias0 = S.Load(t.Bias), bias1 = S.Load(t.Bias + S.Count);
+        V factor = S.Set(t.XScales[0]);
+        S.Store(S.Add(S.Multiply(f00, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f01, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[1]);
+        S.Store(S.Add(S.Multiply(f10, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f11, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[2]);
+        S.Store(S.Add(S.Multiply(f20, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f21, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[3]);
+        S.Store(S.Add(S.Multiply(f30, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f31, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[4]);
+        S.Store(S.Add(S.Multiply(f40, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f41, factor), bias1), y + S.Count);
+        y += t.YStride;
+        factor = S.Set(t.XScales[5]);
+        S.Store(S.Add(S.Multiply(f50, factor), bias0), y);
+        S.Store(S.Add(S.Multiply(f51, factor), bias1), y + S.Count);
     }
 }

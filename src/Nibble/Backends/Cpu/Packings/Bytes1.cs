@@ -7,11 +7,17 @@ internal readonly unsafe struct Bytes1 : IByteLanes<Bytes1.Lane, float>
 {
     public static int Count => 1;
 
-    public static int ByteOffset => 0;
+    public static bool HasByteProducts => true;
 
     public static Lane Zero => default;
 
     public static Lane Load(uint* words) => new((int)*words);
+
+    public static void Store(Lane value, uint* words) => *words = (uint)value.Value;
+
+    public static void Prefetch(uint* address)
+    {
+    }
 
     public static Lane Broadcast(int bytes) => new(bytes);
 
@@ -23,6 +29,10 @@ internal readonly unsafe struct Bytes1 : IByteLanes<Bytes1.Lane, float>
     }
 
     public static Lane And(Lane a, byte mask) => new(a.Value & (mask * 0x01010101));
+
+    public static Lane Even(Lane bytes) => new(bytes.Value & 0x00ff00ff);
+
+    public static Lane Odd(Lane bytes) => new((bytes.Value >>> 8) & 0x00ff00ff);
 
     public static Lane Or(Lane a, Lane b) => new(a.Value | b.Value);
 
@@ -57,9 +67,12 @@ internal readonly unsafe struct Bytes1 : IByteLanes<Bytes1.Lane, float>
     public static Lane AddWide(Lane sum, Lane high, Lane low, Lane x) =>
         new(AddByte(sum, low, x).Value + (128 * AddByte(default, high, x).Value));
 
-    public static Lane AddInt(Lane sum, int value) => new(sum.Value + value);
+    public static Lane RestoreBytes(Lane sum, Lane n) => sum;
 
-    public static Lane SubtractProduct(Lane sum, float factor, int value) => new(sum.Value - ((int)factor * value));
+    public static Lane AddPairs(Lane sum, Lane words, Lane x) =>
+        new(sum.Value + ((short)words.Value * (short)x.Value) + ((words.Value >> 16) * (x.Value >> 16)));
+
+    public static Lane SubtractProduct(Lane sum, float factor, Lane n) => new(sum.Value - ((int)factor * n.Value));
 
     public static float ToFloat(Lane sum) => sum.Value;
 

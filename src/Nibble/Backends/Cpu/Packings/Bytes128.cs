@@ -15,9 +15,21 @@ internal readonly unsafe struct Bytes128 : IByteLanes<Bytes, Floats>
 
     public static int Count => 4;
 
-    public static int ByteOffset => 0;
+    public static bool HasByteProducts => false;
 
     public static Bytes Zero => Bytes.Zero;
+
+    [MethodImpl(Inline)]
+    public static void Store(Bytes value, uint* words) => value.Store((byte*)words);
+
+    [MethodImpl(Inline)]
+    public static void Prefetch(uint* address)
+    {
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(address);
+        }
+    }
 
     [MethodImpl(Inline)]
     public static Bytes Load(uint* words) => Vector.Load((byte*)words);
@@ -32,6 +44,12 @@ internal readonly unsafe struct Bytes128 : IByteLanes<Bytes, Floats>
     public static Bytes And(Bytes a, byte mask) => a & Vector.Create(mask);
 
     [MethodImpl(Inline)]
+    public static Bytes Even(Bytes bytes) => UnsignedEven(bytes).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Odd(Bytes bytes) => UnsignedOdd(bytes).AsByte();
+
+    [MethodImpl(Inline)]
     public static Bytes Or(Bytes a, Bytes b) => a | b;
 
     [MethodImpl(Inline)]
@@ -43,7 +61,7 @@ internal readonly unsafe struct Bytes128 : IByteLanes<Bytes, Floats>
 
     [MethodImpl(Inline)]
     public static Bytes AddSmall(Bytes small, Bytes codes, Bytes x) =>
-        (small.AsInt16() + (Even(codes) * SignedEven(x)) + (Odd(codes) * SignedOdd(x))).AsByte();
+        (small.AsInt16() + (UnsignedEven(codes) * SignedEven(x)) + (UnsignedOdd(codes) * SignedOdd(x))).AsByte();
 
     [MethodImpl(Inline)]
     public static Bytes Flush(Bytes sum, Bytes small) => (sum.AsInt32() + Pairs(small.AsInt16())).AsByte();
@@ -51,27 +69,31 @@ internal readonly unsafe struct Bytes128 : IByteLanes<Bytes, Floats>
     // A product of a byte and an activation fits in 16 bits (255·127), the sum of two does not.
     [MethodImpl(Inline)]
     public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x) =>
-        (sum.AsInt32() + Pairs(Even(codes) * SignedEven(x)) + Pairs(Odd(codes) * SignedOdd(x))).AsByte();
+        (sum.AsInt32() + Pairs(UnsignedEven(codes) * SignedEven(x)) + Pairs(UnsignedOdd(codes) * SignedOdd(x))).AsByte();
 
     [MethodImpl(Inline)]
     public static Bytes AddWide(Bytes sum, Bytes high, Bytes low, Bytes x) =>
         (AddByte(sum, low, x).AsInt32() + Vector.ShiftLeft(AddByte(Zero, high, x).AsInt32(), 7)).AsByte();
 
     [MethodImpl(Inline)]
-    public static Bytes AddInt(Bytes sum, int value) => (sum.AsInt32() + Vector.Create(value)).AsByte();
+    public static Bytes RestoreBytes(Bytes sum, Bytes n) => sum;
 
     [MethodImpl(Inline)]
-    public static Bytes SubtractProduct(Bytes sum, Floats factor, int value) =>
-        (sum.AsInt32() - (Vector.ConvertToInt32(factor) * Vector.Create(value))).AsByte();
+    public static Bytes AddPairs(Bytes sum, Bytes words, Bytes x) =>
+        (sum.AsInt32() + Pairs(words.AsInt16(), x.AsInt16())).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes SubtractProduct(Bytes sum, Floats factor, Bytes n) =>
+        (sum.AsInt32() - (Vector.ConvertToInt32(factor) * n.AsInt32())).AsByte();
 
     [MethodImpl(Inline)]
     public static Floats ToFloat(Bytes sum) => Vector.ConvertToSingle(sum.AsInt32());
 
     [MethodImpl(Inline)]
-    private static Shorts Even(Bytes codes) => codes.AsInt16() & Vector.Create((short)0xff);
+    private static Shorts UnsignedEven(Bytes codes) => codes.AsInt16() & Vector.Create((short)0xff);
 
     [MethodImpl(Inline)]
-    private static Shorts Odd(Bytes codes) => Vector.ShiftRightLogical(codes.AsInt16(), 8);
+    private static Shorts UnsignedOdd(Bytes codes) => Vector.ShiftRightLogical(codes.AsInt16(), 8);
 
     [MethodImpl(Inline)]
     private static Shorts SignedEven(Bytes x) => Vector.ShiftRightArithmetic(Vector.ShiftLeft(x.AsInt16(), 8), 8);
@@ -82,5 +104,16 @@ internal readonly unsafe struct Bytes128 : IByteLanes<Bytes, Floats>
     [MethodImpl(Inline)]
     private static Vector128<int> Pairs(Shorts values) => Sse2.IsSupported
         ? Sse2.MultiplyAddAdjacent(values, Vector.Create((short)1))
-        : Vector.ShiftRightArithmetic(Vector.ShiftLeft(values.AsInt32(), 16), 16) + Vector.ShiftRightArithmetic(values.AsInt32(), 16);
+        : SignedLow(values) + SignedHigh(values);
+
+    [MethodImpl(Inline)]
+    private static Vector128<int> Pairs(Shorts a, Shorts b) => Sse2.IsSupported
+        ? Sse2.MultiplyAddAdjacent(a, b)
+        : (SignedLow(a) * SignedLow(b)) + (SignedHigh(a) * SignedHigh(b));
+
+    [MethodImpl(Inline)]
+    private static Vector128<int> SignedLow(Shorts a) => Vector.ShiftRightArithmetic(Vector.ShiftLeft(a.AsInt32(), 16), 16);
+
+    [MethodImpl(Inline)]
+    private static Vector128<int> SignedHigh(Shorts a) => Vector.ShiftRightArithmetic(a.AsInt32(), 16);
 }

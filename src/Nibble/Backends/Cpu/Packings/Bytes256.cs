@@ -17,9 +17,21 @@ internal readonly unsafe struct Bytes256 : IByteLanes<Bytes, Floats>
 
     public static int Count => 8;
 
-    public static int ByteOffset => 128;
+    public static bool HasByteProducts => false;
 
     public static Bytes Zero => Bytes.Zero;
+
+    [MethodImpl(Inline)]
+    public static void Store(Bytes value, uint* words) => value.Store((byte*)words);
+
+    [MethodImpl(Inline)]
+    public static void Prefetch(uint* address)
+    {
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(address);
+        }
+    }
 
     [MethodImpl(Inline)]
     public static Bytes Load(uint* words) => Vector.Load((byte*)words);
@@ -32,6 +44,12 @@ internal readonly unsafe struct Bytes256 : IByteLanes<Bytes, Floats>
 
     [MethodImpl(Inline)]
     public static Bytes And(Bytes a, byte mask) => a & Vector.Create(mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes Even(Bytes bytes) => (bytes.AsUInt16() & Vector.Create((ushort)0xff)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Odd(Bytes bytes) => Vector.ShiftRightLogical(bytes.AsUInt16(), 8).AsByte();
 
     [MethodImpl(Inline)]
     public static Bytes Or(Bytes a, Bytes b) => a | b;
@@ -68,11 +86,15 @@ internal readonly unsafe struct Bytes256 : IByteLanes<Bytes, Floats>
     }
 
     [MethodImpl(Inline)]
-    public static Bytes AddInt(Bytes sum, int value) => (sum.AsInt32() + Vector.Create(value)).AsByte();
+    public static Bytes RestoreBytes(Bytes sum, Bytes n) => (sum.AsInt32() + Vector.ShiftLeft(n.AsInt32(), 7)).AsByte();
 
     [MethodImpl(Inline)]
-    public static Bytes SubtractProduct(Bytes sum, Floats factor, int value) =>
-        (sum.AsInt32() - (Vector.ConvertToInt32Native(factor) * Vector.Create(value))).AsByte();
+    public static Bytes AddPairs(Bytes sum, Bytes words, Bytes x) =>
+        (sum.AsInt32() + Avx2.MultiplyAddAdjacent(words.AsInt16(), x.AsInt16())).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes SubtractProduct(Bytes sum, Floats factor, Bytes n) =>
+        (sum.AsInt32() - (Vector.ConvertToInt32Native(factor) * n.AsInt32())).AsByte();
 
     [MethodImpl(Inline)]
     public static Floats ToFloat(Bytes sum) => Vector.ConvertToSingle(sum.AsInt32());

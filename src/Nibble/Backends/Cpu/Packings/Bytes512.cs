@@ -17,9 +17,21 @@ internal readonly unsafe struct Bytes512 : IByteLanes<Bytes, Floats>
 
     public static int Count => 16;
 
-    public static int ByteOffset => 0;
+    public static bool HasByteProducts => false;
 
     public static Bytes Zero => Bytes.Zero;
+
+    [MethodImpl(Inline)]
+    public static void Store(Bytes value, uint* words) => value.Store((byte*)words);
+
+    [MethodImpl(Inline)]
+    public static void Prefetch(uint* address)
+    {
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(address);
+        }
+    }
 
     [MethodImpl(Inline)]
     public static Bytes Load(uint* words) => Vector.Load((byte*)words);
@@ -36,6 +48,12 @@ internal readonly unsafe struct Bytes512 : IByteLanes<Bytes, Floats>
 
     [MethodImpl(Inline)]
     public static Bytes And(Bytes a, byte mask) => a & Vector.Create(mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes Even(Bytes bytes) => UnsignedEven(bytes).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Odd(Bytes bytes) => UnsignedOdd(bytes).AsByte();
 
     [MethodImpl(Inline)]
     public static Bytes Or(Bytes a, Bytes b) => a | b;
@@ -61,14 +79,14 @@ internal readonly unsafe struct Bytes512 : IByteLanes<Bytes, Floats>
     [MethodImpl(Inline)]
     public static Bytes AddSmall(Bytes small, Bytes codes, Bytes x) => Avx512BW.IsSupported
         ? (small.AsInt16() + Avx512BW.MultiplyAddAdjacent(codes, x.AsSByte())).AsByte()
-        : (small.AsInt16() + (Even(codes) * SignedEven(x)) + (Odd(codes) * SignedOdd(x))).AsByte();
+        : (small.AsInt16() + (UnsignedEven(codes) * SignedEven(x)) + (UnsignedOdd(codes) * SignedOdd(x))).AsByte();
 
     [MethodImpl(Inline)]
     public static Bytes Flush(Bytes sum, Bytes small) => (sum.AsInt32() + Pairs(small.AsInt16(), Vector.Create((short)1))).AsByte();
 
     [MethodImpl(Inline)]
     public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x) =>
-        (sum.AsInt32() + Pairs(Even(codes), SignedEven(x)) + Pairs(Odd(codes), SignedOdd(x))).AsByte();
+        (sum.AsInt32() + Pairs(UnsignedEven(codes), SignedEven(x)) + Pairs(UnsignedOdd(codes), SignedOdd(x))).AsByte();
 
     [MethodImpl(Inline)]
     public static Bytes AddWide(Bytes sum, Bytes high, Bytes low, Bytes x)
@@ -83,20 +101,24 @@ internal readonly unsafe struct Bytes512 : IByteLanes<Bytes, Floats>
     }
 
     [MethodImpl(Inline)]
-    public static Bytes AddInt(Bytes sum, int value) => (sum.AsInt32() + Vector.Create(value)).AsByte();
+    public static Bytes RestoreBytes(Bytes sum, Bytes n) => sum;
 
     [MethodImpl(Inline)]
-    public static Bytes SubtractProduct(Bytes sum, Floats factor, int value) =>
-        (sum.AsInt32() - (Vector.ConvertToInt32Native(factor) * Vector.Create(value))).AsByte();
+    public static Bytes AddPairs(Bytes sum, Bytes words, Bytes x) =>
+        (sum.AsInt32() + Pairs(words.AsInt16(), x.AsInt16())).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes SubtractProduct(Bytes sum, Floats factor, Bytes n) =>
+        (sum.AsInt32() - (Vector.ConvertToInt32Native(factor) * n.AsInt32())).AsByte();
 
     [MethodImpl(Inline)]
     public static Floats ToFloat(Bytes sum) => Vector.ConvertToSingle(sum.AsInt32());
 
     [MethodImpl(Inline)]
-    private static Vector512<short> Even(Bytes codes) => codes.AsInt16() & Vector.Create((short)0xff);
+    private static Vector512<short> UnsignedEven(Bytes codes) => codes.AsInt16() & Vector.Create((short)0xff);
 
     [MethodImpl(Inline)]
-    private static Vector512<short> Odd(Bytes codes) => Vector.ShiftRightLogical(codes.AsInt16(), 8);
+    private static Vector512<short> UnsignedOdd(Bytes codes) => Vector.ShiftRightLogical(codes.AsInt16(), 8);
 
     [MethodImpl(Inline)]
     private static Vector512<short> SignedEven(Bytes x) => Vector.ShiftRightArithmetic(Vector.ShiftLeft(x.AsInt16(), 8), 8);

@@ -14,9 +14,15 @@ internal readonly unsafe struct BytesVnni : IByteLanes<Bytes, Floats>
 
     public static int Count => 8;
 
-    public static int ByteOffset => 0;
+    public static bool HasByteProducts => true;
 
     public static Bytes Zero => Bytes.Zero;
+
+    [MethodImpl(Inline)]
+    public static void Store(Bytes value, uint* words) => Bytes256.Store(value, words);
+
+    [MethodImpl(Inline)]
+    public static void Prefetch(uint* address) => Bytes256.Prefetch(address);
 
     [MethodImpl(Inline)]
     public static Bytes Load(uint* words) => Bytes256.Load(words);
@@ -29,6 +35,12 @@ internal readonly unsafe struct BytesVnni : IByteLanes<Bytes, Floats>
 
     [MethodImpl(Inline)]
     public static Bytes And(Bytes a, byte mask) => Bytes256.And(a, mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes Even(Bytes bytes) => Bytes256.Even(bytes);
+
+    [MethodImpl(Inline)]
+    public static Bytes Odd(Bytes bytes) => Bytes256.Odd(bytes);
 
     [MethodImpl(Inline)]
     public static Bytes Or(Bytes a, Bytes b) => a | b;
@@ -54,10 +66,14 @@ internal readonly unsafe struct BytesVnni : IByteLanes<Bytes, Floats>
         (AddByte(sum, low, x).AsInt32() + Vector.ShiftLeft(AddByte(Zero, high, x).AsInt32(), 7)).AsByte();
 
     [MethodImpl(Inline)]
-    public static Bytes AddInt(Bytes sum, int value) => Bytes256.AddInt(sum, value);
+    public static Bytes RestoreBytes(Bytes sum, Bytes n) => sum;
 
     [MethodImpl(Inline)]
-    public static Bytes SubtractProduct(Bytes sum, Floats factor, int value) => Bytes256.SubtractProduct(sum, factor, value);
+    public static Bytes AddPairs(Bytes sum, Bytes words, Bytes x) =>
+        AvxVnni.MultiplyWideningAndAdd(sum.AsInt32(), words.AsInt16(), x.AsInt16()).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes SubtractProduct(Bytes sum, Floats factor, Bytes n) => Bytes256.SubtractProduct(sum, factor, n);
 
     [MethodImpl(Inline)]
     public static Floats ToFloat(Bytes sum) => Bytes256.ToFloat(sum);

@@ -14,12 +14,17 @@ internal unsafe interface IByteLanes<B, V>
     /// <summary>Lanes of 32 bits.</summary>
     static abstract int Count { get; }
 
-    /// <summary>What <see cref="AddByte"/> subtracts from every code.</summary>
-    static abstract int ByteOffset { get; }
-
     static abstract B Zero { get; }
 
     static abstract B Load(uint* words);
+
+    static abstract void Store(B value, uint* words);
+
+    /// <summary>True if products of codes of 8 bits go straight into 32 bits, as <see cref="AddByte"/> without an offset.</summary>
+    static abstract bool HasByteProducts { get; }
+
+    /// <summary>Asks for the cache line of an address, which need not exist.</summary>
+    static abstract void Prefetch(uint* address);
 
     /// <summary>The same four bytes in every lane.</summary>
     static abstract B Broadcast(int bytes);
@@ -30,6 +35,12 @@ internal unsafe interface IByteLanes<B, V>
     static abstract B And(B a, byte mask);
 
     static abstract B Or(B a, B b);
+
+    /// <summary>The first and third byte of each lane as 16-bit numbers.</summary>
+    static abstract B Even(B bytes);
+
+    /// <summary>The second and fourth byte.</summary>
+    static abstract B Odd(B bytes);
 
     /// <summary>Each lane shifted right (left if negative); bits cross bytes, so a mask follows.</summary>
     static abstract B Shift(B a, int count);
@@ -46,17 +57,20 @@ internal unsafe interface IByteLanes<B, V>
     /// <summary>sum + what small holds, in 32 bits.</summary>
     static abstract B Flush(B sum, B small);
 
-    /// <summary>sum + Σ (code − ByteOffset)·x, for codes of 8 bits.</summary>
+    /// <summary>sum + Σ code·x, for codes of 8 bits; some variants leave out a constant times Σ x until <see cref="RestoreBytes"/>.</summary>
     static abstract B AddByte(B sum, B codes, B x);
+
+    /// <summary>A sum of <see cref="AddByte"/> with what it left out; n is Σ x.</summary>
+    static abstract B RestoreBytes(B sum, B n);
+
+    /// <summary>sum + Σ of two products of 16-bit numbers a lane.</summary>
+    static abstract B AddPairs(B sum, B words, B x);
 
     /// <summary>sum + Σ (128·high + low)·x, for high and low below 128.</summary>
     static abstract B AddWide(B sum, B high, B low, B x);
 
-    /// <summary>sum + value in 32 bits.</summary>
-    static abstract B AddInt(B sum, int value);
-
-    /// <summary>sum − factor·value in 32 bits, for whole factors.</summary>
-    static abstract B SubtractProduct(B sum, V factor, int value);
+    /// <summary>sum − factor·n in 32 bits, for whole factors.</summary>
+    static abstract B SubtractProduct(B sum, V factor, B n);
 
     /// <summary>Each sum as a float.</summary>
     static abstract V ToFloat(B sum);

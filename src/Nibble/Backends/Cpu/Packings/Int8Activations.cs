@@ -29,8 +29,12 @@ internal unsafe struct Int8Activations
     public int* Sums;
     public float* Scales;
 
+    /// <summary>Whether the values are wanted as 16-bit numbers too, and where they go: per four bytes the first and third, then the others.</summary>
+    public bool IsWide;
+    public int* Wide;
+
     /// <summary>Bytes of scratch memory that the results need.</summary>
-    public readonly nint ByteLength => Rows * (Stride + (sizeof(int) * Groups) + sizeof(float));
+    public readonly nint ByteLength => Rows * (Stride + (sizeof(int) * Groups) + sizeof(float) + (IsWide ? 2 * Stride : 0));
 
     /// <summary>Where the results go.</summary>
     public void Place(void* memory)
@@ -38,6 +42,7 @@ internal unsafe struct Int8Activations
         Values = (sbyte*)memory;
         Sums = (int*)(Values + (Rows * Stride));
         Scales = (float*)(Sums + (Rows * Groups));
+        Wide = IsWide ? (int*)(Scales + Rows) : null;
     }
 
     /// <summary>Quantizes a row. A row with NaN or infinity gets the scale NaN: so does everything computed from it.</summary>
@@ -73,6 +78,22 @@ internal unsafe struct Int8Activations
                 sum = default;
                 groupEnd += GroupSize;
             }
+        }
+
+        if (IsWide)
+        {
+            Widen((int*)values, Stride / 4, Wide + (row * (Stride / 2)));
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Widen(int* quads, nint count, int* target)
+    {
+        for (nint i = 0; i < count; i++)
+        {
+            int quad = quads[i];
+            target[2 * i] = ((sbyte)quad & 0xffff) | ((sbyte)(quad >> 16) << 16);
+            target[(2 * i) + 1] = ((sbyte)(quad >> 8) & 0xffff) | (quad >> 24 << 16);
         }
     }
 

@@ -8,15 +8,20 @@ namespace Nibble.Backends.Cpu.Packings;
 /// </summary>
 internal static unsafe class Int8Product
 {
+    // From here on decoding a strip first costs less than decoding it in registers again and again.
+    private const int LeastDecodedRows = 6;
+
     /// <summary>Quantizes x and multiplies. <paramref name="outliers"/>: the columns that go the high-precision way.</summary>
     public static void Multiply(PanelPacking packing, in CpuMatMul call, in OutlierColumns outliers)
     {
+        bool isDecoded = call.Rows >= LeastDecodedRows;
         Int8Activations x = packing.Activations8(call);
+        x.IsWide = isDecoded && packing.DecodedFormat == ByteFormat.Words;
         using CpuScratch.Lease memory = CpuScratch.Rent(x.ByteLength);
         x.Place(memory.Pointer);
         QuantizeJob quantize = new() { X = x, Outliers = outliers };
         call.Threads.Run(quantize.Parts, quantize);
-        MultiplyJob multiply = new() { Packing = packing, Call = call, X = x, Outliers = outliers };
+        MultiplyJob multiply = new() { Packing = packing, Call = call, X = x, Outliers = outliers, IsDecoded = isDecoded };
         call.Threads.Run(multiply.Parts, multiply);
     }
 
@@ -58,6 +63,7 @@ internal static unsafe class Int8Product
         public CpuMatMul Call;
         public Int8Activations X;
         public OutlierColumns Outliers;
+        public bool IsDecoded;
 
         public readonly int Parts => PanelParts * RowBlocks;
 
@@ -77,12 +83,13 @@ internal static unsafe class Int8Product
             nint end = nint.Min(Call.Count, ((part / RowBlocks) + 1) * PartWidth);
             nint bytes = X.Groups * Lanes * sizeof(float);
             using CpuScratch.Lease values = CpuScratch.Rent(2 * bytes);
+            using CpuScratch.Lease codes = CpuScratch.Rent(IsDecoded ? Packing.DecodedWords * sizeof(uint) : 0);
             for (nint feature = part / RowBlocks * PartWidth; feature < end; feature += Lanes)
             {
                 ByteTile tile = Packing.Tile((Call.First + feature) / Lanes, (float*)values.Pointer, (float*)((byte*)values.Pointer + bytes));
                 for (int strip = 0; strip < Lanes && feature + strip < Call.Count; strip += Packing.Variant.Bytes.StripLanes)
                 {
-                    RunStrip(tile, strip, feature + strip, row, rows);
+                    RunStrip(tile, strip, feature + strip, row, rows, (uint*)codes.Pointer);
                 }
 
                 if (Outliers.Count > 0)
@@ -94,11 +101,11 @@ internal static unsafe class Int8Product
 
         [SkipLocalsInit]
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly void RunStrip(ByteTile tile, int strip, nint feature, nint row, nint rows)
+        private readonly void RunStrip(ByteTile tile, int strip, nint feature, nint row, nint rows, uint* codes)
         {
             int width = Packing.Variant.Bytes.StripLanes;
             nint valid = nint.Min(width, Call.Count - feature);
-            float* bias = stackalloc float[MostLanes], buffer = stackalloc float[4 * MostLanes];
+            float* bias = stackalloc float[MostLanes], buffer = stackalloc float[6 * MostLanes];
             tile.Bias = Call.FirstBias + feature;
             if (valid < width || Call.FirstBias == null)
             {
@@ -110,17 +117,23 @@ internal static unsafe class Int8Product
             tile.Words += strip;
             tile.Scales += strip;
             tile.Offsets += strip;
-            (tile.XStride, tile.SumStride) = (X.Stride, X.Groups);
+            (tile.XStride, tile.SumStride) = (X.IsWide ? 2 * X.Stride : X.Stride, X.Groups);
+            if (IsDecoded)
+            {
+                Packing.Decode(ref tile, codes);
+            }
+
+            sbyte* x = X.IsWide ? (sbyte*)X.Wide : X.Values;
             for (nint r = row; r < row + rows;)
             {
-                int count = ByteKernels.Rows(row + rows - r);
-                tile.X = X.Values + (r * X.Stride);
+                int count = ByteKernels.Rows(row + rows - r, IsDecoded);
+                tile.X = x + (r * tile.XStride);
                 tile.Sums = X.Sums + (r * X.Groups);
                 tile.XScales = X.Scales + r;
                 float* y = Call.Output + (r * Call.YStride) + feature;
                 tile.Y = valid == width ? y : buffer;
                 tile.YStride = valid == width ? Call.YStride : width;
-                Packing.RunTile(count, tile);
+                Packing.RunTile(count, IsDecoded, tile);
                 for (int i = 0; valid < width && i < count; i++)
                 {
                     new Span<float>(buffer + (i * width), (int)valid).CopyTo(new Span<float>(y + (i * Call.YStride), (int)valid));
