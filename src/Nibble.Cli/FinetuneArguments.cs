@@ -59,6 +59,8 @@ internal sealed class FinetuneArguments
     private readonly Option<bool> _force = CommonOptions.Force();
     private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<int?> _threads = CommonOptions.Threads();
+    private readonly Option<string> _device = CommonOptions.Device();
+    private readonly Option<string> _activations = new("--activations") { Description = "Numbers of activations and products: f32, or bf16 on cuda (sums in f32).", DefaultValueFactory = _ => "f32" };
 
     public FinetuneArguments()
     {
@@ -68,6 +70,7 @@ internal sealed class FinetuneArguments
         _init.AcceptOnlyFromAmong("kaiming", "pissa", "loftq");
         _weights.AcceptOnlyFromAmong("f32", "bf16");
         _optimizer.AcceptOnlyFromAmong("adamw", "adamw8bit", "sgd", "paged-adamw", "paged-adamw8bit", "paged-sgd");
+        _activations.AcceptOnlyFromAmong("f32", "bf16");
         _schedule.AcceptOnlyFromAmong("cosine", "linear", "constant");
     }
 
@@ -79,7 +82,7 @@ internal sealed class FinetuneArguments
         [
             _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank,
             _alpha, _dropout, _targets, _exclude, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
-            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads,
+            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads, _device, _activations,
         ];
         foreach (Option option in all)
         {
@@ -114,6 +117,8 @@ internal sealed class FinetuneArguments
             Resume = parsed.GetValue(_resume),
             SkipBad = parsed.GetValue(_skipBad),
             Threads = parsed.GetValue(_threads),
+            Device = parsed.GetValue(_device)!,
+            Activations = parsed.GetValue(_activations) == "bf16" ? DType.BF16 : DType.F32,
         };
         if (!dryRun && options.Data is null)
         {

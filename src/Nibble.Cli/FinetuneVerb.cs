@@ -58,7 +58,7 @@ internal sealed class FinetuneVerb : IVerb
         }
         else
         {
-            Output.Human.WriteLine($"saved in {options.Output}: {report.TokensPerSecond:N0} tokens/s, {seconds:F0} s in all");
+            Output.Human.WriteLine($"saved in {options.Output}: {report.TokensPerSecond:N0} tokens/s, {seconds:F0} s in all; {report.Energy.Joules:N0} J ({report.Energy.Description})");
         }
 
         if (json)
@@ -96,6 +96,11 @@ internal sealed class FinetuneVerb : IVerb
         report.StoppedEarly,
         report.Precision,
         report.PeakMemoryBytes,
+        report.DevicePeakMemoryBytes,
+        EnergyJoules = report.Energy.Joules,
+        EnergySource = report.Energy.Source,
+        EnergyDescription = report.Energy.Description,
+        EnergyIdleWatts = report.Energy.IdleWatts,
         HeldoutTokens = report.HeldOutTokens,
         report.TokensPerSecond,
         report.TrainingSeconds,

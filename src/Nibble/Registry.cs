@@ -18,7 +18,7 @@ public static class Registry
     public static IReadOnlyList<BackendKind> Backends { get; } =
     [
         new("cpu", request => new CpuBackend(new CpuOptions(request.Threads))),
-        new("cuda", request => new CudaBackend(new CudaOptions(request.Number))),
+        new("cuda", request => new CudaBackend(new CudaOptions(request.Number, request.Compute))),
     ];
 
     /// <summary>Families of models.</summary>

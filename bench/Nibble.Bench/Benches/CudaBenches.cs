@@ -24,6 +24,12 @@ internal static class CudaBenches
         {
             report.Check(check.Name, Failure(() => check.Run(mirror)));
         }
+
+        using CudaBackend half = new(new CudaOptions(Compute: DType.BF16));
+        foreach (KernelCheck check in HalfChecks.All)
+        {
+            report.Check(check.Name, Failure(() => check.Run(half)));
+        }
     }
 
     /// <summary>Products by the card's own clock, as a share of reading the weight at 3.35 TB/s; --kernels chooses kinds of weights by a part of their name.</summary>

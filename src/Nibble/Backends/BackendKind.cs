@@ -1,12 +1,14 @@
 using System.Globalization;
 using Nibble.IO;
+using Nibble.Tensors;
 
 namespace Nibble.Backends;
 
 /// <summary>What <c>--device</c> and <c>--threads</c> ask for.</summary>
 /// <param name="Number">Number of the device among those of its kind.</param>
 /// <param name="Threads">Threads of the CPU backend; null for its default.</param>
-public sealed record DeviceRequest(int Number, int? Threads);
+/// <param name="Compute">Numbers in which large products multiply: F32, or BF16 on a device with tensor cores.</param>
+public sealed record DeviceRequest(int Number, int? Threads, DType Compute = DType.F32);
 
 /// <summary>A kind of device: its name on the command line, and how it is opened. Listed in <see cref="Registry.Backends"/>.</summary>
 /// <param name="Name"><c>cpu</c>, <c>cuda</c>.</param>
@@ -15,7 +17,7 @@ public sealed record BackendKind(string Name, Func<DeviceRequest, IBackend> Open
 {
     /// <summary>Opens the device of a name: <c>auto</c>, <c>cpu</c>, <c>cuda</c>, <c>cuda:1</c> …</summary>
     /// <exception cref="NibbleException">There is no such device here; the message says why and what to do.</exception>
-    public static IBackend Create(string device, int? threads = null)
+    public static IBackend Create(string device, int? threads = null, DType compute = DType.F32)
     {
         string[] parts = device.Split(':');
         string name = parts[0] == "auto" ? Registry.Backends[0].Name : parts[0];
@@ -27,6 +29,11 @@ public sealed record BackendKind(string Name, Func<DeviceRequest, IBackend> Open
             Throw.Usage($"--device {device} is not available", $"there are auto, {string.Join(", ", Registry.Backends.Select(item => item.Name))} and cuda:NUMBER", "nibble devices lists what is here");
         }
 
-        return kind.Open(new DeviceRequest(number, threads));
+        if (compute != DType.F32 && name == "cpu")
+        {
+            Throw.Usage($"the processor can't compute in {compute}", "its kernels keep activations in F32", "use --device cuda, or leave --activations out");
+        }
+
+        return kind.Open(new DeviceRequest(number, threads, compute));
     }
 }

@@ -28,6 +28,9 @@ public interface IBackend : IDisposable
     /// <summary>Threads that kernels use (1 for a device).</summary>
     int Threads { get; }
 
+    /// <summary>True for the numbers that activations of kernels may hold: F32 everywhere.</summary>
+    bool Computes(DType dtype) => dtype == DType.F32;
+
     /// <summary>The kernels.</summary>
     IKernels Kernels { get; }
 

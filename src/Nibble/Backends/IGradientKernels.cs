@@ -21,6 +21,13 @@ public interface IGradientKernels
     /// <summary>dx += dy·W straight from the packing, whatever its kind: dy <c>[rows, out]</c>, dx <c>[rows, in]</c>.</summary>
     void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx);
 
+    /// <summary>dx = dy·W: dx is written, whatever it holds.</summary>
+    void MatMulInputInto(Tensor dy, IPackedWeight w, Tensor dx)
+    {
+        Fill(dx, 0);
+        MatMulInput(dy, w, dx);
+    }
+
     /// <summary>dw += dyᵀ·x, in the order of <see cref="Values"/>.</summary>
     void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw);
 
@@ -51,6 +58,15 @@ public interface IGradientKernels
     /// <summary>Causal attention; the scores are computed again, a block of queries at a time. dKeys and dValues have the cache's shape.</summary>
     void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues);
 
+    /// <summary>The same, written to dQuery, dKeys and dValues, whatever they hold.</summary>
+    void AttentionInto(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
+    {
+        Fill(dQuery, 0);
+        Fill(dKeys, 0);
+        Fill(dValues, 0);
+        Attention(forward, dOutput, dQuery, dKeys, dValues);
+    }
+
     /// <summary>In place: d becomes d·gelu′(x).</summary>
     void Gelu(Tensor x, GeluKind kind, Tensor d);
 
@@ -66,8 +82,28 @@ public interface IGradientKernels
     /// </summary>
     void CrossEntropy(Tensor logits, Tensor targets, float scale, Tensor losses);
 
+    /// <summary>The same for logits whose rows are longer than the number of classes, which only BF16 needs: what follows is not touched.</summary>
+    void CrossEntropy(Tensor logits, nint classes, Tensor targets, float scale, Tensor losses)
+    {
+        if (classes != logits.Shape.Columns)
+        {
+            throw new NotSupportedException("rows of logits with room behind them");
+        }
+
+        CrossEntropy(logits, targets, scale, losses);
+    }
+
     /// <summary>One step of AdamW, in place.</summary>
     void AdamW(in AdamWArguments arguments);
+
+    /// <summary>One step of AdamW for many tensors, in place.</summary>
+    void AdamW(ReadOnlySpan<AdamWArguments> all)
+    {
+        foreach (AdamWArguments arguments in all)
+        {
+            AdamW(arguments);
+        }
+    }
 
     /// <summary>One step of AdamW with 8-bit moments, in place; all tensors in row order.</summary>
     void AdamW8Bit(in AdamW8BitArguments arguments);
@@ -75,7 +111,7 @@ public interface IGradientKernels
     /// <summary>Writes the numbers of an F32 packing, rounded to its dtype, into another dense packing of the same shape.</summary>
     void Round(IPackedWeight source, IPackedWeight target);
 
-    /// <summary>target = source, elementwise.</summary>
+    /// <summary>target = source, elementwise; rounded if the target holds other numbers.</summary>
     void Copy(Tensor source, Tensor target);
 
     /// <summary>All elements of x become <paramref name="value"/>.</summary>
@@ -83,9 +119,12 @@ public interface IGradientKernels
 
     /// <summary>The sum of all squares, in double precision; waits.</summary>
     double SumOfSquares(Tensor x);
+
+    /// <summary>The sum of all squares of many tensors, in double precision; waits.</summary>
+    double SumOfSquares(IReadOnlyList<Tensor> all) => all.Sum(SumOfSquares);
 }
 
-/// <summary>Arguments of <see cref="IGradientKernels.AdamW"/> (arXiv 1711.05101, algorithm 2; the order of operations is PyTorch's).</summary>
+/// <summary>Arguments of <see cref="IGradientKernels.AdamW(in AdamWArguments)"/> (arXiv 1711.05101, algorithm 2; the order of operations is PyTorch's).</summary>
 /// <param name="Values">The parameter.</param>
 /// <param name="Gradient">Its gradient.</param>
 /// <param name="First">Running mean of gradients.</param>

@@ -13,8 +13,8 @@ public enum GeluKind
 }
 
 /// <summary>
-/// The forward kernels of a backend. Shapes are checked by the ops (<c>Nibble.Ops</c>) that call them; all activations are F32,
-/// row-major; destinations are given by the caller. Nothing is allocated per call.
+/// The forward kernels of a backend. Shapes are checked by the ops (<c>Nibble.Ops</c>) that call them; all activations are F32 (in
+/// training also what else <see cref="IBackend.Computes"/>), row-major; destinations are given by the caller. Nothing is allocated per call.
 /// </summary>
 public interface IKernels
 {
@@ -108,6 +108,9 @@ public interface IKernels
 public readonly record struct AttentionArguments(
     Tensor Query, Tensor Keys, Tensor Values, Tensor Output, int Batch, int Length, int Start, Tensor? FirstKey, float Scale, int Window)
 {
+    /// <summary>With BF16, what the gradient needs to know: F32 <c>[batch·length, heads]</c>, written forward and read backward.</summary>
+    public Tensor? LogSums { get; init; }
+
     /// <summary>True if <see cref="FirstKey"/> has a slot for each query.</summary>
     public bool HasFirstKeyOfQueries => FirstKey is not null && FirstKey.Shape.Count == (nint)Batch * Length;
 }

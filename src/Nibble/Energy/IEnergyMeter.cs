@@ -1,9 +1,11 @@
+using Nibble.Backends;
+
 namespace Nibble.Energy;
 
 /// <summary>Adds up the energy that is used from its creation on.</summary>
 public interface IEnergyMeter : IDisposable
 {
-    /// <summary>What stands in results: <c>rapl</c> or <c>estimate</c>.</summary>
+    /// <summary>What stands in results: <c>nvml</c>, <c>rapl</c> or <c>estimate</c>.</summary>
     string Source { get; }
 
     /// <summary>How the number comes about, in a sentence.</summary>
@@ -16,6 +18,6 @@ public interface IEnergyMeter : IDisposable
 /// <summary>Chooses a meter for this machine.</summary>
 public static class EnergyMeter
 {
-    /// <summary>RAPL where its counters can be read, otherwise the estimate.</summary>
-    public static IEnergyMeter Start() => RaplMeter.TryStart(RaplMeter.DefaultRoot) ?? (IEnergyMeter)new EstimateMeter();
+    /// <summary>The card's counter for work on a card, RAPL where its counters can be read, otherwise the estimate.</summary>
+    public static IEnergyMeter Start(IBackend? backend = null) => NvmlMeter.TryStart(backend) ?? RaplMeter.TryStart(RaplMeter.DefaultRoot) ?? (IEnergyMeter)new EstimateMeter();
 }

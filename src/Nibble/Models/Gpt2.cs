@@ -158,8 +158,8 @@ internal sealed class Gpt2Block : Block
 
     public override IEnumerable<Tensor> Steps(Tensor hidden, Pass pass)
     {
-        Tensor x = pass.Workspace.Rent(hidden.Shape);
-        Tensor y = pass.Workspace.Rent(hidden.Shape);
+        Tensor x = pass.Rent(hidden.Shape);
+        Tensor y = pass.Rent(hidden.Shape);
         _ln1.Forward(hidden, x, pass);
         yield return x;
         Attend(x, y, pass);

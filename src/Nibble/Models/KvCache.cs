@@ -25,7 +25,7 @@ public sealed class KvCache : IDisposable
     }
 
     /// <summary>The same with another number of slots before those of tokens.</summary>
-    internal KvCache(CausalModel model, int batch, int capacity, int first, bool oneLayer = false, KvCacheType type = KvCacheType.F32)
+    internal KvCache(CausalModel model, int batch, int capacity, int first, bool oneLayer = false, KvCacheType type = KvCacheType.F32, DType? numbers = null)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
@@ -33,8 +33,8 @@ public sealed class KvCache : IDisposable
         First = first;
         Type = type;
         Shape shape = new(batch, facts.KvHeads, First + capacity, type.Columns(facts.HeadDim));
-        _keys = Allocate(model, shape, type.Storage(), oneLayer);
-        _values = Allocate(model, shape, type.Storage(), oneLayer);
+        _keys = Allocate(model, shape, numbers ?? type.Storage(), oneLayer);
+        _values = Allocate(model, shape, numbers ?? type.Storage(), oneLayer);
         Batch = batch;
         Capacity = capacity;
         Length = First;

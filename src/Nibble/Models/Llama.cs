@@ -201,7 +201,7 @@ internal sealed class LlamaBlock : Block
 
     public override IEnumerable<Tensor> Steps(Tensor hidden, Pass pass)
     {
-        Tensor x = pass.Workspace.Rent(hidden.Shape);
+        Tensor x = pass.Rent(hidden.Shape);
         _inputNorm.Forward(hidden, x, pass);
         yield return x;
         using (pass.Workspace.Begin())
@@ -227,7 +227,7 @@ internal sealed class LlamaBlock : Block
     private Tensor Attend(Tensor x, in Pass pass)
     {
         Tensor query = QProj.Rent(x, pass);
-        Tensor output = pass.Workspace.Rent(query.Shape);
+        Tensor output = pass.Rent(query.Shape);
         Tensor key = KProj.Rent(x, pass);
         Tensor value = VProj.Rent(x, pass);
         _attention.Forward(query, key, value, output, pass);

@@ -25,6 +25,9 @@ public sealed record LoadOptions
     /// <summary>Threads of the CPU backend; null for NIBBLE_THREADS, or one per processor.</summary>
     public int? Threads { get; init; }
 
+    /// <summary>Numbers of activations and large products: F32, or BF16 on CUDA.</summary>
+    public DType Compute { get; init; } = DType.F32;
+
     /// <summary>Activations of quantized layers.</summary>
     public ActivationChoice Activations { get; init; } = ActivationChoice.F32;
 

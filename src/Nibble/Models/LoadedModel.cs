@@ -89,7 +89,7 @@ public sealed class LoadedModel : IDisposable
     public static LoadedModel Load(string path, LoadOptions? options = null)
     {
         options = Complete(options ?? new LoadOptions(), path);
-        IBackend backend = BackendKind.Create(options.Device, options.Threads);
+        IBackend backend = BackendKind.Create(options.Device, options.Threads, options.Compute);
         ModelSource? source = null;
         try
         {

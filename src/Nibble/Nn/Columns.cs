@@ -13,7 +13,7 @@ internal static class Columns
             return x.Reshape(new Shape(x.Shape.Columns)).Slice(first, count).Reshape(new Shape(1, count));
         }
 
-        Tensor part = pass.Workspace.Rent(new Shape(x.Shape.Rows, count));
+        Tensor part = pass.Rent(new Shape(x.Shape.Rows, count));
         Ops.CopyColumns.Forward(pass.Backend, x, first, part);
         return part;
     }

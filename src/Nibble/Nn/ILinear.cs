@@ -47,7 +47,7 @@ internal static class LinearExtensions
     /// <summary>x <c>[rows, in]</c> to a rented <c>[rows, out]</c>.</summary>
     public static Tensor Rent(this ILinear linear, Tensor x, in Pass pass)
     {
-        Tensor y = pass.Workspace.Rent(new Shape(x.Shape.Rows, linear.Weight.Out));
+        Tensor y = pass.Rent(new Shape(x.Shape.Rows, linear.Weight.Out));
         linear.Forward(x, y, pass);
         return y;
     }

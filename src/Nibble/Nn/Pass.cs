@@ -1,5 +1,6 @@
 using Nibble.Backends;
 using Nibble.Models;
+using Nibble.Tensors;
 
 namespace Nibble.Nn;
 
@@ -15,6 +16,12 @@ public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelI
 
     /// <summary>True while parameters change from pass to pass: nothing that depends on them may be kept.</summary>
     public bool Training { get; init; }
+
+    /// <summary>Numbers of intermediates beside the residual stream: F32, or BF16 in training on a device that computes so.</summary>
+    public DType Activations { get; init; }
+
+    /// <summary>An intermediate from the workspace.</summary>
+    public Tensor Rent(Shape shape) => Workspace.Rent(shape, Activations);
 
     /// <summary>Keys and values before every row's tokens.</summary>
     internal VirtualTokens? Virtual { get; init; }

@@ -10,8 +10,8 @@ public static class Add
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor x, Tensor y)
     {
-        Check.Float("add", "x", x);
-        Check.Same("add", "x", x, "y", y);
+        Check.Float("add", "x", x, backend);
+        Check.SameShape("add", "x", x, "y", y, backend);
         backend.Kernels.Add(x, y);
     }
 

@@ -12,8 +12,8 @@ public static class Attention
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Append(IBackend backend, Tensor x, Tensor cache, int start)
     {
-        Check.Float("append to cache", "x", x);
-        Check.Cache("append to cache", "cache", cache);
+        Check.Float("append to cache", "x", x, backend);
+        Check.Cache("append to cache", "cache", cache, backend);
         Shape c = cache.Shape;
         if (x.Shape.Rank != 3 || c.Rank != 4 || x.Shape[1] != c[1] || x.Shape[2] != KvCacheTypes.HeadDim(cache) || c[0] == 0 || x.Shape[0] % c[0] != 0
             || start < 0 || start + (x.Shape[0] / c[0]) > c[2])
@@ -28,8 +28,8 @@ public static class Attention
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, in AttentionArguments a)
     {
-        Check.Float("attention", "query", a.Query);
-        Check.Cache("attention", "keys", a.Keys);
+        Check.Float("attention", "query", a.Query, backend);
+        Check.Cache("attention", "keys", a.Keys, backend);
         Check.Same("attention", "query", a.Query, "output", a.Output);
         Check.Same("attention", "keys", a.Keys, "values", a.Values);
         Check.Indices("attention", "first key", a.FirstKey, a.HasFirstKeyOfQueries ? (nint)a.Batch * a.Length : a.Batch);

@@ -1,3 +1,4 @@
+using Nibble.Backends;
 using Nibble.IO;
 using Nibble.Tensors;
 
@@ -14,12 +15,31 @@ internal static class Check
         }
     }
 
-    /// <summary>A cache of keys or values in any of its forms.</summary>
-    public static void Cache(string op, string name, Tensor tensor)
+    /// <summary>A cache of keys or values in any of its forms, or with the numbers of the backend's activations.</summary>
+    public static void Cache(string op, string name, Tensor tensor, IBackend backend)
     {
-        if (tensor.DType is not (DType.F32 or DType.F16 or DType.U8))
+        if (tensor.DType is not (DType.F32 or DType.F16 or DType.U8) && !backend.Computes(tensor.DType))
         {
             Throw.Argument(op, $"{name} must be F32, F16 or U8, not {tensor.DType} {tensor.Shape}");
+        }
+    }
+
+    /// <summary>F32, or what else the backend computes with.</summary>
+    public static void Float(string op, string name, Tensor tensor, IBackend backend)
+    {
+        if (!backend.Computes(tensor.DType))
+        {
+            Throw.Argument(op, $"{name} is {tensor.DType} {tensor.Shape}, with which {backend.Name} {backend.KernelVariant} does not compute");
+        }
+    }
+
+    /// <summary>Both must have the same shape; they may hold other numbers.</summary>
+    public static void SameShape(string op, string name, Tensor tensor, string otherName, Tensor other, IBackend backend)
+    {
+        Float(op, otherName, other, backend);
+        if (tensor.Shape != other.Shape)
+        {
+            Throw.Argument(op, $"{name} {tensor.Shape} and {otherName} {other.Shape} must have the same shape");
         }
     }
 
@@ -32,9 +52,13 @@ internal static class Check
     }
 
     /// <summary>The tensor must be a matrix when seen as rows × columns.</summary>
-    public static void Matrix(string op, string name, Tensor tensor, nint rows, nint columns)
+    public static void Matrix(string op, string name, Tensor tensor, nint rows, nint columns, IBackend? backend = null)
     {
-        Float(op, name, tensor);
+        if (backend is null || !backend.Computes(tensor.DType))
+        {
+            Float(op, name, tensor);
+        }
+
         if (tensor.Shape.Rows != rows || tensor.Shape.Columns != columns)
         {
             Throw.Argument(op, $"{name} must have {rows} rows of {columns}, not shape {tensor.Shape}");

@@ -11,8 +11,8 @@ public static class CopyColumns
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor x, nint first, Tensor y)
     {
-        Check.Float("copy columns", "x", x);
-        Check.Matrix("copy columns", "y", y, x.Shape.Rows, y.Shape.Columns);
+        Check.Float("copy columns", "x", x, backend);
+        Check.Matrix("copy columns", "y", y, x.Shape.Rows, y.Shape.Columns, backend);
         if (first < 0 || first + y.Shape.Columns > x.Shape.Columns)
         {
             Throw.Argument("copy columns", $"columns {first} to {first + y.Shape.Columns} of x {x.Shape}");

@@ -10,7 +10,7 @@ public static class Gelu
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor x, GeluKind kind, Tensor y)
     {
-        Check.Float("gelu", "x", x);
+        Check.Float("gelu", "x", x, backend);
         Check.Same("gelu", "x", x, "y", y);
         backend.Kernels.Gelu(x, kind, y);
     }

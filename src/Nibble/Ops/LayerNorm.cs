@@ -10,8 +10,8 @@ public static class LayerNorm
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y)
     {
-        Check.Float("layernorm", "x", x);
-        Check.Same("layernorm", "x", x, "y", y);
+        Check.Float("layernorm", "x", x, backend);
+        Check.SameShape("layernorm", "x", x, "y", y, backend);
         Check.Vector("layernorm", "weight", weight, x.Shape.Columns);
         Check.Vector("layernorm", "bias", bias, x.Shape.Columns);
         backend.Kernels.LayerNorm(x, weight, bias, epsilon, y);

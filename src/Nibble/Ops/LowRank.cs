@@ -11,7 +11,7 @@ public static class LowRank
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Add(IBackend backend, Tensor x, IPackedWeight w, Tensor y)
     {
-        if (x.DType != DType.F32 || y.DType != DType.F32 || x.Shape.Columns != w.In || y.Shape.Columns != w.Out || x.Shape.Rows != y.Shape.Rows)
+        if (!backend.Computes(x.DType) || !backend.Computes(y.DType) || x.Shape.Columns != w.In || y.Shape.Columns != w.Out || x.Shape.Rows != y.Shape.Rows)
         {
             Throw.Argument("low-rank product", $"x {x.DType} {x.Shape} times Wᵀ, W [{w.Out}, {w.In}], can't be added to y {y.DType} {y.Shape}");
         }
@@ -22,7 +22,7 @@ public static class LowRank
     /// <summary>x = x·factor.</summary>
     public static void Scale(IBackend backend, Tensor x, float factor)
     {
-        Check.Float("scale", "x", x);
+        Check.Float("scale", "x", x, backend);
         backend.Kernels.Scale(x, factor);
     }
 
@@ -30,7 +30,7 @@ public static class LowRank
     /// <exception cref="ArgumentException">The probability is not in 0 … 1.</exception>
     public static void Dropout(IBackend backend, Tensor x, ulong key, float probability)
     {
-        Check.Float("dropout", "x", x);
+        Check.Float("dropout", "x", x, backend);
         if (probability is not (>= 0 and < 1))
         {
             Throw.Argument("dropout", $"the probability must be at least 0 and below 1, not {probability}");

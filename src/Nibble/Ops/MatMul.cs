@@ -11,7 +11,7 @@ public static class MatMul
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor x, IPackedWeight w, Tensor? bias, Tensor y)
     {
-        if (x.DType != DType.F32 || y.DType != DType.F32 || x.Shape.Columns != w.In || y.Shape.Columns != w.Out
+        if (!backend.Computes(x.DType) || !backend.Computes(y.DType) || x.Shape.Columns != w.In || y.Shape.Columns != w.Out
             || (x.Shape.Rows != y.Shape.Rows && x.Shape.Count != 0))
         {
             Throw.Argument("matmul", $"x {x.DType} {x.Shape} times Wᵀ, W [{w.Out}, {w.In}], does not give y {y.DType} {y.Shape}");

@@ -10,8 +10,8 @@ public static class RmsNorm
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor x, Tensor? weight, float epsilon, Tensor y)
     {
-        Check.Float("rmsnorm", "x", x);
-        Check.Same("rmsnorm", "x", x, "y", y);
+        Check.Float("rmsnorm", "x", x, backend);
+        Check.SameShape("rmsnorm", "x", x, "y", y, backend);
         Check.Vector("rmsnorm", "weight", weight, x.Shape.Columns);
         backend.Kernels.RmsNorm(x, weight, epsilon, y);
     }

@@ -11,7 +11,7 @@ public static class Rope
     /// <exception cref="ArgumentException">The shapes do not fit, or a position is not in the table.</exception>
     public static void Forward(IBackend backend, Tensor x, Tensor positions, Tensor cos, Tensor sin)
     {
-        Check.Float("rope", "x", x);
+        Check.Float("rope", "x", x, backend);
         Check.Float("rope", "cos", cos);
         Check.Same("rope", "cos", cos, "sin", sin);
         if (x.Shape.Rank != 3 || cos.Shape.Rank != 2 || x.Shape[2] != 2 * cos.Shape[1])

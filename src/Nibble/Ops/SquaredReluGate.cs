@@ -10,7 +10,7 @@ public static class SquaredReluGate
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor gate, Tensor up, Tensor y)
     {
-        Check.Float("squared relu gate", "gate", gate);
+        Check.Float("squared relu gate", "gate", gate, backend);
         Check.Same("squared relu gate", "gate", gate, "up", up);
         Check.Same("squared relu gate", "gate", gate, "y", y);
         backend.Kernels.SquaredReluGate(gate, up, y);

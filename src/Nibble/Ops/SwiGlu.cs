@@ -10,7 +10,7 @@ public static class SwiGlu
     /// <exception cref="ArgumentException">The shapes do not fit.</exception>
     public static void Forward(IBackend backend, Tensor gate, Tensor up, Tensor y)
     {
-        Check.Float("swiglu", "gate", gate);
+        Check.Float("swiglu", "gate", gate, backend);
         Check.Same("swiglu", "gate", gate, "up", up);
         Check.Same("swiglu", "gate", gate, "y", y);
         backend.Kernels.SwiGlu(gate, up, y);

@@ -15,15 +15,15 @@ internal sealed class BufferPool(IBackend backend) : IDisposable
     /// <summary>Most bytes that all buffers have taken at once.</summary>
     public long PeakBytes { get; private set; }
 
-    /// <summary>A buffer of F32.</summary>
-    public Tensor Rent(Shape shape, bool zeroed)
+    /// <summary>A buffer of F32 or BF16.</summary>
+    public Tensor Rent(Shape shape, bool zeroed, DType dtype = DType.F32)
     {
-        nint count = shape.Count;
+        nint count = ((shape.Count * dtype.Size()) + sizeof(float) - 1) / sizeof(float);
         Tensor? buffer = TakeFree(size => size >= count && size <= 2 * count, first: true);
         bool fresh = buffer is null;
         buffer ??= Allocate(count);
         _used.Add(buffer.Storage, buffer);
-        Tensor rented = (buffer.Shape.Count == count ? buffer : buffer.Slice(0, count)).Reshape(shape);
+        Tensor rented = new(shape, dtype, buffer.Storage, buffer.ByteOffset, ownsStorage: false);
         if (zeroed && !fresh)
         {
             backend.Gradients.Fill(rented, 0);
@@ -35,7 +35,7 @@ internal sealed class BufferPool(IBackend backend) : IDisposable
     /// <summary>A buffer with the values of another tensor.</summary>
     public Tensor Copy(Tensor source)
     {
-        Tensor copy = Rent(source.Shape, zeroed: false);
+        Tensor copy = Rent(source.Shape, zeroed: false, source.DType);
         backend.Gradients.Copy(source, copy);
         return copy;
     }

@@ -56,6 +56,13 @@ public sealed class Tape : IDisposable
     /// <summary>Remembers a value until its node has run backward.</summary>
     internal Saved Save(Tensor tensor)
     {
+        Saved? known = _saved.Find(saved => !saved.IsCopy && Place.Of(saved.Value) == Place.Of(tensor) && saved.Value.Shape == tensor.Shape);
+        if (known is not null)
+        {
+            known.Uses++;
+            return known;
+        }
+
         Saved saved = new(tensor);
         _saved.Add(saved);
         return saved;
@@ -120,12 +127,20 @@ public sealed class Tape : IDisposable
 
     /// <summary>
     /// Runs a segment without recording it and runs it again, recorded, when the backward pass comes to it. Its result is
-    /// <paramref name="state"/>, in place, and it must give the same numbers both times.
+    /// <paramref name="state"/>, in place, and it must give the same numbers both times. What it starts from is kept,
+    /// and rounded before, as <paramref name="kept"/>.
     /// </summary>
-    internal void Checkpoint(Tensor state, Action forward)
+    internal void Checkpoint(Tensor state, Action forward, DType kept = DType.F32)
     {
         bool active = IsActive(state);
-        Tensor before = _pool.Copy(state);
+        Tensor before = _pool.Rent(state.Shape, zeroed: false, kept);
+        _backend.Gradients.Copy(state, before);
+        if (kept != state.DType)
+        {
+            // Both runs start at the same numbers.
+            _backend.Gradients.Copy(before, state);
+        }
+
         _workspace.Retain = false;
         IsRecording = false;
         forward();
@@ -142,7 +157,7 @@ public sealed class Tape : IDisposable
         if (!_gradients.TryGetValue(place, out Tensor? gradient))
         {
             RequireWhole(place);
-            gradient = _pool.Rent(tensor.Shape, zeroed: true);
+            gradient = _pool.Rent(tensor.Shape, zeroed: true, tensor.DType);
             _gradients.Add(place, gradient);
         }
 
@@ -179,10 +194,44 @@ public sealed class Tape : IDisposable
 
     /// <summary>Where an op adds the gradient of an input: the gradient of the place, or a buffer that is dropped if nothing below needs it.</summary>
     internal Sink Open(Tensor tensor, bool active) =>
-        active ? new Sink(Gradient(tensor), null) : new Sink(_pool.Rent(tensor.Shape, zeroed: true), _pool);
+        active ? new Sink(Gradient(tensor), null) : new Sink(_pool.Rent(tensor.Shape, zeroed: true, tensor.DType), _pool);
+
+    /// <summary>The same for an op that can write; <paramref name="fresh"/> tells that there is nothing to add to.</summary>
+    internal Sink OpenWritten(Tensor tensor, bool active, out bool fresh)
+    {
+        if (!active)
+        {
+            fresh = true;
+            return new Sink(_pool.Rent(tensor.Shape, zeroed: false, tensor.DType), _pool);
+        }
+
+        fresh = OpenFresh(tensor, out Tensor gradient);
+        return new Sink(gradient, null);
+    }
 
     /// <summary>A buffer for a gradient; its content is undefined.</summary>
-    internal Tensor Rent(Shape shape) => _pool.Rent(shape, zeroed: false);
+    internal Tensor Rent(Shape shape, DType dtype = DType.F32) => _pool.Rent(shape, zeroed: false, dtype);
+
+    /// <summary>Gives such a buffer back.</summary>
+    internal void Return(Tensor buffer) => _pool.Return(buffer);
+
+    /// <summary>
+    /// The gradient of what the place holds now, for an op that can write it instead of adding: true if nothing has arrived yet, and then
+    /// its content is undefined.
+    /// </summary>
+    internal bool OpenFresh(Tensor tensor, out Tensor gradient)
+    {
+        if (_gradients.ContainsKey(Place.Of(tensor)))
+        {
+            gradient = Gradient(tensor);
+            return false;
+        }
+
+        RequireWhole(Place.Of(tensor));
+        gradient = _pool.Rent(tensor.Shape, zeroed: false, tensor.DType);
+        _gradients.Add(Place.Of(tensor), gradient);
+        return true;
+    }
 
     /// <summary>The gradient of a place that stays where it is; null if none has arrived.</summary>
     internal Tensor? Peek(Tensor tensor) => _gradients.GetValueOrDefault(Place.Of(tensor)) is { } gradient
@@ -204,6 +253,7 @@ public sealed class Tape : IDisposable
     public void End()
     {
         _nodes.Clear();
+        _saved.ForEach(saved => saved.Uses = 1);
         Forget([.. _saved]);
         foreach (Tensor gradient in _gradients.Values)
         {
@@ -248,6 +298,11 @@ public sealed class Tape : IDisposable
     {
         foreach (Saved item in saved)
         {
+            if (--item.Uses > 0)
+            {
+                continue;
+            }
+
             _saved.Remove(item);
             if (item.IsCopy)
             {
@@ -289,6 +344,9 @@ public sealed class Tape : IDisposable
     internal sealed class Saved(Tensor value)
     {
         public Tensor Value { get; private set; } = value;
+
+        /// <summary>Nodes that still need it.</summary>
+        public int Uses { get; set; } = 1;
 
         /// <summary>True once the value stands in a buffer of its own.</summary>
         public bool IsCopy { get; private set; }

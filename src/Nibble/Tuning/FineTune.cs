@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Nibble.Data;
+using Nibble.Energy;
 using Nibble.Evaluation;
 using Nibble.Formats;
 using Nibble.IO;
@@ -78,9 +79,11 @@ public sealed class FineTune : IDisposable
         }
 
         int first = trainer.Step;
+        using IEnergyMeter meter = EnergyMeter.Start(_model.Backend);
         long start = Stopwatch.GetTimestamp();
         bool early = Run(trainer, checkpoints, report, cancellation);
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        TuningEnergy energy = TuningEnergy.Of(meter);
         bool interrupted = !early && trainer.Step < trainer.Steps;
         EvaluationReport? after = null;
         if (interrupted)
@@ -106,6 +109,8 @@ public sealed class FineTune : IDisposable
             After = after,
             HeldOutTokens = _data.HeldOut?.ScoredTokens,
             TrainingSeconds = seconds,
+            Energy = energy,
+            DevicePeakMemoryBytes = (_model.Backend as Backends.Cuda.CudaBackend)?.PeakBytes,
             WeightBytes = _model.Model.WeightBytes + (_adapter?.ByteLength ?? 0),
             StateBytes = trainer.StateBytes,
             Interrupted = interrupted,

@@ -49,6 +49,12 @@ public sealed record FineTuneOptions
     /// <summary>Dtype that full fine-tuning computes with: F32, or BF16, which is rounded from F32 master weights after every step.</summary>
     public DType WeightDtype { get; init; } = DType.F32;
 
+    /// <summary>Where to train: <c>auto</c>, <c>cpu</c>, <c>cuda</c> or <c>cuda:1</c> …</summary>
+    public string Device { get; init; } = "auto";
+
+    /// <summary>Numbers of activations and products: F32, or BF16 (sums in F32) on CUDA.</summary>
+    public DType Activations { get; init; } = DType.F32;
+
     /// <summary>How to train.</summary>
     public TrainerSettings Trainer { get; init; } = new();
 

@@ -45,6 +45,17 @@ public sealed record FineTunePlan(long TrainableParameters, long TotalParameters
     };
 }
 
+/// <summary>Energy of a training.</summary>
+/// <param name="Joules">What the training needed; of a card above what it draws while it waits.</param>
+/// <param name="Source"><c>nvml</c>, <c>rapl</c> or <c>estimate</c>.</param>
+/// <param name="Description">How the number came about.</param>
+/// <param name="IdleWatts">What the card drew while it waited; null for a processor.</param>
+public sealed record TuningEnergy(double Joules, string Source, string Description, double? IdleWatts)
+{
+    /// <summary>Reads a meter.</summary>
+    internal static TuningEnergy Of(Energy.IEnergyMeter meter) => new(meter.Joules(), meter.Source, meter.Description, (meter as Energy.NvmlMeter)?.IdleWatts);
+}
+
 /// <summary>What a fine-tuning did.</summary>
 public sealed record FineTuneReport
 {
@@ -95,6 +106,12 @@ public sealed record FineTuneReport
 
     /// <summary>Seconds of the training alone.</summary>
     public required double TrainingSeconds { get; init; }
+
+    /// <summary>Energy of the training alone.</summary>
+    public required TuningEnergy Energy { get; init; }
+
+    /// <summary>Most bytes of a card in use at once; null on the processor.</summary>
+    public long? DevicePeakMemoryBytes { get; init; }
 
     /// <summary>Bytes of weights in memory.</summary>
     public required long WeightBytes { get; init; }

@@ -44,7 +44,7 @@ internal sealed class LowRankPath(string path, LoraPair pair, float dropout)
             return x;
         }
 
-        Tensor copy = pass.Workspace.Rent(x.Shape);
+        Tensor copy = pass.Rent(x.Shape);
         Ops.CopyColumns.Forward(pass.Backend, x, 0, copy);
         Ops.LowRank.Dropout(pass.Backend, copy, CounterRandom.Key(pass.DropoutKey, _key), dropout);
         return copy;
@@ -62,7 +62,7 @@ internal sealed class LowRankPath(string path, LoraPair pair, float dropout)
 
     private static void Add(Tensor x, IPackedWeight a, IPackedWeight b, float scale, Tensor y, in Pass pass)
     {
-        Tensor narrow = pass.Workspace.Rent(new Shape(x.Shape.Rows, a.Out));
+        Tensor narrow = pass.Rent(new Shape(x.Shape.Rows, a.Out));
         Ops.MatMul.Forward(pass.Backend, x, a, null, narrow);
         Ops.LowRank.Scale(pass.Backend, narrow, scale);
         Ops.LowRank.Add(pass.Backend, narrow, b, y);

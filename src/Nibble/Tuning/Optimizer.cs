@@ -41,12 +41,22 @@ internal abstract class Optimizer(ParameterSet parameters, IBackend backend, Opt
     };
 
     /// <summary>√Σg² over all parameters.</summary>
-    public double GradientNorm() => Math.Sqrt(parameters.All.Sum(parameter => backend.Gradients.SumOfSquares(parameter.Gradient)));
+    public double GradientNorm() => Math.Sqrt(backend.Gradients.SumOfSquares([.. parameters.All.Select(parameter => parameter.Gradient)]));
 
     /// <summary>One step; gradients are multiplied by <paramref name="gradientScale"/> first.</summary>
     public void Step(double learningRate, double gradientScale)
     {
         Steps++;
+        if (!settings.Paged && UpdateAll(parameters.All, Store, learningRate, gradientScale))
+        {
+            foreach (Parameter parameter in parameters.All)
+            {
+                parameter.Publish?.Invoke();
+            }
+
+            return;
+        }
+
         for (int i = 0; i < parameters.All.Count; i++)
         {
             Parameter parameter = parameters.All[i];
@@ -115,6 +125,9 @@ internal abstract class Optimizer(ParameterSet parameters, IBackend backend, Opt
 
     /// <summary>The states of a parameter.</summary>
     protected abstract IEnumerable<StateSpec> States(Parameter parameter);
+
+    /// <summary>One step of all parameters together, where an optimizer can do that; else false.</summary>
+    protected virtual bool UpdateAll(IReadOnlyList<Parameter> all, StateStore store, double learningRate, double gradientScale) => false;
 
     /// <summary>One step of one parameter.</summary>
     protected abstract void Update(Parameter parameter, Tensor[] states, double learningRate, double gradientScale);

@@ -19,7 +19,7 @@ public sealed record OptimizerSettings
     /// <summary>Which one.</summary>
     public OptimizerKind Kind { get; init; } = OptimizerKind.AdamW;
 
-    /// <summary>States stand in a file and come into memory one parameter at a time.</summary>
+    /// <summary>States stand in a file, those of a card in pinned memory of the host, and come into memory one parameter at a time.</summary>
     public bool Paged { get; init; }
 
     /// <summary>Decay of the mean of gradients.</summary>

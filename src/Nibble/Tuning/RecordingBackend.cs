@@ -16,6 +16,8 @@ internal sealed class RecordingBackend(IBackend inner, Tape tape, ParameterSet p
 
     public int Threads => inner.Threads;
 
+    public bool Computes(DType dtype) => inner.Computes(dtype);
+
     public IKernels Kernels { get; } = new RecordingKernels(inner, tape, parameters);
 
     public IGradientKernels Gradients => inner.Gradients;

@@ -158,22 +158,31 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         (bool query, bool keys, bool values) = (tape.IsActive(a.Query), tape.IsActive(a.Keys), tape.IsActive(a.Values));
         bool flows = tape.IsRecording && (query || keys || values);
         Tape.Saved[] saved = flows ? [tape.Save(a.Query), tape.Save(a.Keys), tape.Save(a.Values)] : [];
+        Tensor? sums = flows && a.Query.DType == DType.BF16 ? tape.Rent(new Shape(a.Query.Shape[0], a.Query.Shape[1])) : null;
         tape.Overwrite(a.Output);
-        _kernels.Attention(a);
+        _kernels.Attention(a with { LogSums = sums });
         if (!flows)
         {
             tape.Passive(a.Output);
             return;
         }
 
+        if (sums is not null)
+        {
+            saved = [.. saved, tape.Save(a.Output)];
+        }
+
         tape.Record(
             a.Output,
             dy =>
             {
-                using Tape.Sink dQuery = tape.Open(a.Query, query), dKeys = tape.Open(a.Keys, keys), dValues = tape.Open(a.Values, values);
-                _gradients.Attention(
-                    a with { Query = saved[0].Value, Keys = saved[1].Value, Values = saved[2].Value },
-                    dy, dQuery.Gradient, dKeys.Gradient, dValues.Gradient);
+                AttentionBackward(
+                    a with { Query = saved[0].Value, Keys = saved[1].Value, Values = saved[2].Value, Output = saved[^1].Value, LogSums = sums },
+                    (a.Query, query), (a.Keys, keys), (a.Values, values), dy);
+                if (sums is not null)
+                {
+                    tape.Return(sums);
+                }
             },
             saved: saved);
     }
@@ -202,7 +211,20 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         _kernels.Add(x, y);
         if (flows)
         {
-            tape.Record(y, dy => _kernels.Add(dy, tape.Gradient(x)), added: before);
+            tape.Record(
+                y,
+                dy =>
+                {
+                    if (tape.OpenFresh(x, out Tensor dx))
+                    {
+                        _gradients.Copy(dy, dx);
+                    }
+                    else
+                    {
+                        _kernels.Add(dy, dx);
+                    }
+                },
+                added: before);
         }
     }
 
@@ -270,6 +292,27 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace) =>
         Throw.Argument("tape", "the log-likelihood has no backward: train with cross-entropy");
 
+    private void AttentionBackward(in AttentionArguments a, (Tensor Place, bool Active) query, (Tensor Place, bool Active) keys, (Tensor Place, bool Active) values, Tensor dy)
+    {
+        using Tape.Sink dQuery = tape.OpenWritten(query.Place, query.Active, out bool q), dKeys = tape.OpenWritten(keys.Place, keys.Active, out bool k);
+        using Tape.Sink dValues = tape.OpenWritten(values.Place, values.Active, out bool v);
+        if (q && k && v)
+        {
+            _gradients.AttentionInto(a, dy, dQuery.Gradient, dKeys.Gradient, dValues.Gradient);
+            return;
+        }
+
+        foreach ((bool fresh, Tensor gradient) in new[] { (q, dQuery.Gradient), (k, dKeys.Gradient), (v, dValues.Gradient) })
+        {
+            if (fresh)
+            {
+                _gradients.Fill(gradient, 0);
+            }
+        }
+
+        _gradients.Attention(a, dy, dQuery.Gradient, dKeys.Gradient, dValues.Gradient);
+    }
+
     private void Gate(Tensor gate, Tensor up, Tensor y, Action<Tensor, Tensor, Tensor> forward, Action<Tensor, Tensor, Tensor, Tensor, Tensor> backward)
     {
         (bool gateActive, bool upActive) = (tape.IsActive(gate), tape.IsActive(up));
@@ -287,7 +330,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
             y,
             dy =>
             {
-                Tensor dGate = tape.Rent(gate.Shape), dUp = tape.Rent(up.Shape);
+                Tensor dGate = tape.Rent(gate.Shape, gate.DType), dUp = tape.Rent(up.Shape, up.DType);
                 backward(saved[0].Value, saved[1].Value, dy, dGate, dUp);
                 tape.Give(gate, dGate, gateActive);
                 tape.Give(up, dUp, upActive);
@@ -304,7 +347,14 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
 
         if (x is not null)
         {
-            _gradients.MatMulInput(dy, w, tape.Gradient(x));
+            if (tape.OpenFresh(x, out Tensor dx))
+            {
+                _gradients.MatMulInputInto(dy, w, dx);
+            }
+            else
+            {
+                _gradients.MatMulInput(dy, w, dx);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using Nibble.Backends;
+using Nibble.Backends.Cuda;
 using Nibble.IO;
 using Nibble.Tensors;
 
@@ -14,8 +15,13 @@ internal abstract class StateStore : IDisposable
     /// <summary>A store of zeros.</summary>
     /// <param name="backend">Where the states are used.</param>
     /// <param name="specs">The states of each parameter.</param>
-    /// <param name="paged">Keep them in a file.</param>
-    public static StateStore Create(IBackend backend, StateSpec[][] specs, bool paged) => paged ? new FileStates(backend, specs) : new MemoryStates(backend, specs);
+    /// <param name="paged">Keep them in a file; those of a card in pinned memory of the host.</param>
+    public static StateStore Create(IBackend backend, StateSpec[][] specs, bool paged) => paged switch
+    {
+        false => new MemoryStates(backend, specs),
+        true when backend is CudaBackend card => new PinnedStates(card, specs),
+        true => new FileStates(backend, specs),
+    };
 
     /// <summary>The states of a parameter, valid until <see cref="Return"/> or the next call.</summary>
     public abstract Tensor[] Take(int parameter);

@@ -188,6 +188,8 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             ["warmup_steps"] = $"{t.WarmupSteps}",
             ["optimizer"] = $"{t.Optimizer with { Paged = false }}",
             ["max_grad_norm"] = $"{t.MaxGradNorm:R}",
+            ["device"] = trainer.Backend.Name,
+            ["activations"] = $"{options.Activations}",
             ["seed"] = $"{t.Seed}",
             ["steps"] = $"{trainer.Steps}",
         };

@@ -29,10 +29,15 @@ public sealed record TrainingBatch(int[] Ids, int[] Targets, int Batch, int Leng
 /// <param name="prompt">Embeddings that are tuned and stand before the tokens of each row, or null.</param>
 internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, bool checkpoint = false, IPackedWeight? prompt = null) : IDisposable
 {
-    private const nint MostLogitBytes = 32 << 20;
+    // A device is fast with large products only; a processor with what fits its cache.
+    private const nint MostLogitBytes = 32 << 20, MostLogitBytesOfDevice = 512 << 20, LogitAlignment = 64;
 
     private readonly IBackend _backend = model.Backend;
     private readonly Workspace _workspace = new(model.Backend);
+
+    // Between the residual stream's norms: in F32, or in BF16 where the backend computes so.
+    private readonly DType _activations = model.Backend.Computes(DType.BF16) ? DType.BF16 : DType.F32;
+
     private Tape? _tape;
     private RecordingBackend? _recorder;
     private KvCache? _cache;
@@ -57,6 +62,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         {
             DropoutKey = DropoutKey,
             Training = true,
+            Activations = _activations,
             Virtual = prompt is null ? model.Virtual : null,
             Prompt = prompt is null ? null : new PromptRows(prompt, Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => i % batch.Length < prompt.Out ? i % batch.Length : -1)])),
         };
@@ -84,25 +90,41 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     private void RunCheckpointed(Block block, Tensor hidden, in Pass pass)
     {
         Pass copy = pass;
-        _tape!.Checkpoint(hidden, () => CausalModel.RunBlock(block, hidden, copy));
+        _tape!.Checkpoint(hidden, () => CausalModel.RunBlock(block, hidden, copy), _activations);
     }
 
     private double Head(Tensor hidden, Tensor targets, float scale)
     {
         IPackedWeight head = model.Head.Weight;
-        Tensor? dHidden = _tape!.IsActive(hidden) ? _tape.Gradient(hidden) : null;
+        Tensor? dHidden = null;
+        if (_tape!.IsActive(hidden))
+        {
+            _tape.OpenFresh(hidden, out dHidden);
+        }
+
         Tensor losses = _workspace.Rent(new Shape(hidden.Shape[0]));
-        nint most = nint.Clamp(MostLogitBytes / sizeof(float) / head.Out, 1, hidden.Shape[0]);
-        Tensor buffer = _workspace.Rent(new Shape(most, head.Out));
+        nint bytes = losses.IsOnHost ? MostLogitBytes : MostLogitBytesOfDevice;
+        // Rows of logits end at whole lines where tensor cores read them; a bias is summed over rows without such room.
+        nint width = _activations == DType.F32 || model.Head.Bias is not null || head.Activations != ActivationType.F32 ? head.Out : (head.Out + LogitAlignment - 1) / LogitAlignment * LogitAlignment;
+        nint most = nint.Clamp(bytes / _activations.Size() / width, 1, hidden.Shape[0]);
+        Tensor buffer = _tape.Rent(new Shape(most, width), _activations);
+        Tensor input = hidden;
+        if (_activations != hidden.DType)
+        {
+            input = _workspace.Rent(hidden.Shape, _activations);
+            _backend.Gradients.Copy(hidden, input);
+        }
+
         for (nint row = 0; row < hidden.Shape[0]; row += most)
         {
             nint rows = nint.Min(most, hidden.Shape[0] - row);
-            Tensor part = hidden.Slice(row, rows), logits = buffer.Slice(0, rows);
-            Ops.MatMul.Forward(_backend, part, head, model.Head.Bias, logits);
-            _backend.Gradients.CrossEntropy(logits, targets.Slice(row, rows), scale, losses.Slice(row, rows));
+            Tensor part = input.Slice(row, rows), logits = buffer.Slice(0, rows);
+            _backend.Kernels.MatMul(part, head, model.Head.Bias, logits);
+            _backend.Gradients.CrossEntropy(logits, head.Out, targets.Slice(row, rows), scale, losses.Slice(row, rows));
             HeadBackward(part, logits, dHidden?.Slice(row, rows));
         }
 
+        _tape.Return(buffer);
         float[] values = new float[losses.Shape[0]];
         _backend.Read<float>(losses, values);
         return values.Sum(loss => (double)loss);
@@ -113,7 +135,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         IPackedWeight head = model.Head.Weight;
         if (dHidden is not null)
         {
-            _backend.Gradients.MatMulInput(dLogits, head, dHidden);
+            _backend.Gradients.MatMulInputInto(dLogits, head, dHidden);
         }
 
         if (parameters.Find(head) is { } weight)
@@ -151,7 +173,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         if (_cache is null || _cache.Batch != batch.Batch || _cache.Capacity != batch.Length)
         {
             _cache?.Dispose();
-            _cache = new KvCache(model, batch.Batch, batch.Length, prompt is null ? model.Virtual?.Count ?? 0 : 0);
+            _cache = new KvCache(model, batch.Batch, batch.Length, prompt is null ? model.Virtual?.Count ?? 0 : 0, oneLayer: checkpoint, numbers: _activations);
         }
 
         return _cache;

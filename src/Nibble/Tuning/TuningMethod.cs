@@ -19,7 +19,9 @@ public static class TuningMethod
         QuantizationSettings? quantization = options.Quantization ?? (options.Method == "qlora" && dense ? new QuantizationSettings { Method = "nf4", DoubleQuant = true } : null);
         return new LoadOptions
         {
+            Device = options.Device,
             Threads = options.Threads,
+            Compute = options.Activations,
             Trainable = !options.UsesAdapter,
             Dtype = options.UsesAdapter ? null : options.WeightDtype,
             Quantization = quantization is null ? null : new PlanRequest(quantization),
@@ -86,6 +88,12 @@ public static class TuningMethod
             Throw.Usage("--weights bf16 is for --method full", "adapters are trained in F32 beside a base that stays as it is stored", "leave --weights out");
         }
 
+        if (options.Activations != DType.F32 && options.Method is "dora" or "ia3")
+        {
+            Throw.Usage(
+                $"--method {options.Method} trains with activations in F32 only", "its factors of columns have no kernels in BF16", "leave --activations out, or use lora");
+        }
+
         if (options.Trainer.EarlyStopping > 0 && (options.EvalData is null || options.Trainer.EvalSteps == 0))
         {
             Throw.Usage("--early-stopping needs --eval-data and --eval-steps", "it counts evaluations that were no better", "give both");
@@ -102,16 +110,17 @@ public static class TuningMethod
             { Kind: OptimizerKind.AdamW8Bit } => "moments in 8-bit blocks",
             _ => "moments in F32",
         };
-        string paged = options.Trainer.Optimizer.Paged ? ", kept in a file" : string.Empty;
+        string activations = options.Activations == DType.BF16 ? "BF16 with sums and residuals in F32" : "F32";
+        string paged = options.Trainer.Optimizer.Paged ? options.Device.StartsWith("cuda", StringComparison.Ordinal) ? ", kept in pinned memory of the host" : ", kept in a file" : string.Empty;
         string stored = ModelConfig.Open(options.Model).QuantMethod ?? options.Quantization?.ToString() ?? (options.Method == "qlora" ? "nf4 double_quant=true" : string.Empty);
         if (options.UsesAdapter)
         {
             string frozen = stored.Length > 0 ? $"base frozen as {stored} codes, never dense" : "base frozen as stored";
-            return $"{frozen}; trained numbers and gradients in F32, {moments}{paged}; activations in F32";
+            return $"{frozen}; trained numbers and gradients in F32, {moments}{paged}; activations in {activations}";
         }
 
         string start = stored.Length > 0 ? $"starts at the values of {stored} codes, which are then ordinary numbers; " : string.Empty;
         string weights = options.WeightDtype == DType.BF16 ? "matrices in BF16, rounded after each step from F32 master weights" : "weights in F32";
-        return $"{start}all parameters trained: {weights}, gradients in F32, {moments}{paged}; activations in F32";
+        return $"{start}all parameters trained: {weights}, gradients in F32, {moments}{paged}; activations in {activations}";
     }
 }

@@ -35,6 +35,14 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public void Download(nint source, void* destination, nint bytes) => Buffer.MemoryCopy((void*)source, destination, bytes, bytes);
 
+    public nint AllocatePinned(nint bytes) => (nint)NativeMemory.AllocZeroed((nuint)bytes);
+
+    public void FreePinned(nint address) => NativeMemory.Free((void*)address);
+
+    public void CopyIn(nint pinned, nint destination, nint bytes) => Buffer.MemoryCopy((void*)pinned, (void*)destination, bytes, bytes);
+
+    public void CopyOut(nint source, nint pinned, nint bytes) => Buffer.MemoryCopy((void*)source, (void*)pinned, bytes, bytes);
+
     public void Copy(nint source, nint destination, nint bytes) => Buffer.MemoryCopy((void*)source, (void*)destination, bytes, bytes);
 
     public void Clear(nint destination, nint bytes) => NativeMemory.Clear((void*)destination, (nuint)bytes);
@@ -44,20 +52,28 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public void Multiply(in GemmCall call)
     {
-        float* d = (float*)call.D, bias = (float*)call.Bias;
         for (long n = 0; n < call.N; n++)
         {
             for (long m = 0; m < call.M; m++)
             {
-                double sum = call.Bias == 0 ? 0 : bias[m];
+                double sum = call.Bias == 0 ? 0 : Value(call.Bias, call.Result, m);
                 for (long k = 0; k < call.K; k++)
                 {
                     sum += Value(call.A, call.Type, call.TransposeA ? k + (m * call.StrideA) : m + (k * call.StrideA))
                         * Value(call.B, call.Type, call.TransposeB ? n + (k * call.StrideB) : k + (n * call.StrideB));
                 }
 
-                float* target = d + m + (n * call.StrideD);
-                *target = (float)(call.Add ? *target + sum : sum);
+                long at = m + (n * call.StrideD);
+                float result = (float)(call.Add ? Value(call.D, call.Result, at) + sum : sum);
+                if (call.Result == DType.F32)
+                {
+                    ((float*)call.D)[at] = result;
+                }
+                else
+                {
+                    uint bits = BitConverter.SingleToUInt32Bits(result);
+                    ((ushort*)call.D)[at] = (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+                }
             }
         }
     }

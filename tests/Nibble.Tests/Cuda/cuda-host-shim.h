@@ -176,6 +176,14 @@ T __shfl_xor_sync(unsigned, T value, int mask) { return nibble_host::exchange(va
 template <class T>
 T __shfl_sync(unsigned, T value, int lane) { return nibble_host::exchange(value, lane); }
 
+inline unsigned __ballot_sync(unsigned, int value)
+{
+    unsigned bits = 0;
+    for (int lane = 0; lane < 32; lane++) bits |= (unsigned)(nibble_host::exchange(value != 0, lane) ? 1 : 0) << lane;
+    return bits;
+}
+
+inline int __ffs(int value) { return __builtin_ffs(value); }
 inline unsigned long long atomicAdd(unsigned long long* target, unsigned long long value) { auto old = *target; *target += value; return old; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }

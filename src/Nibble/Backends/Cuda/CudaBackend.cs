@@ -36,8 +36,9 @@ public sealed unsafe class CudaBackend : IBackend
         (_device, _compute) = (device, compute);
         _memory = new CachingMemory(device, new CachingAllocator(device, CachingAllocator.LimitFromEnvironment()));
         CudaProducts products = new(_memory, compute);
-        Kernels = new CudaKernels(_memory, products);
-        Gradients = new CudaGradients(_memory, products);
+        CudaHalfProducts half = new(_memory, products);
+        Kernels = new CudaKernels(_memory, products, half);
+        Gradients = new CudaGradients(_memory, products, half);
     }
 
     /// <inheritdoc/>
@@ -50,10 +51,16 @@ public sealed unsafe class CudaBackend : IBackend
     public int Threads => 1;
 
     /// <inheritdoc/>
+    public bool Computes(DType dtype) => dtype == DType.F32 || dtype == _compute;
+
+    /// <inheritdoc/>
     public IKernels Kernels { get; }
 
     /// <inheritdoc/>
     public IGradientKernels Gradients { get; }
+
+    /// <summary>Where the card is, for its energy counter; null for what is no real card.</summary>
+    internal string? PciBusId => (_device as CudaDevice)?.PciBusId;
 
     /// <summary>Most bytes of the card in use at once so far.</summary>
     public long PeakBytes => _memory.Allocator.PeakBytes;

@@ -6,10 +6,11 @@ using Nibble.Tensors;
 namespace Nibble.Backends.Cuda;
 
 /// <summary>The backward kernels on a card, and the optimizer's. Sums have an order that depends on shapes alone.</summary>
-internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts products) : IGradientKernels
+internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts products, CudaHalfProducts half) : IGradientKernels
 {
     private const nint RowsPerChunk = 64;
     private const nint SquaresPerBlock = 4096;
+    private readonly CudaManyTensors _many = new(memory);
     private CudaStorage? _maps;
 
     public Tensor? Values(IPackedWeight weight) => (weight as DenseCudaPacking)?.Values;
@@ -19,10 +20,42 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
 
     public void FromRows(IPackedWeight weight, Tensor rows, Tensor values) => Copy(rows, values);
 
-    public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx) => products.MultiplyBack(At(dy), dy.Shape.Rows, (CudaPacking)w, At(dx));
+    public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx)
+    {
+        if (CudaHalfProducts.Takes(dy, dx))
+        {
+            half.MultiplyBack(dy, (CudaPacking)w, dx, add: true);
+        }
+        else
+        {
+            products.MultiplyBack(At(dy), dy.Shape.Rows, (CudaPacking)w, At(dx));
+        }
+    }
 
-    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw) =>
-        products.MultiplyWeight(At(dy), At(x), x.Shape.Rows, w.Out, w.In, At(dw));
+    public void MatMulInputInto(Tensor dy, IPackedWeight w, Tensor dx)
+    {
+        if (CudaHalfProducts.Takes(dy, dx) && w.Out > 0)
+        {
+            half.MultiplyBack(dy, (CudaPacking)w, dx, add: false);
+        }
+        else
+        {
+            Fill(dx, 0);
+            MatMulInput(dy, w, dx);
+        }
+    }
+
+    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
+    {
+        if (CudaHalfProducts.Takes(dy, x))
+        {
+            half.MultiplyWeight(dy, x, w.Out, w.In, dw);
+        }
+        else
+        {
+            products.MultiplyWeight(At(dy), At(x), x.Shape.Rows, w.Out, w.In, At(dw));
+        }
+    }
 
     public void SumRows(Tensor dy, Tensor db) => SumRows(dy, null, db);
 
@@ -40,7 +73,7 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
     {
         if (dy.Shape.Count > 0)
         {
-            memory.Device.Launch(CudaKernelNames.Of("gather_gradient"), CudaGrid.Columns(table.In), [dy, ids, dTable, ids.Shape.Count, table.In]);
+            memory.Device.Launch(CudaKernelNames.Of("gather_gradient"), new LaunchShape(ids.Shape.Count, 256), [dy, ids, dTable, ids.Shape.Count, table.In]);
         }
     }
 
@@ -56,10 +89,16 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         CudaKernels.Append(memory.Device, "append_to_cache_gradient", dx, dCache, start);
 
     public void CopyColumns(Tensor dy, nint first, Tensor dx) =>
-        Elements("copy_columns_gradient", dy, [dy, dx, dy.Shape.Count, first, dy.Shape.Columns, dx.Shape.Columns]);
+        Elements(CudaKernels.Variant("copy_columns_gradient", dy), dy, [dy, dx, dy.Shape.Count, first, dy.Shape.Columns, dx.Shape.Columns]);
 
     public void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
     {
+        if (forward.Query.DType == DType.BF16)
+        {
+            CudaFlash.Backward(memory, forward, dOutput, dQuery, dKeys, dValues, add: true);
+            return;
+        }
+
         AttentionShape shape = new(forward);
         int group = shape.Heads / shape.KvHeads, dims = shape.Dims(), parts = forward.Batch * shape.KvHeads;
         if (shape.Length == 0 || parts == 0)
@@ -81,21 +120,39 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
             [s, forward.Query, forward.Keys, forward.Values, dOutput, statistics.Address, dKeys, dValues, forward.FirstKey]);
     }
 
+    public void AttentionInto(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
+    {
+        if (forward.Query.DType == DType.BF16 && forward.Keys.Shape[2] == forward.Start + forward.Length)
+        {
+            CudaFlash.Backward(memory, forward, dOutput, dQuery, dKeys, dValues, add: false);
+            return;
+        }
+
+        Fill(dQuery, 0);
+        Fill(dKeys, 0);
+        Fill(dValues, 0);
+        Attention(forward, dOutput, dQuery, dKeys, dValues);
+    }
+
     public void Gelu(Tensor x, GeluKind kind, Tensor d) =>
-        Elements(kind == GeluKind.Exact ? "gelu_exact_gradient" : "gelu_tanh_gradient", d, [x, d, d.Shape.Count]);
+        Elements(CudaKernels.Variant(kind == GeluKind.Exact ? "gelu_exact_gradient" : "gelu_tanh_gradient", d), d, [x, d, d.Shape.Count]);
 
     public void SwiGlu(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp) =>
-        Elements("swiglu_gradient", dy, [gate, up, dy, dGate, dUp, dy.Shape.Count]);
+        Elements(CudaKernels.Variant("swiglu_gradient", dy), dy, [gate, up, dy, dGate, dUp, dy.Shape.Count]);
 
     public void SquaredReluGate(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp) =>
-        Elements("squared_relu_gate_gradient", dy, [gate, up, dy, dGate, dUp, dy.Shape.Count]);
+        Elements(CudaKernels.Variant("squared_relu_gate_gradient", dy), dy, [gate, up, dy, dGate, dUp, dy.Shape.Count]);
 
-    public void CrossEntropy(Tensor logits, Tensor targets, float scale, Tensor losses)
+    public void CrossEntropy(Tensor logits, Tensor targets, float scale, Tensor losses) => CrossEntropy(logits, logits.Shape.Columns, targets, scale, losses);
+
+    public void CrossEntropy(Tensor logits, nint classes, Tensor targets, float scale, Tensor losses)
     {
         if (logits.Shape.Count > 0)
         {
-            memory.Device.Launch(
-                CudaKernelNames.Of("cross_entropy"), CudaGrid.Rows(logits.Shape.Rows, logits.Shape.Columns), [logits, targets, losses, logits.Shape.Columns, scale]);
+            ReadOnlySpan<KernelArgument> arguments = logits.DType == DType.BF16
+                ? [logits, targets, losses, classes, logits.Shape.Columns, scale]
+                : [logits, targets, losses, classes, scale];
+            memory.Device.Launch(CudaKernelNames.Of(CudaKernels.Variant("cross_entropy", logits)), CudaGrid.Rows(logits.Shape.Rows, classes), arguments);
         }
     }
 
@@ -106,6 +163,10 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         float root = (float)Math.Sqrt(1 - Math.Pow(a.Beta2, a.Step));
         Elements("adamw", a.Values, [a.Values, a.Gradient, a.First, a.Second, a.GradientScale, a.Beta1, a.Beta2, a.Epsilon, keep, step, root, a.Values.Shape.Count]);
     }
+
+    public void AdamW(ReadOnlySpan<AdamWArguments> all) => _many.AdamW(all);
+
+    public double SumOfSquares(IReadOnlyList<Tensor> all) => _many.SumOfSquares(all);
 
     public void AdamW8Bit(in AdamW8BitArguments a)
     {
@@ -147,11 +208,21 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
     {
         if (target.ByteLength > 0)
         {
-            memory.Device.Copy(At(source), At(target), target.ByteLength);
+            half.Copy(source, target);
         }
     }
 
-    public void Fill(Tensor x, float value) => Elements("fill", x, [x, value, x.Shape.Count]);
+    public void Fill(Tensor x, float value)
+    {
+        if (value != 0)
+        {
+            Elements("fill", x, [x, value, x.Shape.Count]);
+        }
+        else if (x.ByteLength > 0)
+        {
+            memory.Device.Clear(At(x), x.ByteLength);
+        }
+    }
 
     public double SumOfSquares(Tensor x)
     {
@@ -178,7 +249,7 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
 
         using CudaStorage statistics = memory.Rent(2 * rows * sizeof(float), "gradients");
         memory.Device.Launch(
-            CudaKernelNames.Of("norm_gradient"), CudaGrid.Rows(rows, columns), [x, weight, dy, dx, statistics.Address, columns, centered, epsilon]);
+            CudaKernelNames.Of(CudaKernels.Variant("norm_gradient", x, dy)), CudaGrid.Rows(rows, columns), [x, weight, dy, dx, statistics.Address, columns, centered, epsilon]);
         if (dWeight is null && dBias is null)
         {
             return;
@@ -187,7 +258,7 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         nint chunks = (rows + RowsPerChunk - 1) / RowsPerChunk;
         using CudaStorage partial = memory.Rent(2 * chunks * columns * sizeof(float), "gradients");
         memory.Device.Launch(
-            CudaKernelNames.Of("norm_gradient_weight"), CudaGrid.Columns(columns, chunks), [x, dy, statistics.Address, partial.Address, columns, rows, RowsPerChunk]);
+            CudaKernelNames.Of(CudaKernels.Variant("norm_gradient_weight", x, dy)), CudaGrid.Columns(columns, chunks), [x, dy, statistics.Address, partial.Address, columns, rows, RowsPerChunk]);
         AddRows(partial.Address, dWeight, chunks, 2 * columns);
         AddRows(partial.Address + (columns * sizeof(float)), dBias, chunks, 2 * columns);
     }
@@ -203,7 +274,7 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
 
         nint chunks = (rows + RowsPerChunk - 1) / RowsPerChunk;
         using CudaStorage partial = memory.Rent(chunks * columns * sizeof(float), "gradients");
-        memory.Device.Launch(CudaKernelNames.Of("sum_row_chunks"), CudaGrid.Columns(columns, chunks), [x, y, partial.Address, columns, rows, RowsPerChunk]);
+        memory.Device.Launch(CudaKernelNames.Of(CudaKernels.Variant("sum_row_chunks", x)), CudaGrid.Columns(columns, chunks), [x, y, partial.Address, columns, rows, RowsPerChunk]);
         AddRows(partial.Address, sum, chunks, columns);
     }
 

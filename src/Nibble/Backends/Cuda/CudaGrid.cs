@@ -11,6 +11,9 @@ internal static class CudaGrid
     /// <summary>One thread an element, up to a bound; kernels go on in strides.</summary>
     public static LaunchShape Elements(nint count) => new(Math.Clamp((count + Threads - 1) / Threads, 1, MostBlocks), Threads);
 
+    /// <summary>One thread for eight elements.</summary>
+    public static LaunchShape Eights(nint count) => Elements((count + 7) / 8);
+
     /// <summary>One thread a column, a row of blocks for each chunk of rows.</summary>
     public static LaunchShape Columns(nint columns, nint chunks = 1) => new((columns + Threads - 1) / Threads, Threads, checked((int)chunks));
 

@@ -11,6 +11,9 @@ internal static class CudaKernelNames
     /// <summary>Elements of a row of a head that a lane owns, in 32.</summary>
     public static readonly int[] AttentionDims = [1, 2, 4, 8];
 
+    /// <summary>Widths of heads that attention on tensor cores is made for; narrower ones are filled up with zeros.</summary>
+    public static readonly int[] FlashWidths = [64, 128];
+
     private static readonly (string Source, string[] Names)[] Plain =
     [
         ("elementwise",
@@ -25,7 +28,15 @@ internal static class CudaKernelNames
         ]),
         ("loss", ["log_likelihood", "cross_entropy"]),
         ("int8", ["outlier_columns", "round_rows"]),
-        ("optimizer", ["adamw8bit"]),
+        ("optimizer", ["adamw8bit", "adamw_many", "sum_of_squares_many"]),
+        ("half",
+        [
+            "copy_fb", "copy_bf", "add_fb", "add_bf", "add_bb", "scale_b", "dropout_b", "gelu_exact_b", "gelu_tanh_b", "gelu_exact_gradient_b",
+            "gelu_tanh_gradient_b", "swiglu_b", "squared_relu_gate_b", "swiglu_gradient_b", "squared_relu_gate_gradient_b", "norm_fb", "norm_bb",
+            "norm_gradient_fb", "norm_gradient_bb", "norm_gradient_weight_fb", "norm_gradient_weight_bb", "sum_row_chunks_b", "rope_b",
+            "append_to_cache_fb", "append_to_cache_bb", "append_to_cache_gradient_bf", "append_to_cache_gradient_bb", "copy_columns_b",
+            "copy_columns_gradient_b", "cross_entropy_b",
+        ]),
     ];
 
     private static readonly (string Source, string[] Formats)[] Products =
@@ -35,18 +46,25 @@ internal static class CudaKernelNames
     public static IReadOnlyList<KernelName> All { get; } =
     [
         .. Plain.SelectMany(item => item.Names.Select(name => new KernelName(item.Source, name))),
+        .. FlashWidths.SelectMany(width => new[] { "flash_forward", "flash_gradient_query", "flash_gradient_keys" }.Select(name => Flash(name, width))),
         .. AttentionDims.SelectMany(dims => new[] { "attention", "attention_gradient_query", "attention_gradient_keys" }.Select(name => Attention(name, dims))),
         .. Products.SelectMany(item => item.Formats).SelectMany(format => GemvRows.Select(rows => Gemv(format, rows)).Append(Rows(format))),
     ];
+
+    private static readonly Dictionary<string, KernelName> ByName =
+        Plain.SelectMany(item => item.Names.Select(name => new KernelName(item.Source, name))).ToDictionary(kernel => kernel.Name);
 
     /// <summary>The sources.</summary>
     public static IReadOnlyList<string> Sources { get; } = [.. All.Select(kernel => kernel.Source).Distinct()];
 
     /// <summary>A kernel without variants.</summary>
-    public static KernelName Of(string name) => new(Plain.First(item => item.Names.Contains(name)).Source, name);
+    public static KernelName Of(string name) => ByName[name];
 
     /// <summary>A kernel of attention.</summary>
     public static KernelName Attention(string name, int dims) => new("attention", $"{name}_{dims}");
+
+    /// <summary>A kernel of attention in BF16.</summary>
+    public static KernelName Flash(string name, int width) => new("flash", $"{name}_{width}");
 
     /// <summary>The product of some rows with a weight of a format.</summary>
     public static KernelName Gemv(string format, int rows) => new(SourceOf(format), $"gemv_{format}_{rows}");

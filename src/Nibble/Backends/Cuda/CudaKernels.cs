@@ -40,17 +40,15 @@ internal struct AttentionShape
 }
 
 /// <summary>The forward kernels on a card.</summary>
-internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts products) : IKernels
+internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts products, CudaHalfProducts half) : IKernels
 {
     private const int VocabularyBlock = 8192;
     private const int RowBlock = 256;
     private const int LikelihoodStateBytes = 24;
 
-    public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) =>
-        products.Multiply((CudaPacking)w, new CudaProduct(At(x), y.Shape.Rows, At(bias), At(y), w.Out, 0, w.Out));
+    public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) => Multiply(x, w, bias, y, add: false);
 
-    public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y) =>
-        products.Multiply((CudaPacking)w, new CudaProduct(At(x), y.Shape.Rows, 0, At(y), w.Out, 0, w.Out, Add: true));
+    public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y) => Multiply(x, w, null, y, add: true);
 
     public void Gather(IPackedWeight table, Tensor ids, Tensor y) =>
         products.ReadRows((CudaPacking)table, At(ids), 0, ids.Shape.Count, At(y), DType.F32);
@@ -70,6 +68,12 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
 
     public void Attention(in AttentionArguments arguments)
     {
+        if (arguments.Query.DType == DType.BF16)
+        {
+            CudaFlash.Forward(memory.Device, arguments);
+            return;
+        }
+
         AttentionShape shape = new(arguments);
         int group = shape.Heads / shape.KvHeads, dims = shape.Dims();
         long tiles = (((long)shape.Length * group) + AttentionShape.TileRows - 1) / AttentionShape.TileRows;
@@ -85,16 +89,16 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
             [KernelArgument.Structure(&shape), arguments.Query, arguments.Keys, arguments.Values, arguments.Output, arguments.FirstKey]);
     }
 
-    public void Gelu(Tensor x, GeluKind kind, Tensor y) => Elements(kind == GeluKind.Exact ? "gelu_exact" : "gelu_tanh", y, [x, y, y.Shape.Count]);
+    public void Gelu(Tensor x, GeluKind kind, Tensor y) => Elements(Variant(kind == GeluKind.Exact ? "gelu_exact" : "gelu_tanh", y), y, [x, y, y.Shape.Count]);
 
-    public void SwiGlu(Tensor gate, Tensor up, Tensor y) => Elements("swiglu", y, [gate, up, y, y.Shape.Count]);
+    public void SwiGlu(Tensor gate, Tensor up, Tensor y) => Elements(Variant("swiglu", y), y, [gate, up, y, y.Shape.Count]);
 
-    public void SquaredReluGate(Tensor gate, Tensor up, Tensor y) => Elements("squared_relu_gate", y, [gate, up, y, y.Shape.Count]);
+    public void SquaredReluGate(Tensor gate, Tensor up, Tensor y) => Elements(Variant("squared_relu_gate", y), y, [gate, up, y, y.Shape.Count]);
 
-    public void Add(Tensor x, Tensor y) => Elements("add", y, [x, y, y.Shape.Count]);
+    public void Add(Tensor x, Tensor y) => Elements(Variant("add", x, y), y, [x, y, y.Shape.Count]);
 
     public void CopyColumns(Tensor x, nint first, Tensor y) =>
-        Elements("copy_columns", y, [x, y, y.Shape.Count, first, y.Shape.Columns, x.Shape.Columns]);
+        Elements(Variant("copy_columns", y), y, [x, y, y.Shape.Count, first, y.Shape.Columns, x.Shape.Columns]);
 
     public void AddGram(Tensor x, double[] sum)
     {
@@ -117,10 +121,10 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
         }
     }
 
-    public void Scale(Tensor x, float factor) => Elements("scale", x, [x, factor, x.Shape.Count]);
+    public void Scale(Tensor x, float factor) => Elements(Variant("scale", x), x, [x, factor, x.Shape.Count]);
 
     public void Dropout(Tensor x, ulong key, float probability) =>
-        Elements("dropout", x, [x, key, (ulong)(probability * (double)(1UL << 32)), 1 / (1 - probability), x.Shape.Count]);
+        Elements(Variant("dropout", x), x, [x, key, (ulong)(probability * (double)(1UL << 32)), 1 / (1 - probability), x.Shape.Count]);
 
     public void Softmax(Tensor x)
     {
@@ -164,7 +168,7 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
         (nint rows, int heads, int half) = (x.Shape[0], (int)x.Shape[1], (int)cos.Shape[1]);
         if (x.Shape.Count > 0)
         {
-            device.Launch(CudaKernelNames.Of("rope"), CudaGrid.Elements(x.Shape.Count / 2), [x, positions, cos, sin, rows, heads, half, sign]);
+            device.Launch(CudaKernelNames.Of(Variant("rope", x)), CudaGrid.Elements(x.Shape.Count / 2), [x, positions, cos, sin, rows, heads, half, sign]);
         }
     }
 
@@ -176,20 +180,40 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
         {
             (Tensor from, Tensor to) = kernel == "append_to_cache" ? (x, cache) : (cache, x);
             device.Launch(
-                CudaKernelNames.Of(kernel),
+                CudaKernelNames.Of(Variant(kernel, from, to)),
                 CudaGrid.Elements(x.Shape.Count),
                 [from, to, x.Shape.Count, (int)length, (int)cache.Shape[1], (int)cache.Shape[2], (int)cache.Shape[3], start]);
         }
     }
 
+    /// <summary>A kernel's variant for what its tensors hold: none for F32 alone.</summary>
+    internal static string Variant(string kernel, Tensor x, Tensor? y = null)
+    {
+        static char Letter(Tensor tensor) => tensor.DType == DType.BF16 ? 'b' : 'f';
+        string letters = y is null ? $"{Letter(x)}" : $"{Letter(x)}{Letter(y)}";
+        return letters.Contains('b', StringComparison.Ordinal) ? $"{kernel}_{letters}" : kernel;
+    }
+
     private static nint At(Tensor? tensor) => CudaStorage.AddressOf(tensor);
+
+    private void Multiply(Tensor x, IPackedWeight w, Tensor? bias, Tensor y, bool add)
+    {
+        if (CudaHalfProducts.Takes(x, y))
+        {
+            half.Multiply((CudaPacking)w, x, bias, y, add);
+        }
+        else
+        {
+            products.Multiply((CudaPacking)w, new CudaProduct(At(x), y.Shape.Rows, At(bias), At(y), w.Out, 0, w.Out, add));
+        }
+    }
 
     private void Norm(Tensor x, Tensor? weight, Tensor? bias, int centered, float epsilon, Tensor y)
     {
         if (x.Shape.Count > 0)
         {
             memory.Device.Launch(
-                CudaKernelNames.Of("norm"), CudaGrid.Rows(x.Shape.Rows, x.Shape.Columns), [x, weight, bias, y, x.Shape.Columns, centered, epsilon]);
+                CudaKernelNames.Of(Variant("norm", x, y)), CudaGrid.Rows(x.Shape.Rows, x.Shape.Columns), [x, weight, bias, y, x.Shape.Columns, centered, epsilon]);
         }
     }
 

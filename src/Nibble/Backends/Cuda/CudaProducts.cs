@@ -130,7 +130,7 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
     }
 
     // The rows as a matrix: the packing's own memory, or scratch memory that the caller gives back.
-    private CudaStorage? Decode(CudaPacking weight, nint first, nint count, DType dtype, out nint matrix)
+    public CudaStorage? Decode(CudaPacking weight, nint first, nint count, DType dtype, out nint matrix)
     {
         nint own = weight.Matrix(dtype);
         if (own != 0)

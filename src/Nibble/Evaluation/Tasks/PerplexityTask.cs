@@ -74,7 +74,7 @@ public sealed class PerplexityTask : IEvaluationTask
     private static float[] Measure(EvaluationContext context, ResultBuilder result, Func<float[]> work)
     {
         CarbonIntensity carbon = context.Options.Country is { } country ? CarbonIntensity.Find(country) : CarbonIntensity.World;
-        using IEnergyMeter meter = EnergyMeter.Start();
+        using IEnergyMeter meter = EnergyMeter.Start(context.Model.Backend);
         Stopwatch time = Stopwatch.StartNew();
         float[] losses = work();
         result.Add("evaluation_seconds", time.Elapsed.TotalSeconds);

@@ -30,7 +30,7 @@ internal sealed unsafe class CublasLt : IDisposable
     public void Multiply(in GemmCall call, nint workspace, nint stream)
     {
         PlanKey key = new(
-            call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Bias != 0,
+            call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Result, call.Bias != 0,
             Alignment(call.A), Alignment(call.B), Alignment(call.D));
         if (!_plans.TryGetValue(key, out Plan? plan))
         {
@@ -55,7 +55,7 @@ internal sealed unsafe class CublasLt : IDisposable
     private static int Alignment(nint address) => Math.Min(256, 1 << Math.Min(8, BitOperations.TrailingZeroCount(address)));
 
     private readonly record struct PlanKey(
-        long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, bool Biased, int AlignA, int AlignB, int AlignD);
+        long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, DType Result, bool Biased, int AlignA, int AlignB, int AlignD);
 
     private sealed class Plan : IDisposable
     {
@@ -64,7 +64,7 @@ internal sealed unsafe class CublasLt : IDisposable
 
         public Plan(nint handle, PlanKey key)
         {
-            int type = key.Type == DType.BF16 ? CublasLtApi.TypeBF16 : CublasLtApi.TypeF32;
+            int type = TypeOf(key.Type), result = TypeOf(key.Result);
             CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulDescCreate(out _description, CublasLtApi.ComputeF32, CublasLtApi.TypeF32), "cublasLtMatmulDescCreate");
             Set(CublasLtApi.DescTransposeA, key.TransposeA ? 1 : 0);
             Set(CublasLtApi.DescTransposeB, key.TransposeB ? 1 : 0);
@@ -75,7 +75,7 @@ internal sealed unsafe class CublasLt : IDisposable
 
             _a = Layout(type, key.TransposeA ? (key.K, key.M) : (key.M, key.K), key.StrideA);
             _b = Layout(type, key.TransposeB ? (key.N, key.K) : (key.K, key.N), key.StrideB);
-            _d = Layout(CublasLtApi.TypeF32, (key.M, key.N), key.StrideD);
+            _d = Layout(result, (key.M, key.N), key.StrideD);
             Choose(handle, key);
         }
 
@@ -105,6 +105,8 @@ internal sealed unsafe class CublasLt : IDisposable
             CublasLtApi.cublasLtMatrixLayoutDestroy(_d);
             CublasLtApi.cublasLtMatmulDescDestroy(_description);
         }
+
+        private static int TypeOf(DType type) => type == DType.BF16 ? CublasLtApi.TypeBF16 : CublasLtApi.TypeF32;
 
         private static nint Layout(int type, (long Rows, long Columns) shape, long stride)
         {

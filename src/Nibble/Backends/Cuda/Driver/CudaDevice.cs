@@ -18,6 +18,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     private readonly Dictionary<string, ModuleHandle> _modules = [];
     private readonly Dictionary<KernelName, nint> _functions = [];
     private readonly Dictionary<nint, MemoryHandle> _memory = [];
+    private readonly Dictionary<nint, PinnedHandle> _pinned = [];
     private CublasLt? _products;
     private nint _workspace;
     private PinnedHandle? _staging;
@@ -112,6 +113,36 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         Synchronize();
     }
 
+    public nint AllocatePinned(nint bytes)
+    {
+        Enter();
+        PinnedHandle handle = Pinned(bytes);
+        new Span<byte>(handle.Pointer, checked((int)bytes)).Clear();
+        _pinned.Add((nint)handle.Pointer, handle);
+        return (nint)handle.Pointer;
+    }
+
+    public void FreePinned(nint address)
+    {
+        Enter();
+        if (_pinned.Remove(address, out PinnedHandle? handle))
+        {
+            handle.Dispose();
+        }
+    }
+
+    public void CopyIn(nint pinned, nint destination, nint bytes)
+    {
+        Enter();
+        CudaErrors.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, (void*)pinned, (nuint)bytes, _stream), "cuMemcpyHtoDAsync");
+    }
+
+    public void CopyOut(nint source, nint pinned, nint bytes)
+    {
+        Enter();
+        CudaErrors.Check(DriverApi.cuMemcpyDtoHAsync_v2((void*)pinned, source, (nuint)bytes, _stream), "cuMemcpyDtoHAsync");
+    }
+
     public void Copy(nint source, nint destination, nint bytes)
     {
         Enter();
@@ -176,7 +207,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         Enter();
         _products?.Dispose();
         _staging?.Dispose();
-        foreach (SafeHandle handle in _memory.Values.Concat<SafeHandle>(_modules.Values))
+        foreach (SafeHandle handle in _memory.Values.Concat<SafeHandle>(_modules.Values).Concat(_pinned.Values))
         {
             handle.Dispose();
         }
@@ -193,7 +224,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         return new EventHandle(handle);
     }
 
-    private static PinnedHandle Pinned(int bytes)
+    private static PinnedHandle Pinned(nint bytes)
     {
         CudaErrors.Check(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, 0), $"cuMemHostAlloc of {bytes:N0} bytes");
         return new PinnedHandle(address);

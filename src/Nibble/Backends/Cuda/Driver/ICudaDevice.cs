@@ -26,12 +26,12 @@ internal readonly record struct KernelName(string Source, string Name)
 }
 
 /// <summary>
-/// D (+)= op(A)·op(B) + bias, column-major as cuBLAS has it: D is <c>[M, N]</c> of F32, op(A) <c>[M, K]</c>, op(B) <c>[K, N]</c>, both of
-/// <paramref name="Type"/>; the bias has M values and is added to each column.
+/// D (+)= op(A)·op(B) + bias, column-major as cuBLAS has it: D is <c>[M, N]</c> of <paramref name="Result"/>, op(A) <c>[M, K]</c>, op(B)
+/// <c>[K, N]</c>, both of <paramref name="Type"/>; the bias has M values of the result's type and is added to each column.
 /// </summary>
 internal readonly record struct GemmCall(
     nint A, nint B, nint D, nint Bias, long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD,
-    DType Type, bool Add);
+    DType Type, bool Add, DType Result = DType.F32);
 
 /// <summary>
 /// The part of CUDA that the backend uses, in one place: the driver implements it, and a test that runs kernels on the processor does
@@ -55,6 +55,18 @@ internal unsafe interface ICudaDevice : IDisposable
 
     /// <summary>Waits for the queue, then copies to the host.</summary>
     void Download(nint source, void* destination, nint bytes);
+
+    /// <summary>Takes zeroed memory of the host from which, and to which, the card copies by itself.</summary>
+    nint AllocatePinned(nint bytes);
+
+    /// <summary>Gives such memory back; the queue must be done with it.</summary>
+    void FreePinned(nint address);
+
+    /// <summary>Queues a copy from pinned memory of the host.</summary>
+    void CopyIn(nint pinned, nint destination, nint bytes);
+
+    /// <summary>Queues a copy to pinned memory of the host.</summary>
+    void CopyOut(nint source, nint pinned, nint bytes);
 
     /// <summary>Copies on the card.</summary>
     void Copy(nint source, nint destination, nint bytes);

@@ -43,3 +43,52 @@ KERNEL(adamw8bit)(
     first[i] = (u8)(share < 0 && maps[code] >= 0 ? code - 1 : share > 0 && maps[code] < 0 ? code + 1 : code);
     second[i] = (u8)nearest(maps + 768, largest_square > 0 ? square / largest_square : 0);
 }
+
+// One tensor of a step, and which part of which tensor a block takes; AdamWEntry and PartEntry in C# have the same layouts.
+struct AdamWEntry
+{
+    float* values;
+    const float* gradient;
+    float *first, *second;
+    i64 count;
+    float scale, beta1, beta2, epsilon, keep, step, root;
+    int unused;
+};
+
+struct PartEntry
+{
+    i64 begin;
+    int tensor, unused;
+};
+
+#define PART 16384
+
+// adamw of elementwise.cu for many tensors: a block takes a part of one.
+KERNEL(adamw_many)(const AdamWEntry* entries, const PartEntry* parts)
+{
+    PartEntry part = parts[blockIdx.x];
+    AdamWEntry t = entries[part.tensor];
+    i64 end = min(t.count, part.begin + PART);
+    for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x)
+    {
+        float g = t.gradient[i] * t.scale;
+        float m = t.first[i] + (g - t.first[i]) * (1 - t.beta1);
+        float v = t.second[i] * t.beta2 + g * g * (1 - t.beta2);
+        t.first[i] = m;
+        t.second[i] = v;
+        t.values[i] = t.values[i] * t.keep - t.step * (m / (sqrtf(v) / t.root + t.epsilon));
+    }
+}
+
+// Σ x² of each part, in double precision; the host adds the parts up in order.
+KERNEL(sum_of_squares_many)(const AdamWEntry* entries, const PartEntry* parts, double* sums)
+{
+    __shared__ double scratch[32];
+    PartEntry part = parts[blockIdx.x];
+    const float* x = entries[part.tensor].gradient;
+    i64 end = min(entries[part.tensor].count, part.begin + PART);
+    double sum = 0;
+    for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x) sum += (double)x[i] * x[i];
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}

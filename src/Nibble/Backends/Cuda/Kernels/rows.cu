@@ -176,14 +176,35 @@ KERNEL(copy_columns_gradient)(const float* dy, float* dx, i64 count, i64 first, 
     GRID_STRIDE(i, count) dx[(i / columns) * stride + first + i % columns] += dy[i];
 }
 
-// Row ids[r] of d_table += row r of dy, negative ids left out: a thread owns a column and goes down the rows, so equal ids add up in
-// order.
+// Row ids[r] of d_table += row r of dy, negative ids left out. The block of the first row of an id adds all rows of it, in their order;
+// the others leave.
 KERNEL(gather_gradient)(const float* dy, const int* ids, float* d_table, i64 rows, i64 columns)
 {
-    i64 column = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (column >= columns) return;
-    for (i64 row = 0; row < rows; row++)
+    __shared__ int earlier;
+    __shared__ u32 found[8];
+    int id = ids[blockIdx.x], lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    if (threadIdx.x == 0) earlier = 0;
+    __syncthreads();
+    for (i64 row = threadIdx.x; row < blockIdx.x; row += blockDim.x)
     {
-        if (ids[row] >= 0) d_table[(i64)ids[row] * columns + column] += dy[row * columns + column];
+        if (ids[row] == id) earlier = 1;
+    }
+
+    __syncthreads();
+    if (earlier || id < 0) return;
+    for (i64 base = blockIdx.x; base < rows; base += blockDim.x)
+    {
+        u32 same = __ballot_sync(FULL_WARP, base + threadIdx.x < rows && ids[base + threadIdx.x] == id);
+        __syncthreads();
+        if (lane == 0) found[warp] = same;
+        __syncthreads();
+        for (int w = 0; w < warps; w++)
+        {
+            for (u32 left = found[w]; left; left &= left - 1)
+            {
+                i64 row = base + 32 * w + __ffs((int)left) - 1;
+                for (i64 column = threadIdx.x; column < columns; column += blockDim.x) d_table[id * columns + column] += dy[row * columns + column];
+            }
+        }
     }
 }

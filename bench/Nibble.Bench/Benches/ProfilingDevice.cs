@@ -1,0 +1,61 @@
+using Nibble.Backends.Cuda.Driver;
+
+namespace Nibble.Bench.Benches;
+
+/// <summary>A card that times everything that it is given, by its own clock and one after the other.</summary>
+internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
+{
+    private readonly Dictionary<string, (int Count, double Seconds)> _times = [];
+
+    public CudaFacts Facts => inner.Facts;
+
+    /// <summary>What took longest.</summary>
+    public IEnumerable<(string Name, int Count, double Seconds)> Times => _times.OrderByDescending(item => item.Value.Seconds).Select(item => (item.Key, item.Value.Count, item.Value.Seconds));
+
+    public void Reset() => _times.Clear();
+
+    public nint TryAllocate(nint bytes) => inner.TryAllocate(bytes);
+
+    public void Free(nint address) => inner.Free(address);
+
+    public (long Free, long Total) Memory() => inner.Memory();
+
+    public void Upload(void* source, nint destination, nint bytes) => inner.Upload(source, destination, bytes);
+
+    public void Download(nint source, void* destination, nint bytes) => inner.Download(source, destination, bytes);
+
+    public nint AllocatePinned(nint bytes) => inner.AllocatePinned(bytes);
+
+    public void FreePinned(nint address) => inner.FreePinned(address);
+
+    public void CopyIn(nint pinned, nint destination, nint bytes) => inner.CopyIn(pinned, destination, bytes);
+
+    public void CopyOut(nint source, nint pinned, nint bytes) => inner.CopyOut(source, pinned, bytes);
+
+    public void Copy(nint source, nint destination, nint bytes) => Add("copy", () => inner.Copy(source, destination, bytes));
+
+    public void Clear(nint destination, nint bytes) => Add("clear", () => inner.Clear(destination, bytes));
+
+    public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments)
+    {
+        KernelArgument[] copy = arguments.ToArray();
+        Add(kernel.Name, () => inner.Launch(kernel, shape, copy));
+    }
+
+    public void Multiply(in GemmCall call)
+    {
+        GemmCall copy = call;
+        Add($"product {call.M} × {call.N} × {call.K} {(call.TransposeA ? 't' : 'n')}{(call.TransposeB ? 't' : 'n')} {call.Result}{(call.Add ? " added" : "")}", () => inner.Multiply(copy));
+    }
+
+    public void Synchronize() => inner.Synchronize();
+
+    public void Dispose() => inner.Dispose();
+
+    private void Add(string name, Action work)
+    {
+        double seconds = inner.Time(work);
+        (int count, double sum) = _times.GetValueOrDefault(name);
+        _times[name] = (count + 1, sum + seconds);
+    }
+}

@@ -1,0 +1,133 @@
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Packings;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>
+/// Products of training in BF16, sums in F32, on tensor cores by cuBLASLt: what is not BF16 is rounded first, packed weights are decoded
+/// in chunks. Rows of results may be longer than the weight has features: rows of odd lengths would keep products off the fast ways.
+/// </summary>
+internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts products)
+{
+    // Few chunks: each further one of a gradient reads and writes all of it again.
+    private const nint ScratchBytes = 192 << 20;
+
+    /// <summary>True if one of the tensors is BF16.</summary>
+    public static bool Takes(Tensor a, Tensor b) => a.DType == DType.BF16 || b.DType == DType.BF16;
+
+    /// <summary>y (+)= x·Wᵀ + bias.</summary>
+    public void Multiply(CudaPacking weight, Tensor x, Tensor? bias, Tensor y, bool add)
+    {
+        nint rows = y.Shape.Rows;
+        if (rows == 0 || weight.Out == 0)
+        {
+            return;
+        }
+
+        if (weight.In == 0 || weight.Activations != ActivationType.F32)
+        {
+            MultiplyFloats(weight, x, bias, y, add);
+            return;
+        }
+
+        using CudaStorage? ownX = AsHalf(x, out nint xs), ownBias = bias is null || y.DType == DType.F32 ? null : AsHalf(bias, out _);
+        nint shift = ownBias?.Address ?? CudaStorage.AddressOf(bias);
+        foreach ((nint first, nint count) in Chunks(weight))
+        {
+            using CudaStorage? scratch = products.Decode(weight, first, count, DType.BF16, out nint matrix);
+            nint part = first * y.DType.Size();
+            memory.Device.Multiply(new GemmCall(
+                matrix, xs, CudaStorage.AddressOf(y) + part, shift == 0 ? 0 : shift + part, count, rows, weight.In, true, false, weight.In, weight.In,
+                y.Shape.Columns, DType.BF16, add, y.DType));
+        }
+    }
+
+    /// <summary>dx (+)= dy·W.</summary>
+    public void MultiplyBack(Tensor dy, CudaPacking weight, Tensor dx, bool add)
+    {
+        nint rows = dy.Shape.Rows;
+        if (rows == 0 || weight.In == 0)
+        {
+            return;
+        }
+
+        using CudaStorage? own = AsHalf(dy, out nint slopes);
+        foreach ((nint first, nint count) in Chunks(weight))
+        {
+            using CudaStorage? scratch = products.Decode(weight, first, count, DType.BF16, out nint matrix);
+            memory.Device.Multiply(new GemmCall(
+                matrix, slopes + (first * sizeof(ushort)), CudaStorage.AddressOf(dx), 0, weight.In, rows, count, false, false, weight.In, dy.Shape.Columns, weight.In,
+                DType.BF16, add || first > 0, dx.DType));
+        }
+    }
+
+    /// <summary>dw += dyᵀ·x, in F32.</summary>
+    public void MultiplyWeight(Tensor dy, Tensor x, nint outFeatures, nint inFeatures, Tensor dw)
+    {
+        if (x.Shape.Count > 0 && outFeatures > 0)
+        {
+            using CudaStorage? ownX = AsHalf(x, out nint xs), ownDy = AsHalf(dy, out nint slopes);
+            memory.Device.Multiply(new GemmCall(
+                xs, slopes, CudaStorage.AddressOf(dw), 0, inFeatures, outFeatures, x.Shape.Rows, false, true, inFeatures, dy.Shape.Columns, inFeatures, DType.BF16, true));
+        }
+    }
+
+    /// <summary>Copies elements, rounded to what the target holds.</summary>
+    public void Copy(Tensor source, Tensor target) => Convert(CudaStorage.AddressOf(source), source.DType, CudaStorage.AddressOf(target), target.DType, target.Shape.Count);
+
+    private static IEnumerable<(nint First, nint Count)> Chunks(CudaPacking weight)
+    {
+        nint most = weight.Matrix(DType.BF16) != 0 ? weight.Out : nint.Max(64, ScratchBytes / (weight.In * sizeof(ushort)) / 64 * 64);
+        for (nint start = 0; start < weight.Out; start += most)
+        {
+            yield return (start, nint.Min(most, weight.Out - start));
+        }
+    }
+
+    private void Convert(nint source, DType from, nint target, DType to, nint count)
+    {
+        if (count == 0)
+        {
+            return;
+        }
+
+        if (from == to)
+        {
+            memory.Device.Copy(source, target, count * to.Size());
+        }
+        else
+        {
+            memory.Device.Launch(CudaKernelNames.Of(from == DType.F32 ? "copy_fb" : "copy_bf"), CudaGrid.Eights(count), [source, target, count]);
+        }
+    }
+
+    /// <summary>The elements as BF16: where they stand, or in scratch memory that the caller gives back.</summary>
+    private CudaStorage? AsHalf(Tensor tensor, out nint address)
+    {
+        if (tensor.DType == DType.BF16)
+        {
+            address = CudaStorage.AddressOf(tensor);
+            return null;
+        }
+
+        CudaStorage scratch = memory.Rent(tensor.Shape.Count * sizeof(ushort), "activations");
+        Convert(CudaStorage.AddressOf(tensor), tensor.DType, scratch.Address, DType.BF16, tensor.Shape.Count);
+        address = scratch.Address;
+        return scratch;
+    }
+
+    // Weights whose product rounds its activations read them as F32.
+    private void MultiplyFloats(CudaPacking weight, Tensor x, Tensor? bias, Tensor y, bool add)
+    {
+        using CudaStorage input = memory.Rent(x.Shape.Count * sizeof(float), "activations"), result = memory.Rent(y.Shape.Count * sizeof(float), "activations");
+        Convert(CudaStorage.AddressOf(x), x.DType, input.Address, DType.F32, x.Shape.Count);
+        if (add)
+        {
+            Convert(CudaStorage.AddressOf(y), y.DType, result.Address, DType.F32, y.Shape.Count);
+        }
+
+        products.Multiply(weight, new CudaProduct(input.Address, y.Shape.Rows, CudaStorage.AddressOf(bias), result.Address, weight.Out, 0, weight.Out, add));
+        Convert(result.Address, DType.F32, CudaStorage.AddressOf(y), y.DType, y.Shape.Count);
+    }
+}

@@ -1,0 +1,172 @@
+using Nibble.Backends;
+using Nibble.Tensors;
+
+namespace Nibble.Tests.Kernels;
+
+/// <summary>
+/// Kernels with activations in BF16 against the same backend's in F32, on the same numbers: what differs is the rounding of results.
+/// For backends that compute so.
+/// </summary>
+internal static class HalfChecks
+{
+    private const float Tolerance = 0.012f;
+
+    public static IReadOnlyList<KernelCheck> All { get; } =
+    [
+        new("bf16 sums and copies", Sums),
+        new("bf16 activations and gates", Elements),
+        new("bf16 norms", Norms),
+        new("bf16 rotation, cache, columns", Places),
+        new("bf16 cross-entropy", CrossEntropy),
+        new("bf16 products", Products),
+        .. new (string What, int Batch, int Length, int Start, int Heads, int KvHeads, int Dim, int Window, bool Texts)[]
+        {
+            ("one tile", 2, 20, 0, 2, 2, 64, 0, false),
+            ("several tiles, grouped heads", 1, 150, 0, 4, 2, 128, 0, false),
+            ("a narrow head of odd width", 1, 70, 0, 2, 1, 12, 0, false),
+            ("after a prefix, texts in a row", 2, 90, 5, 2, 1, 32, 0, true),
+            ("a window", 1, 140, 0, 1, 1, 64, 33, false),
+        }.Select(s => new KernelCheck($"bf16 attention, {s.What}", backend => Attention(backend, s.Batch, s.Length, s.Start, s.Heads, s.KvHeads, s.Dim, s.Window, s.Texts))),
+    ];
+
+    private static void Sums(IBackend backend)
+    {
+        foreach (int count in new[] { 5, 64, 1003 })
+        {
+            Shape shape = new(count);
+            Compare(backend, "add to F32", [(shape, true), (shape, false)], t => backend.Kernels.Add(t[0], t[1]));
+            Compare(backend, "add from F32", [(shape, false), (shape, true)], t => backend.Kernels.Add(t[0], t[1]));
+            Compare(backend, "add", [(shape, true), (shape, true)], t => backend.Kernels.Add(t[0], t[1]));
+            Compare(backend, "scale", [(shape, true)], t => backend.Kernels.Scale(t[0], 1.5f));
+            Compare(backend, "dropout", [(shape, true)], t => backend.Kernels.Dropout(t[0], 77, 0.3f));
+            Compare(backend, "sum of rows", [(new Shape(130, count), true), (shape, false)], t => backend.Gradients.SumRows(t[0], t[1]));
+        }
+    }
+
+    private static void Elements(IBackend backend)
+    {
+        (Shape, bool)[] five = [.. Enumerable.Repeat((new Shape(37, 9), true), 5)];
+        foreach (GeluKind kind in Enum.GetValues<GeluKind>())
+        {
+            Compare(backend, "gelu", five[..2], t => backend.Kernels.Gelu(t[0], kind, t[1]));
+            Compare(backend, "gelu's gradient", five[..2], t => backend.Gradients.Gelu(t[0], kind, t[1]));
+        }
+
+        Compare(backend, "swiglu", five[..3], t => backend.Kernels.SwiGlu(t[0], t[1], t[2]));
+        Compare(backend, "swiglu's gradient", five, t => backend.Gradients.SwiGlu(t[0], t[1], t[2], t[3], t[4]));
+        Compare(backend, "squared relu gate", five[..3], t => backend.Kernels.SquaredReluGate(t[0], t[1], t[2]));
+        Compare(backend, "its gradient", five, t => backend.Gradients.SquaredReluGate(t[0], t[1], t[2], t[3], t[4]));
+    }
+
+    private static void Norms(IBackend backend)
+    {
+        foreach (int columns in new[] { 8, 77, 1024 })
+        {
+            Shape x = new(70, columns), w = new(columns);
+            foreach (bool half in new[] { false, true })
+            {
+                Compare(backend, "layernorm", [(x, half), (w, false), (w, false), (x, true)], t => backend.Kernels.LayerNorm(t[0], t[1], t[2], 1e-5f, t[3]));
+                Compare(backend, "rmsnorm", [(x, half), (x, true)], t => backend.Kernels.RmsNorm(t[0], null, 1e-5f, t[1]));
+                Compare(backend, "layernorm's gradient", [(x, half), (w, false), (x, true), (x, half), (w, false), (w, false)],
+                    t => backend.Gradients.LayerNorm(t[0], t[1], 1e-5f, t[2], t[3], t[4], t[5]));
+                Compare(backend, "rmsnorm's gradient", [(x, half), (w, false), (x, true), (x, half), (w, false)],
+                    t => backend.Gradients.RmsNorm(t[0], t[1], 1e-5f, t[2], t[3], t[4]));
+            }
+        }
+    }
+
+    private static void Places(IBackend backend)
+    {
+        foreach (int dim in new[] { 6, 16, 64 })
+        {
+            using Tensor host = KernelData.Indices([.. Enumerable.Range(0, 10).Select(i => i % 5)]), positions = host.Upload(backend);
+            Shape x = new(10, 3, dim), table = new(5, dim / 2), cache = new(2, 3, 9, dim);
+            Compare(backend, "rope", [(x, true), (table, false), (table, false)], t => backend.Kernels.Rope(t[0], positions, t[1], t[2]));
+            Compare(backend, "rope back", [(x, true), (table, false), (table, false)], t => backend.Gradients.Rope(t[0], positions, t[1], t[2]));
+            Compare(backend, "append", [(x, true), (cache, true)], t => backend.Kernels.AppendToCache(t[0], t[1], 2));
+            Compare(backend, "append F32", [(x, false), (cache, true)], t => backend.Kernels.AppendToCache(t[0], t[1], 2));
+            Compare(backend, "append's gradient", [(cache, true), (x, true)], t => backend.Gradients.AppendToCache(t[0], 2, t[1]));
+            Compare(backend, "append's gradient, F32", [(cache, true), (x, false)], t => backend.Gradients.AppendToCache(t[0], 2, t[1]));
+            (Shape, bool)[] parts = [(new Shape(7, 3 * dim), true), (new Shape(7, dim), true)];
+            Compare(backend, "columns", parts, t => backend.Kernels.CopyColumns(t[0], dim, t[1]));
+            Compare(backend, "columns' gradient", parts, t => backend.Gradients.CopyColumns(t[1], dim, t[0]));
+        }
+    }
+
+    private static void CrossEntropy(IBackend backend)
+    {
+        foreach (int columns in new[] { 3, 50, 1001, 4096 })
+        {
+            using Tensor host = KernelData.Indices([0, 2, -1, columns - 1, 1]), targets = host.Upload(backend);
+            Compare(backend, $"cross-entropy over {columns}", [(new Shape(5, columns), true), (new Shape(5), false)], t => backend.Gradients.CrossEntropy(t[0], targets, 0.5f, t[1]));
+        }
+    }
+
+    private static void Products(IBackend backend)
+    {
+        using Tensor host = KernelData.Convert(KernelData.Random(new Shape(24, 40), 5), DType.BF16), floats = KernelData.Widen(host);
+        foreach (Tensor source in new[] { host, floats })
+        {
+            using IPackedWeight w = backend.Prepare(source);
+            Shape x = new(16, 40), y = new(16, 24), bias = new(24);
+            foreach (bool half in new[] { false, true })
+            {
+                Compare(backend, "product", [(x, true), (bias, false), (y, half)], t => backend.Kernels.MatMul(t[0], w, t[1], t[2]));
+                Compare(backend, "product added", [(x, true), (y, half)], t => backend.Kernels.MatMulAdd(t[0], w, t[1]));
+                Compare(backend, "input's gradient", [(y, true), (x, half)], t => backend.Gradients.MatMulInput(t[0], w, t[1]));
+                Compare(backend, "input's gradient, written", [(y, true), (x, half)], t => backend.Gradients.MatMulInputInto(t[0], w, t[1]));
+                Compare(backend, "weight's gradient", [(y, true), (x, half), (new Shape(24 * 40), false)], t => backend.Gradients.MatMulWeight(t[0], t[1], w, t[2]));
+            }
+        }
+    }
+
+    private static void Attention(IBackend backend, int batch, int length, int start, int heads, int kvHeads, int dim, int window, bool texts)
+    {
+        using Tensor? host = texts ? KernelData.Indices([.. Enumerable.Range(0, batch * length).Select(i => i % length < 7 ? 0 : i % length < 41 ? 7 + start : 71 + start).Select((first, i) => Math.Min(first, start + (i % length)))]) : null;
+        using Tensor? firsts = host?.Upload(backend);
+        Shape q = new((nint)batch * length, heads, dim), cache = new(batch, kvHeads, start + length, dim);
+        // Query, keys, values, output, then the gradients of all four.
+        (Shape, bool)[] tensors = [(q, true), (cache, true), (cache, true), (q, true), (q, true), (q, true), (cache, true), (cache, true)];
+        Compare(backend, "attention", tensors, t =>
+        {
+            using Tensor sums = backend.Allocate(new Shape(q[0], heads), DType.F32);
+            AttentionArguments a = new(t[0], t[1], t[2], t[3], batch, length, start, firsts, 0.7f / MathF.Sqrt(dim), window) { LogSums = sums };
+            backend.Kernels.Attention(a);
+            backend.Gradients.Attention(a, t[4], t[5], t[6], t[7]);
+        });
+    }
+
+    /// <summary>Runs the same call on F32 and on BF16 where a tensor may be so; all tensors start with the same random numbers.</summary>
+    private static void Compare(IBackend backend, string what, (Shape Shape, bool Half)[] specs, Action<Tensor[]> run)
+    {
+        Tensor[] start = [.. specs.Select((spec, i) => KernelData.Widen(KernelData.Convert(KernelData.Random(spec.Shape, 11 + i), DType.BF16)).Upload(backend))];
+        Tensor[] floats = [.. start.Select(tensor => As(backend, tensor, DType.F32))];
+        Tensor[] halves = [.. start.Select((tensor, i) => As(backend, tensor, specs[i].Half ? DType.BF16 : DType.F32))];
+        run(floats);
+        run(halves);
+        for (int i = 0; i < specs.Length; i++)
+        {
+            using Tensor widened = As(backend, halves[i], DType.F32);
+            float[] expected = new float[specs[i].Shape.Count], actual = new float[expected.Length];
+            backend.Read<float>(floats[i], expected);
+            backend.Read<float>(widened, actual);
+            double largest = expected.Max(Math.Abs);
+            for (int e = 0; e < expected.Length; e++)
+            {
+                if (!(Math.Abs(expected[e] - actual[e]) <= Tolerance * (Math.Abs(expected[e]) + largest)))
+                {
+                    throw new InvalidOperationException($"{what}: tensor {i} {specs[i].Shape}[{e}] is {actual[e]:R} in BF16, {expected[e]:R} in F32");
+                }
+            }
+        }
+
+        Array.ForEach([.. start, .. floats, .. halves], tensor => tensor.Dispose());
+    }
+
+    private static Tensor As(IBackend backend, Tensor source, DType dtype)
+    {
+        Tensor copy = backend.Allocate(source.Shape, dtype);
+        backend.Gradients.Copy(source, copy);
+        return copy;
+    }
+}
