@@ -6,7 +6,8 @@ namespace Nibble.Backends.Cuda.Driver;
 /// <summary>A card behind the driver API: one stream, modules and functions by name, memory by address.</summary>
 internal sealed unsafe class CudaDevice : ICudaDevice
 {
-    private const int StaticSharedBytes = 48 << 10;
+    // A block has 48 KB of shared memory without being asked; what kernels declare themselves counts too.
+    private const int StaticSharedBytes = 40 << 10;
     private const int StagingBytes = 8 << 20;
 
     [ThreadStatic]
