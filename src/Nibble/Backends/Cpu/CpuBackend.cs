@@ -67,10 +67,10 @@ public sealed class CpuBackend : IBackend
     public IPackedWeight Prepare(Tensor weight) => _variant.PackDense(weight, _threads);
 
     /// <inheritdoc/>
-    public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations) => CpuPackings.Create(weight, activations, _variant);
+    public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations) => CpuPackings.Create(weight, activations, _variant, _threads);
 
     /// <inheritdoc/>
-    public IPackedWeight PrepareInt8(AffineWeight weight, float threshold) => CpuPackings.CreateInt8(weight, threshold, _variant);
+    public IPackedWeight PrepareInt8(AffineWeight weight, float threshold) => CpuPackings.CreateInt8(weight, threshold, _variant, _threads);
 
     /// <inheritdoc/>
     public void Dispose()

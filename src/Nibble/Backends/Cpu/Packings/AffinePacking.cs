@@ -13,14 +13,14 @@ internal class AffinePacking : PanelPacking
     private readonly GroupOrder _order;
     private readonly bool _symmetric;
 
-    public AffinePacking(AffineWeight weight, ActivationType activations, CpuVariant variant)
-        : this(weight, new GroupLayout(weight.Order, weight.Out, weight.In, weight.GroupSize, weight.ColumnGroups), activations, variant)
+    public AffinePacking(AffineWeight weight, ActivationType activations, CpuVariant variant, CpuThreads threads)
+        : this(weight, new GroupLayout(weight.Order, weight.Out, weight.In, weight.GroupSize, weight.ColumnGroups), activations, variant, threads)
     {
     }
 
-    private AffinePacking(AffineWeight weight, GroupLayout layout, ActivationType activations, CpuVariant variant)
+    private AffinePacking(AffineWeight weight, GroupLayout layout, ActivationType activations, CpuVariant variant, CpuThreads threads)
         : base(
-            new CodePanels(weight, Container(weight.Bits), (1 << weight.Bits) - 1, variant.PanelWidth),
+            new CodePanels(weight, Container(weight.Bits), (1 << weight.Bits) - 1, variant.PanelWidth, threads),
             layout,
             weight.Form == AffineForm.ZeroPoint ? PanelForm.ZeroPoint : PanelForm.Bias,
             layout.Keep(weight.Scales, weight.Out, variant.PanelWidth),

@@ -19,16 +19,21 @@ internal sealed unsafe class CodePanels : IDisposable
     private readonly NativeStorage _storage;
 
     /// <summary>Packs the codes of <paramref name="weight"/>, none above <paramref name="largest"/>.</summary>
-    public CodePanels(QuantizedWeight weight, int bits, int largest, int lanes)
+    public CodePanels(QuantizedWeight weight, int bits, int largest, int lanes, CpuThreads threads)
     {
         (Bits, Lanes, Rows, Columns) = (bits, lanes, weight.Out, weight.In);
         (ChunkColumns, ChunkWords) = bits == 3 ? (32, 3) : (32 / bits, 1);
         Chunks = (Columns + ChunkColumns - 1) / ChunkColumns;
         PanelWords = Chunks * ChunkWords * lanes;
         _storage = new NativeStorage(checked(Panels * PanelWords * sizeof(uint)));
-        for (nint row = 0; row < Rows; row++)
+        CodePacker packer = new() { Target = this, Codes = weight.Codes.HostPointer, Largest = new byte[Panels] };
+        threads.Run(checked((int)Panels), packer);
+        int wrong = Array.FindIndex(packer.Largest, code => code > largest);
+        if (wrong >= 0)
         {
-            Pack(weight.CodeRow(row), row, largest);
+            Throw.Argument(
+                "prepare",
+                $"rows {wrong * Lanes} to {nint.Min(Rows, (wrong + 1) * Lanes) - 1} of a quantized weight [{Rows}, {Columns}] have code {packer.Largest[wrong]}; the largest allowed is {largest}");
         }
     }
 
@@ -97,34 +102,6 @@ internal sealed unsafe class CodePanels : IDisposable
 
     public void Dispose() => _storage.Dispose();
 
-    private static int HighBit(int j) => (8 * (j % 16 / 4)) + (j % 4) + (4 * (j / 16));
-
-    private void Pack(ReadOnlySpan<byte> codes, nint row, int largest)
-    {
-        uint* word = Panel(row / Lanes, 0) + (row % Lanes);
-        byte most = 0;
-        for (int column = 0; column < codes.Length; column += ChunkColumns, word += ChunkWords * Lanes)
-        {
-            ReadOnlySpan<byte> chunk = codes.Slice(column, Math.Min(ChunkColumns, codes.Length - column));
-            for (int j = 0; j < chunk.Length; j++)
-            {
-                byte code = chunk[j];
-                most = Math.Max(most, code);
-                if (Bits == 3)
-                {
-                    word[j / 16 * Lanes] |= (code & 3u) << (2 * (j % 16));
-                    word[2 * Lanes] |= (uint)(code >> 2) << HighBit(j);
-                }
-                else
-                {
-                    *word |= (uint)code << (Bits * j);
-                }
-            }
-        }
-
-        if (most > largest)
-        {
-            Throw.Argument("prepare", $"row {row} of a quantized weight [{Rows}, {Columns}] has code {most}; the largest allowed is {largest}");
-        }
-    }
+    /// <summary>The bit of the third word that column <paramref name="j"/> of a chunk of 3-bit codes has.</summary>
+    public static int HighBit(int j) => (8 * (j % 16 / 4)) + (j % 4) + (4 * (j / 16));
 }

@@ -10,14 +10,14 @@ internal sealed class CodebookPacking : PanelPacking
     private readonly int _blocks;
     private readonly NestedScales? _nested;
 
-    public CodebookPacking(CodebookWeight weight, ActivationType activations, CpuVariant variant)
-        : this(weight, new GroupLayout(GroupOrder.Flat, weight.Out, weight.In, weight.BlockSize), activations, variant)
+    public CodebookPacking(CodebookWeight weight, ActivationType activations, CpuVariant variant, CpuThreads threads)
+        : this(weight, new GroupLayout(GroupOrder.Flat, weight.Out, weight.In, weight.BlockSize), activations, variant, threads)
     {
     }
 
-    private CodebookPacking(CodebookWeight weight, GroupLayout layout, ActivationType activations, CpuVariant variant)
+    private CodebookPacking(CodebookWeight weight, GroupLayout layout, ActivationType activations, CpuVariant variant, CpuThreads threads)
         : base(
-            new CodePanels(weight, 4, weight.Levels.Length - 1, variant.PanelWidth),
+            new CodePanels(weight, 4, weight.Levels.Length - 1, variant.PanelWidth, threads),
             layout,
             PanelForm.Level,
             Keep(weight, layout, variant.PanelWidth),

@@ -14,8 +14,8 @@ internal sealed unsafe class LlmInt8Packing : AffinePacking
     private long _outliers;
 
     /// <summary>Packs; an activation of magnitude ≥ threshold is an outlier, none is if it is 0.</summary>
-    public LlmInt8Packing(AffineWeight weight, float threshold, CpuVariant variant)
-        : base(weight, ActivationType.Int8, variant)
+    public LlmInt8Packing(AffineWeight weight, float threshold, CpuVariant variant, CpuThreads threads)
+        : base(weight, ActivationType.Int8, variant, threads)
     {
         _threshold = threshold;
         if (Activations != ActivationType.Int8 || Layout.Count > 1 || !(threshold >= 0))

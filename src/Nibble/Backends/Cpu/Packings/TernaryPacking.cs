@@ -8,9 +8,9 @@ internal sealed class TernaryPacking : PanelPacking
     private readonly int _scaleCount;
     private readonly Tensors.DType _scaleDType;
 
-    public TernaryPacking(TernaryWeight weight, ActivationType activations, CpuVariant variant)
+    public TernaryPacking(TernaryWeight weight, ActivationType activations, CpuVariant variant, CpuThreads threads)
         : base(
-            new CodePanels(weight, 2, 2, variant.PanelWidth),
+            new CodePanels(weight, 2, 2, variant.PanelWidth, threads),
             new GroupLayout(GroupOrder.AlongRow, weight.Out, weight.In, (int)nint.Max(1, weight.In)),
             PanelForm.ZeroPoint,
             GroupValues.Create(weight.Out, 1, variant.PanelWidth, (row, _) => weight.ScaleOf(row)),
