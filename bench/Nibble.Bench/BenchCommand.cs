@@ -30,6 +30,8 @@ internal static class BenchCommand
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
         new("quantize", "weights per second of the data-free methods", QuantizeBench.Run),
         new("gptq-layer", "GPTQ of one layer at LLaMA-7B shapes: Gram matrix, factorization, solve against the multiply-add peak; minutes", GptqLayerBench.Run),
+        new("methods", "RTN, HQQ, GPTQ, AWQ at 3 and 4 bits: perplexity over 51,200 tokens, paired; --model and --data", MethodsBench.Run),
+        new("layer-error", "error of GPTQ's layers, with weights and Gram matrices written to --output for other programs; --model and --data", LayerErrorBench.Run),
         new("budget", "mixed precision to a budget against uniform plans of equal bytes: KL over 50,000 tokens, paired", BudgetBench.Run),
         new("gguf-open", "opening GGUF files: a vocabulary of 128,256 tokens, and 4 GB of tensors; fails above 0.5 s and 1 s", GgufOpenBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),
@@ -55,7 +57,7 @@ internal static class BenchCommand
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH  --processor-time");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH  --data PATH  --calibration PATH  --output PATH  --processor-time");
                 return 2;
             }
 
@@ -98,6 +100,13 @@ internal static class BenchCommand
 /// <summary>What the command line asks for.</summary>
 internal sealed record BenchOptions(List<string> Names, int? Threads, string? Kernels, int Rounds, bool Json, string? OpenBlas, string? Model = null, bool ProcessorTime = false)
 {
+    /// <summary>A text to measure on, one to calibrate on, and a folder to write to, for the benches that ask for them.</summary>
+    public string? Data { get; init; }
+
+    public string? Calibration { get; init; }
+
+    public string? Output { get; init; }
+
     public CpuBackend CreateBackend() => new(new CpuOptions(Threads, Kernels));
 
     public static BenchOptions Parse(string[] args)
@@ -113,6 +122,9 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
                 "--rounds" => options with { Rounds = Number(args, ++i) },
                 "--kernels" => options with { Kernels = Text(args, ++i) },
                 "--model" => options with { Model = Text(args, ++i) },
+                "--data" => options with { Data = Text(args, ++i) },
+                "--calibration" => options with { Calibration = Text(args, ++i) },
+                "--output" => options with { Output = Text(args, ++i) },
                 "--peer" => options with { OpenBlas = Peer(Text(args, ++i)) },
                 _ when !args[i].StartsWith('-') => options with { Names = [.. options.Names, args[i]] },
                 _ => Unknown(args[i]),
@@ -124,7 +136,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     private static BenchOptions Unknown(string option)
     {
-        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model, --processor-time");
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model, --data, --calibration, --output, --processor-time");
         return null;
     }
 

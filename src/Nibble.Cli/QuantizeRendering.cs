@@ -102,6 +102,7 @@ internal static class QuantizeRendering
         Output.Human.Write(table);
         Output.Human.WriteLine($"{report.Tensors.Count} matrices: {report.BitsPerWeight:F3} bits per weight with scales, relative error {report.RelativeError:P2}");
         Output.Human.WriteLine($"{Sizes.Text(report.BytesBefore)} → {Sizes.Text(report.BytesAfter)} ({report.BitsPerParameter:F3} bits per parameter), {result.Seconds:F2} s, {result.QuantizationSeconds:F2} s of them in the method");
+        Output.Human.WriteLine("seconds: " + string.Join(", ", result.Phases.OrderByDescending(phase => phase.Value).Select(phase => $"{phase.Key} {phase.Value:F2}")));
         Coverage(report.Calibration);
         if (verified)
         {
@@ -172,6 +173,7 @@ internal static class QuantizeRendering
                 report.RelativeError,
                 result.QuantizationSeconds,
                 result.Seconds,
+                PhaseSeconds = result.Phases,
             },
             report.Kept,
             report.Tensors,

@@ -1,4 +1,5 @@
 using Nibble.Backends.Cpu;
+using Nibble.Quantization.Calibration;
 using Nibble.Quantization.Gptq;
 using Nibble.Tensors;
 
@@ -22,7 +23,7 @@ internal static class GptqLayerBench
             double[] gram = new double[(long)columns * columns];
             using Tensor x = Inputs(columns);
             // A symmetric update is half of a product: columns² multiply-adds a token, both triangles counted once.
-            Share(report, $"Gram, {Tokens} tokens × {columns}", (double)Tokens * columns * (columns + 1), 1, () => backend.Kernels.AddGram(x, gram), () => MachineLimits.RunPeak(variant, threads), peak);
+            Share(report, $"Gram, {Tokens} tokens × {columns}", (double)Tokens * columns * (columns + 1), () => backend.Kernels.AddGram(x, gram), () => MachineLimits.RunPeak(variant, threads), peak);
             float[] factor = Factor(report, gram, columns, threads, () => MachineLimits.RunPeak(variant, threads), peak);
             foreach ((int rows, int _) in Layers.Where(layer => layer.In == columns))
             {
@@ -30,7 +31,7 @@ internal static class GptqLayerBench
                 byte[] codes = new byte[weights.Length];
                 GroupRounder rounder = new(rows, columns, Group, values => new Grid(2f / Levels, 7.5f, Levels));
                 Share(
-                    report, $"solve {rows} × {columns}", (double)rows * columns * columns, 1,
+                    report, $"solve {rows} × {columns}", (double)rows * columns * columns,
                     () => new GptqSolver(factor, columns).Solve(weights, rows, codes, rounder, threads), () => MachineLimits.RunPeak(variant, threads), peak);
             }
         }
@@ -50,26 +51,28 @@ internal static class GptqLayerBench
 
     private static float[] Factor(BenchReport report, double[] gram, int columns, CpuThreads threads, Action reference, double peak)
     {
-        double[] h = new double[gram.Length];
         for (int i = 0; i < columns; i++)
         {
-            for (int j = 0; j < columns; j++)
+            for (int j = 0; j < i; j++)
             {
-                h[((long)i * columns) + j] = gram[((long)Math.Max(i, j) * columns) + Math.Min(i, j)] + (i == j ? Tokens : 0);
+                gram[((long)j * columns) + i] = gram[((long)i * columns) + j];
             }
         }
 
-        // A factorization and a triangular inverse, columns³/3 multiply-adds together; double precision has half of the peak.
+        // A factorization and a triangular inverse, columns³/3 multiply-adds together.
         double operations = 2.0 / 3 * columns * columns * columns;
-        Share(report, $"factor {columns}, F64", operations, 0.5, () => InverseFactor.TryCompute(h, columns, threads), reference, peak);
-        return Array.ConvertAll(h, value => (float)value);
+        GramStatistics statistics = new(Tokens, columns, gram);
+        int[] order = [.. Enumerable.Range(0, columns)];
+        float[]? factor = null;
+        Share(report, $"factor {columns}", operations, () => factor = DampedHessian.InSingle(statistics, order, Tokens * 0.05, threads), reference, peak);
+        return factor ?? throw new InvalidOperationException("the Hessian of random inputs could not be factored in single precision");
     }
 
-    // Once only: minutes at these sizes, and the factorization destroys its input.
-    private static void Share(BenchReport report, string name, double operations, double ofPeak, Action body, Action reference, double peak)
+    // Once only: seconds at these sizes.
+    private static void Share(BenchReport report, string name, double operations, Action body, Action reference, double peak)
     {
         double limit = Clock.Time(reference);
         double seconds = Clock.Time(body, seconds: 0);
-        report.Add(name, [seconds], "s", [operations / seconds / (ofPeak * peak / limit)], "the multiply-add peak");
+        report.Add(name, [seconds], "s", [operations / seconds / (peak / limit)], "the multiply-add peak");
     }
 }

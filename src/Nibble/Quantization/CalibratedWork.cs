@@ -12,7 +12,8 @@ namespace Nibble.Quantization;
 /// The matrices of a plan with methods that look at the inputs of layers: the dense model runs the calibration samples block by block,
 /// each layer is quantized, written and put in place, and the next block sees what the quantized ones before it give.
 /// </summary>
-internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan plan, QuantizerOptions options, Action<QuantizationStep>? progress, CancellationToken cancellation) : IBlockJournal
+internal sealed class CalibratedWork(
+    QuantizedFolderWriter writer, QuantPlan plan, QuantizerOptions options, PhaseTimes times, Action<QuantizationStep>? progress, CancellationToken cancellation) : IBlockJournal
 {
     private readonly Dictionary<string, PlannedTensor> _planned = plan.Tensors.ToDictionary(tensor => tensor.Spec.Path);
     private readonly List<LayerCoverage> _coverage = [];
@@ -31,6 +32,7 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
     {
         RequireBlocksOnly();
         CalibrationRequest request = options.Calibration!;
+        using PhaseTimes.Scope load = times.In("load");
         using LoadedModel model = LoadedModel.Load(input);
         _backend = model.Backend;
         IReadOnlyList<int[]> samples = request.Choose(model);
@@ -89,7 +91,8 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
         IEnumerable<PlannedTensor> before = plan.Tensors.TakeWhile(tensor => tensor.Spec.Role != LinearRole.Block);
         WriteAll(before);
         InputScaling scaling = _scaling = new(model.Model, writer, plan);
-        using (BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes))
+        using (times.In("forward"))
+        using (BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes) { Times = times })
         {
             // The factors of blocks that an earlier run finished are found again: the same inputs give the same ones.
             calibration.BeforeBlock = plan.Folds.Count == 0 ? null : block => Timed(() => scaling.Prepare(calibration, block));
@@ -111,6 +114,7 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
 
     private void Timed(Action work)
     {
+        using PhaseTimes.Scope scope = times.In("scaling");
         long start = Stopwatch.GetTimestamp();
         work();
         _inside += Stopwatch.GetElapsedTime(start);
@@ -119,6 +123,7 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
     /// <summary>Writes a matrix of a block and gives the packing that takes its place: quantized now, or taken from the record of an earlier run.</summary>
     private IPackedWeight Put(PlannedTensor tensor, WeightRecord? record, GramStatistics? statistics)
     {
+        using PhaseTimes.Scope scope = times.In("write");
         using Tensor dense = _scaling!.Load(tensor.Spec);
         if (tensor.Settings is null)
         {
@@ -135,6 +140,7 @@ internal sealed class CalibratedWork(QuantizedFolderWriter writer, QuantPlan pla
 
     private QuantizedWeight Quantize(PlannedTensor tensor, Tensor dense, GramStatistics? statistics)
     {
+        using PhaseTimes.Scope scope = times.In("quantize");
         long start = Stopwatch.GetTimestamp();
         QuantizedWeight weight = Registry.Method(tensor.Settings!.Method).Quantize(tensor.Spec.WeightName, dense, tensor.Settings, statistics);
         _inside += Stopwatch.GetElapsedTime(start);

@@ -23,7 +23,11 @@ public readonly record struct QuantizationStep(int Done, int Total, string Path)
 /// <param name="Seconds">Time of the whole work.</param>
 /// <param name="QuantizationSeconds">Time inside the methods alone.</param>
 /// <param name="Certificate">How far the result's logits are from the source's.</param>
-public sealed record QuantizationResult(QuantizationReport Report, double Seconds, double QuantizationSeconds, Certificate Certificate);
+public sealed record QuantizationResult(QuantizationReport Report, double Seconds, double QuantizationSeconds, Certificate Certificate)
+{
+    /// <summary>Seconds by phase: load, forward (the blocks), hessian, factor, quantize, scaling (AWQ), write, certificate.</summary>
+    public IReadOnlyDictionary<string, double> Phases { get; init; } = new Dictionary<string, double>();
+}
 
 /// <summary>How a folder is written.</summary>
 public sealed record QuantizerOptions
@@ -98,30 +102,38 @@ public static class Quantizer
         HfFolder folder, QuantPlan plan, string output, QuantizerOptions options, Action<QuantizationStep>? progress, CancellationToken cancellation)
     {
         long start = Stopwatch.GetTimestamp();
+        PhaseTimes times = new();
         TimeSpan inside;
         using OutputFolder target = OutputFolder.Create(output, options.Force);
         QuantizationReport report;
         CalibrationJournal? journal = null;
+        using (times.In("write"))
         using (QuantizedFolderWriter writer = new(folder, plan, target.Path, options.MaxShardBytes))
         {
             CalibrationRecord? record = null;
             IReadOnlyList<ScalingRecord>? scaling = null;
             if (plan.NeedsCalibration)
             {
-                (inside, record, scaling, journal) = new CalibratedWork(writer, plan, options, progress, cancellation).Run(folder.Path, output);
+                (inside, record, scaling, journal) = new CalibratedWork(writer, plan, options, times, progress, cancellation).Run(folder.Path, output);
             }
             else
             {
+                using PhaseTimes.Scope scope = times.In("quantize");
                 inside = WriteMatrices(writer, plan, progress, cancellation);
             }
 
             report = writer.Finish(record, scaling);
         }
 
-        Certificate certificate = Certifier.Make(folder.Path, target.Path);
+        Certificate certificate;
+        using (times.In("certificate"))
+        {
+            certificate = Certifier.Make(folder.Path, target.Path);
+        }
+
         certificate.Write(target.Path);
         Commit(target, options, journal);
-        return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds, certificate);
+        return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds, certificate) { Phases = times.Seconds };
     }
 
     private static void Commit(OutputFolder target, QuantizerOptions options, CalibrationJournal? journal)

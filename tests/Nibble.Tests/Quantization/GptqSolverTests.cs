@@ -1,5 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
 using Nibble.Backends.Cpu;
+using Nibble.Quantization.Calibration;
 using Nibble.Quantization.Gptq;
 
 namespace Nibble.Tests.Quantization;
@@ -24,6 +25,49 @@ public class GptqSolverTests
         Assert.True(IsUpper(u));
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(31)]
+    [InlineData(256)]
+    [InlineData(300)]
+    [InlineData(530)]
+    public void TheFactorInSinglePrecisionIsThatInDouble(int n)
+    {
+        double[] h = Hessian(n, seed: n);
+        int[] order = [.. Enumerable.Range(0, n).Reverse()];
+        GramStatistics gram = new(n, n, (double[])h.Clone());
+        float[] single = DampedHessian.InSingle(gram, order, 0.01 * n, CpuThreads.Shared(2))!;
+        Assert.Equal(single, DampedHessian.InSingle(gram, order, 0.01 * n, CpuThreads.Shared(1)));
+        double[] exact = new double[n * n];
+        for (int i = 0; i < n * n; i++)
+        {
+            exact[i] = h[(order[i / n] * n) + order[i % n]] + (i / n == i % n ? 0.01 * n : 0);
+        }
+
+        Assert.True(InverseFactor.TryCompute(exact, n, CpuThreads.Shared(2)));
+        double largest = exact.Max(Math.Abs);
+        Assert.All(single.Zip(exact), pair => Assert.InRange(pair.First, pair.Second - (1e-4 * largest), pair.Second + (1e-4 * largest)));
+    }
+
+    [Fact]
+    public void WhereSinglePrecisionIsNotEnoughDoubleIs()
+    {
+        // The second input repeats the first up to 1e-4: what the pivot loses is more than single precision has.
+        const int n = 40;
+        double[] h = Hessian(n, seed: 4);
+        for (int i = 0; i < n; i++)
+        {
+            h[n + i] = h[(i * n) + 1] = h[i];
+        }
+
+        h[n + 1] = h[0] * (1 + 1e-6);
+        GramStatistics gram = new(n, n, h);
+        int[] order = [.. Enumerable.Range(0, n)];
+        Assert.Null(DampedHessian.InSingle(gram, order, 0, CpuThreads.Shared(2)));
+        Assert.All(DampedHessian.Factor(gram, order, 0), value => Assert.True(float.IsFinite(value)));
+        Assert.Null(gram.RaisedDamping);
+    }
+
     [Fact]
     public void AMatrixThatIsNotPositiveDefiniteIsReported()
     {
@@ -36,6 +80,9 @@ public class GptqSolverTests
     [InlineData(5, 48, 16, 15)]
     [InlineData(20, 100, 32, 7)]
     [InlineData(3, 64, 64, 3)]
+    [InlineData(9, 300, 48, 15)]
+    [InlineData(5, 300, 150, 7)]
+    [InlineData(5, 290, 290, 15)]
     public void CodesEqualTheAuthorsAlgorithm(int rows, int columns, int group, int levels)
     {
         double[] h = Hessian(columns, seed: 11);
@@ -57,14 +104,15 @@ public class GptqSolverTests
     [Fact]
     public void TheNumberOfThreadsDoesNotChangeTheCodes()
     {
-        double[] h = Hessian(96, seed: 2);
-        Assert.True(InverseFactor.TryCompute(h, 96, CpuThreads.Shared(1)));
+        const int Columns = 224;
+        double[] h = Hessian(Columns, seed: 2);
+        Assert.True(InverseFactor.TryCompute(h, Columns, CpuThreads.Shared(1)));
         float[] factor = Array.ConvertAll(h, x => (float)x);
         byte[][] codes = [.. new[] { 1, 2, 3 }.Select(threads =>
         {
-            byte[] result = new byte[33 * 96];
-            GroupRounder rounder = new(33, 96, 32, values => MinMax(values, 7));
-            new GptqSolver(factor, 96).Solve(Random(33 * 96, seed: 9), 33, result, rounder, CpuThreads.Shared(threads));
+            byte[] result = new byte[33 * Columns];
+            GroupRounder rounder = new(33, Columns, 32, values => MinMax(values, 7));
+            new GptqSolver(factor, Columns).Solve(Random(33 * Columns, seed: 9), 33, result, rounder, CpuThreads.Shared(threads));
             return result;
         })];
         Assert.Equal(codes[0], codes[1]);

@@ -20,7 +20,7 @@ public sealed class CpuBackend : IBackend
     /// <exception cref="NibbleException">A variant or a number of threads that can't be used was asked for.</exception>
     public CpuBackend(CpuOptions? options = null)
         : this(
-            CpuVariant.Select(options?.Kernels ?? Environment.GetEnvironmentVariable(CpuVariant.EnvironmentVariable)),
+            options?.Kernels is { } kernels ? CpuVariant.Select(kernels) : CpuVariant.Choose(),
             CpuThreads.Choose(options?.Threads))
     {
     }

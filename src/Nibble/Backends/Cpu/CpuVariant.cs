@@ -67,6 +67,12 @@ internal abstract class CpuVariant
     /// </summary>
     public abstract void Gemm(CpuPacking weights, in CpuMatMul call);
 
+    /// <summary>The blocked product of two F32 matrices in memory. Its result does not depend on the number of threads.</summary>
+    public abstract void Multiply(CpuThreads threads, in StridedProduct product);
+
+    /// <summary>The variant that NIBBLE_KERNELS names, or the fastest supported one.</summary>
+    public static CpuVariant Choose() => Select(Environment.GetEnvironmentVariable(EnvironmentVariable));
+
     /// <summary>The variant named, or the fastest supported one for null.</summary>
     public static CpuVariant Select(string? name)
     {

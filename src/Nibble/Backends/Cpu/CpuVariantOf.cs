@@ -44,6 +44,18 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, bool isSupported
 
     public override void Gemm(CpuPacking weights, in CpuMatMul call) => Gemm<S, V>.Multiply(weights, call);
 
+    public override unsafe void Multiply(CpuThreads threads, in StridedProduct product)
+    {
+        ProductJob<S, V, MatrixPanels<S, V>> job = new()
+        {
+            A = product.A, RowStride = product.ARow, StepStride = product.AStep,
+            Right = new(product.B, product.BRow, 1, product.Columns),
+            Rows = product.Rows, Columns = product.Columns, Depth = product.Depth,
+            C = new(product.C, product.CRow, PanelWidth), Overwrite = product.Overwrite, UpperOnly = product.UpperOnly,
+        };
+        threads.Run(job.Parts, job);
+    }
+
     private static unsafe bool AllFinite(Tensor half)
     {
         const ushort Exponent = 0x7c00;

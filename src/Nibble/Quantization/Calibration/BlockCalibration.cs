@@ -57,6 +57,9 @@ public sealed class BlockCalibration : IDisposable
         }
     }
 
+    /// <summary>Told how long statistics take.</summary>
+    internal PhaseTimes? Times { get; init; }
+
     /// <summary>Called with each block when its inputs are known and its layers are still dense, which it may change.</summary>
     internal Action<Block>? BeforeBlock { get; set; }
 
@@ -151,7 +154,7 @@ public sealed class BlockCalibration : IDisposable
     {
         foreach ((int input, ILinear[] layers) in groups)
         {
-            GramAccumulator accumulator = new((int)layers[0].Weight.In, _model.Backend);
+            GramAccumulator accumulator = new((int)layers[0].Weight.In, _model.Backend, Times);
             walk.Visit(input, accumulator.Add);
             yield return (layers, accumulator.Finish());
         }
@@ -160,7 +163,7 @@ public sealed class BlockCalibration : IDisposable
     /// <summary>The inputs of all groups are those of the dense block.</summary>
     private IEnumerable<(ILinear[] Layers, GramStatistics Statistics)> Together(BlockWalk walk, List<(int Input, ILinear[] Layers)> groups)
     {
-        Dictionary<int, GramAccumulator> accumulators = groups.ToDictionary(group => group.Input, group => new GramAccumulator((int)group.Layers[0].Weight.In, _model.Backend));
+        Dictionary<int, GramAccumulator> accumulators = groups.ToDictionary(group => group.Input, group => new GramAccumulator((int)group.Layers[0].Weight.In, _model.Backend, Times));
         if (groups.Count > 0)
         {
             walk.Peek(groups[^1].Input, (input, x) => accumulators.GetValueOrDefault(input)?.Add(x));

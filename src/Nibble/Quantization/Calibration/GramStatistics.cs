@@ -16,6 +16,9 @@ public sealed record GramStatistics(long Tokens, int Columns, double[] Gram) : C
     /// <summary>The layer, for messages.</summary>
     public string? Layer { get; init; }
 
+    /// <summary>Told how long a method's steps take; null: nobody asks.</summary>
+    internal PhaseTimes? Times { get; init; }
+
     /// <summary>The damping that a factorization needed, as a share of the mean diagonal, where it was more than was asked for.</summary>
     internal double? RaisedDamping { get; set; }
 
@@ -31,7 +34,7 @@ public sealed record GramStatistics(long Tokens, int Columns, double[] Gram) : C
 }
 
 /// <summary>Collects <see cref="GramStatistics"/> batch by batch.</summary>
-internal sealed class GramAccumulator(int columns, IBackend backend)
+internal sealed class GramAccumulator(int columns, IBackend backend, PhaseTimes? times = null)
 {
     // Rows multiplied at once: enough that the product runs at full speed, few enough that F32 sums stay exact to 1e-6 …
     private const int MostRows = 2048;
@@ -47,6 +50,7 @@ internal sealed class GramAccumulator(int columns, IBackend backend)
     /// <summary>Adds the rows of x, F32 <c>[rows, columns]</c>.</summary>
     public void Add(Tensor x)
     {
+        using PhaseTimes.Scope? scope = times?.In("hessian");
         int most = Math.Clamp(PackedElements / columns, FewestRows, MostRows);
         for (nint start = 0; start < x.Shape[0]; start += most)
         {
@@ -60,6 +64,7 @@ internal sealed class GramAccumulator(int columns, IBackend backend)
 
     public GramStatistics Finish()
     {
+        using PhaseTimes.Scope? scope = times?.In("hessian");
         // Tiles of both triangles that stay in the cache together.
         const int tile = 64;
         for (int row = 0; row < columns; row += tile)
@@ -70,7 +75,7 @@ internal sealed class GramAccumulator(int columns, IBackend backend)
             }
         }
 
-        return new(_tokens, columns, _sum) { Magnitudes = Array.ConvertAll(_magnitudes, sum => sum / Math.Max(1, _tokens)) };
+        return new(_tokens, columns, _sum) { Times = times, Magnitudes = Array.ConvertAll(_magnitudes, sum => sum / Math.Max(1, _tokens)) };
     }
 
     private void Mirror(int firstRow, int firstColumn, int rows, int width)

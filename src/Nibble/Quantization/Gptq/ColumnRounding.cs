@@ -5,6 +5,9 @@ namespace Nibble.Quantization.Gptq;
 /// <summary>Decides the code of one element while <see cref="GptqSolver"/> walks along the columns. Rows may be asked for by several threads, each row by one.</summary>
 internal interface IColumnRounder
 {
+    /// <summary>Columns that <see cref="Round"/> looks at in the columns that are multiples of it; 1: it only looks at the element itself.</summary>
+    int Reach { get; }
+
     /// <summary>The code of an element and the value that it stands for.</summary>
     /// <param name="weights">The current weights <c>[rows, columns]</c>, errors of earlier columns made up for.</param>
     /// <param name="row">Row.</param>
@@ -46,6 +49,8 @@ internal sealed class GroupRounder(int rows, int columns, int groupSize, GridFin
 
     /// <summary>The grids, <c>[row · groups + group]</c>.</summary>
     public Grid[] Grids { get; } = new Grid[rows * ((columns + groupSize - 1) / groupSize)];
+
+    public int Reach => groupSize;
 
     public byte Round(float[] weights, int row, int column, out float value)
     {

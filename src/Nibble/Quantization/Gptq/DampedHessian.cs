@@ -4,7 +4,10 @@ using Nibble.Quantization.Calibration;
 
 namespace Nibble.Quantization.Gptq;
 
-/// <summary>The damped Hessian of a layer, factored for <see cref="GptqSolver"/>.</summary>
+/// <summary>
+/// The damped Hessian of a layer, factored for <see cref="GptqSolver"/>: in single precision where that is exact enough, else in double,
+/// and with more damping where H is not positive definite at all.
+/// </summary>
 internal static class DampedHessian
 {
     /// <summary>What the authors add, as a share of the mean diagonal.</summary>
@@ -15,15 +18,16 @@ internal static class DampedHessian
     /// <summary>U of H⁻¹ = Uᵀ·U for the damped Hessian; damping is raised until H is positive definite.</summary>
     public static float[] Factor(GramStatistics gram, int[] order, double damping = DefaultDamping)
     {
+        using PhaseTimes.Scope? scope = gram.Times?.In("factor");
         int n = gram.Columns;
+        CpuThreads threads = CpuThreads.Shared(CpuThreads.Choose(null));
         double mean = Enumerable.Range(0, n).Sum(i => gram.Gram[(i * (long)n) + i]) / n;
         for (double raised = damping; raised <= Math.Max(MostDamping, damping); raised *= 10)
         {
-            double[] h = Damped(gram, order, raised * mean);
-            if (InverseFactor.TryCompute(h, n, CpuThreads.Shared(CpuThreads.Choose(null))))
+            if ((InSingle(gram, order, raised * mean, threads) ?? InDouble(gram, order, raised * mean, threads)) is { } factor)
             {
                 gram.RaisedDamping = raised > damping ? raised : null;
-                return Array.ConvertAll(h, x => (float)x);
+                return factor;
             }
         }
 
@@ -34,22 +38,76 @@ internal static class DampedHessian
         return [];
     }
 
-    private static double[] Damped(GramStatistics gram, int[] order, double added)
+    /// <summary>The factor in single precision; null where that is not exact enough.</summary>
+    internal static float[]? InSingle(GramStatistics gram, int[] order, double added, CpuThreads threads)
+    {
+        // With rows and columns in reverse order, UᵀU of the reversed matrix is what R·Rᵀ of InverseFactor is of H.
+        int n = gram.Columns;
+        float[] h = new float[(long)n * n];
+        threads.Run(n, new GatherJob<float>(gram, [.. order.Reverse()], added, h));
+        if (!SingleInverseFactor.TryCompute(h, n, CpuVariant.Choose(), threads))
+        {
+            return null;
+        }
+
+        threads.Run((n + FlipJob.Tile - 1) / FlipJob.Tile, new FlipJob(h, n));
+        return h;
+    }
+
+    private static float[]? InDouble(GramStatistics gram, int[] order, double added, CpuThreads threads)
     {
         int n = gram.Columns;
         double[] h = new double[(long)n * n];
-        for (int i = 0; i < n; i++)
+        threads.Run(n, new GatherJob<double>(gram, order, added, h));
+        return InverseFactor.TryCompute(h, n, threads) ? Array.ConvertAll(h, x => (float)x) : null;
+    }
+
+    /// <summary>One row of H in the order of visiting.</summary>
+    private readonly struct GatherJob<T>(GramStatistics gram, int[] order, double added, T[] h) : ICpuJob
+        where T : struct, System.Numerics.INumber<T>
+    {
+        public void Execute(int row)
         {
+            int n = gram.Columns;
+            ReadOnlySpan<double> source = gram.Gram.AsSpan(order[row] * n, n);
+            Span<T> target = h.AsSpan(row * n, n);
             for (int j = 0; j < n; j++)
             {
-                h[(i * (long)n) + j] = gram.Gram[(order[i] * (long)n) + order[j]];
+                target[j] = T.CreateTruncating(source[order[j]]);
             }
 
             // A dead input says nothing about its column: any positive number keeps the matrix regular.
-            ref double diagonal = ref h[(i * (long)n) + i];
-            diagonal = diagonal == 0 ? 1 : diagonal + added;
+            double diagonal = source[order[row]];
+            target[row] = T.CreateTruncating(diagonal == 0 ? 1 : diagonal + added);
         }
+    }
 
-        return h;
+    /// <summary>Mirrors the upper triangle at the other diagonal, some rows at a time, and clears the lower one.</summary>
+    private readonly struct FlipJob(float[] h, int n) : ICpuJob
+    {
+        public const int Tile = 32;
+
+        public void Execute(int part)
+        {
+            int first = part * Tile, last = Math.Min(n, first + Tile);
+            for (int column = first; column < n - 1 - first; column += Tile)
+            {
+                for (int i = first; i < last; i++)
+                {
+                    // Elements above both diagonals; each changes places with one below the other diagonal.
+                    int end = Math.Min(column + Tile, n - 1 - i);
+                    for (int j = Math.Max(i, column); j < end; j++)
+                    {
+                        ref float here = ref h[(i * n) + j], there = ref h[((n - 1 - j) * n) + n - 1 - i];
+                        (here, there) = (there, here);
+                    }
+                }
+            }
+
+            for (int i = first; i < last; i++)
+            {
+                Array.Clear(h, i * n, i);
+            }
+        }
     }
 }

@@ -6,14 +6,17 @@ namespace Nibble.Quantization.Gptq;
 
 /// <summary>
 /// GPTQ's inner loop (arXiv 2210.17323, algorithm 1): columns are rounded one after another, and the error of each is spread over
-/// the columns that are still free, weighted by the inverse Hessian. Rows are independent, so each part takes a few rows through
-/// all columns: the factor's row is read once for all of them. Results do not depend on the number of threads.
+/// the columns that are still free, weighted by the inverse Hessian. Within a block of columns at once; what all its columns ask
+/// of those behind it is added up by one matrix product (the paper's lazy batch updates). Results do not depend on the number of threads.
 /// </summary>
-/// <param name="factor">U of <see cref="InverseFactor"/>, F32 <c>[columns, columns]</c>, in the order in which columns are visited.</param>
+/// <param name="factor">U of <see cref="DampedHessian"/>, F32 <c>[columns, columns]</c>, in the order in which columns are visited.</param>
 /// <param name="columns">Input features.</param>
 internal sealed class GptqSolver(float[] factor, int columns)
 {
-    // Rows that go through the columns together: their remainders and one row of U share the cache.
+    // Columns of a block: its part of U takes a quarter of the second-level cache, and the product behind it has depth enough.
+    private const int BlockColumns = 128;
+
+    // Rows that go through a block together: their remainders and one row of U stay in the first-level cache.
     private const int RowsPerPart = 8;
 
     /// <summary>
@@ -23,64 +26,87 @@ internal sealed class GptqSolver(float[] factor, int columns)
     /// <returns>Σ of the squared, Hessian-weighted errors, half of what GPTQ calls the loss.</returns>
     public double Solve(float[] weights, int rows, byte[] codes, IColumnRounder rounder, CpuThreads threads)
     {
+        CpuVariant variant = CpuVariant.Choose();
         int parts = (rows + RowsPerPart - 1) / RowsPerPart;
         double[] losses = new double[parts];
-        threads.Run(parts, new Job(this, weights, rows, codes, rounder, losses));
+        float[] errors = new float[rows * BlockColumns];
+        for (int start = 0; start < columns;)
+        {
+            int end = Math.Min(columns, End(start, rounder.Reach));
+            threads.Run(parts, new RoundJob(this, new(weights, rows, codes, errors, start, end), rounder, losses));
+            SpreadBehind(variant, threads, weights, rows, errors, start, end);
+            start = end;
+        }
+
         return losses.Sum();
     }
 
-    private double SolveRows(float[] weights, int first, int last, byte[] codes, IColumnRounder rounder)
+    /// <summary>Where a block ends: a grid is found from current values, so that a group lies in one block or begins with one.</summary>
+    private static int End(int start, int reach) => reach >= BlockColumns
+        ? Math.Min(start + BlockColumns, ((start / reach) + 1) * reach)
+        : start + (BlockColumns / reach * reach);
+
+    /// <summary>w[all rows, end …] −= errors · U[start … end, end …]; the errors are negative already.</summary>
+    private unsafe void SpreadBehind(CpuVariant variant, CpuThreads threads, float[] weights, int rows, float[] errors, int start, int end)
+    {
+        if (end == columns)
+        {
+            return;
+        }
+
+        fixed (float* u = factor, w = weights, e = errors)
+        {
+            variant.Multiply(threads, new()
+            {
+                A = e, ARow = BlockColumns, AStep = 1, B = u + ((nint)start * columns) + end, BRow = columns, C = w + end, CRow = columns,
+                Rows = rows, Columns = columns - end, Depth = end - start,
+            });
+        }
+    }
+
+    private double RoundRows(in Block block, int first, IColumnRounder rounder)
     {
         double loss = 0;
-        Span<float> errors = stackalloc float[RowsPerPart];
-        for (int column = 0; column < columns; column++)
+        int last = Math.Min(block.Rows, first + RowsPerPart);
+        for (int column = block.Start; column < block.End; column++)
         {
             float pivot = factor[(column * columns) + column];
+            ReadOnlySpan<float> line = factor.AsSpan((column * columns) + column + 1, block.End - column - 1);
             for (int row = first; row < last; row++)
             {
                 int at = (row * columns) + column;
-                codes[at] = rounder.Round(weights, row, column, out float value);
-                float error = (weights[at] - value) / pivot;
-                errors[row - first] = error;
+                block.Codes[at] = rounder.Round(block.Weights, row, column, out float value);
+                float error = (value - block.Weights[at]) / pivot;
+                block.Errors[(row * BlockColumns) + column - block.Start] = error;
                 loss += (double)error * error;
+                AddScaled(line, error, block.Weights.AsSpan(at + 1, line.Length));
             }
-
-            Spread(weights, first, last, column, errors);
         }
 
         return loss;
     }
 
-    /// <summary>w[row, column + 1 …] −= error[row] · U[column, column + 1 …].</summary>
+    /// <summary>target += source · factor.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Spread(float[] weights, int first, int last, int column, ReadOnlySpan<float> errors)
+    private static void AddScaled(ReadOnlySpan<float> source, float factor, Span<float> target)
     {
-        int begin = column + 1;
-        int count = columns - begin;
-        ReadOnlySpan<float> line = factor.AsSpan((column * columns) + begin, count);
-        for (int row = first; row < last; row++)
+        Vector<float> scale = new(factor);
+        int i = 0;
+        for (; i <= source.Length - Vector<float>.Count; i += Vector<float>.Count)
         {
-            Span<float> rest = weights.AsSpan((row * columns) + begin, count);
-            Vector<float> error = new(errors[row - first]);
-            int i = 0;
-            for (; i <= count - Vector<float>.Count; i += Vector<float>.Count)
-            {
-                Vector.FusedMultiplyAdd(-error, new Vector<float>(line[i..]), new Vector<float>(rest[i..])).CopyTo(rest[i..]);
-            }
+            Vector.FusedMultiplyAdd(scale, new Vector<float>(source[i..]), new Vector<float>(target[i..])).CopyTo(target[i..]);
+        }
 
-            for (; i < count; i++)
-            {
-                rest[i] -= errors[row - first] * line[i];
-            }
+        for (; i < source.Length; i++)
+        {
+            target[i] = MathF.FusedMultiplyAdd(factor, source[i], target[i]);
         }
     }
 
-    private readonly struct Job(GptqSolver solver, float[] weights, int rows, byte[] codes, IColumnRounder rounder, double[] losses) : ICpuJob
+    private readonly record struct Block(float[] Weights, int Rows, byte[] Codes, float[] Errors, int Start, int End);
+
+    private readonly struct RoundJob(GptqSolver solver, Block block, IColumnRounder rounder, double[] losses) : ICpuJob
     {
-        public void Execute(int part)
-        {
-            int first = part * RowsPerPart;
-            losses[part] = solver.SolveRows(weights, first, Math.Min(rows, first + RowsPerPart), codes, rounder);
-        }
+        public void Execute(int part) => losses[part] += solver.RoundRows(block, part * RowsPerPart, rounder);
     }
 }

@@ -29,6 +29,8 @@ internal sealed class StaticRounder : IGroupGrids
 
     public Grid[] Grids { get; }
 
+    public int Reach => 1;
+
     public byte Round(float[] weights, int row, int column, out float value)
     {
         Grid grid = Grids[(row * _groups) + _groupOf[column]];

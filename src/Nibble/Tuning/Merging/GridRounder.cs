@@ -15,6 +15,9 @@ namespace Nibble.Tuning.Merging;
 internal sealed class GridRounder(StoredGrid grid, int[] order) : IColumnRounder
 {
     /// <inheritdoc/>
+    public int Reach => 1;
+
+    /// <inheritdoc/>
     public byte Round(float[] weights, int row, int column, out float value)
     {
         int place = order[column];

@@ -31,6 +31,12 @@ internal unsafe struct ProductJob<S, V, B> : ICpuJob
     public nint Rows, Columns, Depth;
     public Target C;
 
+    /// <summary>C = A·B instead of C += A·B.</summary>
+    public bool Overwrite;
+
+    /// <summary>Only C's upper triangle is asked for; below it, whole parts are left out and others are computed for nothing.</summary>
+    public bool UpperOnly;
+
     private readonly nint RowBlocks => (Rows + RowBlock - 1) / RowBlock;
 
     private readonly int ColumnBlock
@@ -54,6 +60,15 @@ internal unsafe struct ProductJob<S, V, B> : ICpuJob
         int block = ColumnBlock;
         nint row = part % RowBlocks * RowBlock, column = part / RowBlocks * block;
         nint rows = nint.Min(RowBlock, Rows - row), columns = nint.Min(block, Columns - column);
+        if (UpperOnly)
+        {
+            rows = nint.Min(rows, column + columns - row);
+            if (rows <= 0)
+            {
+                return;
+            }
+        }
+
         nint most = nint.Min(DepthBlock, Depth);
         using CpuScratch.Lease tiles = CpuScratch.Rent(Blocks<S, V>.TileFloats(rows, most) * sizeof(float));
         using CpuScratch.Lease panels = CpuScratch.Rent(Blocks<S, V>.PanelFloats(columns, most) * sizeof(float));
@@ -64,7 +79,7 @@ internal unsafe struct ProductJob<S, V, B> : ICpuJob
             Right.Pack(column, columns, k, steps, (float*)panels.Pointer);
             Blocks<S, V>.PackTiles(A + (row * RowStride) + (k * StepStride), RowStride, StepStride, rows, steps, (float*)tiles.Pointer);
             Blocks<S, V>.Multiply(
-                (float*)tiles.Pointer, rows, (float*)panels.Pointer, Blocks<S, V>.Width * steps, columns, steps, c, add: true);
+                (float*)tiles.Pointer, rows, (float*)panels.Pointer, Blocks<S, V>.Width * steps, columns, steps, c, add: !Overwrite || k > 0);
         }
     }
 }
