@@ -25,15 +25,17 @@ internal sealed class QuantizeVerb : IVerb
     private readonly Option<int> _samples = new("--samples") { Description = "Calibration samples.", DefaultValueFactory = _ => 128 };
     private readonly Option<int?> _sampleLength = new("--sample-length") { Description = "Tokens of a calibration sample (default: 512, or the model's context if that is shorter)." };
     private readonly Option<long> _memory = new("--calibration-bytes") { Description = "Bytes that hidden states and intermediates may take; hidden states beyond it go to a temporary file.", DefaultValueFactory = _ => 4L << 30 };
+    private readonly Option<string> _states = new("--calibration-dtype") { Description = "Dtype of hidden states between blocks during calibration: f32, or bf16 for half of the memory.", DefaultValueFactory = _ => "f32" };
     private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<int?> _threads = CommonOptions.Threads();
 
     public Command Create(CancellationToken cancellation)
     {
+        _states.AcceptOnlyFromAmong("f32", "bf16");
         Command command = new("quantize", "Quantize a model folder.") { _model };
         _quantization.AddTo(command);
         _budget.AddTo(command);
-        foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _memory, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
+        foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _memory, _states, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
         {
             command.Options.Add(option);
         }
@@ -110,6 +112,7 @@ internal sealed class QuantizeVerb : IVerb
         Length = parsed.GetValue(_sampleLength),
         Seed = parsed.GetValue(_seed),
         MemoryBytes = parsed.GetValue(_memory),
+        States = parsed.GetValue(_states) == "bf16" ? DType.BF16 : DType.F32,
     };
 
     private void ShowPlan(ParseResult parsed, string model, PlanRequest request)

@@ -6,23 +6,24 @@ namespace Nibble.SystemTests;
 /// <summary>Calibrated quantization that is killed goes on behind its last finished block and ends with the same bytes.</summary>
 public sealed class ResumeTests : IDisposable
 {
-    private const int Kills = 20;
     private readonly string _folder = Directory.CreateTempSubdirectory("nibble-resume-").FullName;
 
-    [Fact]
-    public async Task KilledAtRandomMomentsItEndsWithTheSameBytes()
+    [Theory]
+    [InlineData("gptq", 20)]
+    [InlineData("awq", 6)]
+    public async Task KilledAtRandomMomentsItEndsWithTheSameBytes(string method, int kills)
     {
         string expected = Path.Combine(_folder, "expected"), output = Path.Combine(_folder, "output");
         long start = Stopwatch.GetTimestamp();
-        Assert.Equal(0, Cli.Run(Arguments(expected, threads: 1)).ExitCode);
+        Assert.Equal(0, Cli.Run(Arguments(expected, threads: 1, method)).ExitCode);
         double whole = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
 
         Random random = new(5);
         int resumed = 0;
-        for (int kill = 0; kill < Kills; kill++)
+        for (int kill = 0; kill < kills; kill++)
         {
             int finished = FinishedBlocks();
-            using Process process = Start(Arguments(output, threads: 2));
+            using Process process = Start(Arguments(output, threads: 2, method));
             Task<string> errors = process.StandardError.ReadToEndAsync();
             if (kill % 2 == 0)
             {
@@ -48,7 +49,7 @@ public sealed class ResumeTests : IDisposable
             }
         }
 
-        CliResult last = Cli.Run(Arguments(output, threads: 2));
+        CliResult last = Cli.Run(Arguments(output, threads: 2, method));
         Assert.True(last.ExitCode == 0, last.Errors);
         AssertEqual(expected, output);
         Assert.DoesNotContain(Directory.EnumerateFileSystemEntries(_folder), path => Path.GetFileName(path).StartsWith('.'));
@@ -104,9 +105,9 @@ public sealed class ResumeTests : IDisposable
         }
     }
 
-    private static string[] Arguments(string output, int threads, int samples = 4) =>
+    private static string[] Arguments(string output, int threads, string method = "gptq", int samples = 4) =>
     [
-        "quantize", Path.Combine(Repository.Root, "assets", "nibble-llama-4m"), "--method", "gptq", "--bits", "4", "--group-size", "64", "--act-order", "true", "--data", "demo",
+        "quantize", Path.Combine(Repository.Root, "assets", "nibble-llama-4m"), "--method", method, "--bits", "4", "--group-size", "64", .. method == "gptq" ? ["--act-order", "true"] : Array.Empty<string>(), "--data", "demo",
         "--samples", $"{samples}", "--sample-length", "32", "-o", output, "--threads", $"{threads}",
     ];
 

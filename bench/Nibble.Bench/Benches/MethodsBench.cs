@@ -62,7 +62,6 @@ internal static class MethodsBench
     {
         using LoadedModel loaded = LoadedModel.Load(model);
         Protocol protocol = Protocol.Create("blocks", Math.Min(Window, loaded.Facts.Context), null, loaded.Facts.Context);
-        float[] likelihoods = new LikelihoodScorer(loaded.Model).Score(TokenizedText.Create(TextSource.Load(text), protocol, TextJoin.Raw, loaded.Tokenizer, Tokens), protocol);
-        return Array.ConvertAll(likelihoods, likelihood => -likelihood);
+        return new LikelihoodScorer(loaded.Model).Score(TokenizedText.Create(TextSource.Load(text), protocol, TextJoin.Raw, loaded.Tokenizer, Tokens), protocol);
     }
 }

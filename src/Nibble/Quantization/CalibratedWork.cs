@@ -36,7 +36,7 @@ internal sealed class CalibratedWork(
         using LoadedModel model = LoadedModel.Load(input);
         _backend = model.Backend;
         IReadOnlyList<int[]> samples = request.Choose(model);
-        CalibrationJournal journal = _journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, model.Backend.KernelVariant));
+        CalibrationJournal journal = _journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, request.States, model.Backend.KernelVariant));
         try
         {
             if (journal.Finished > 0)
@@ -45,7 +45,7 @@ internal sealed class CalibratedWork(
             }
 
             Work(model, samples, request);
-            CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, _coverage.Count(layer => layer.DeadInputs > 0)) { Coverage = _coverage };
+            CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, _coverage.Count(layer => layer.DeadInputs > 0)) { Coverage = _coverage, States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant() };
             return (_inside, record, _scaling!.Records, journal);
         }
         catch (OperationCanceledException error)
@@ -92,7 +92,7 @@ internal sealed class CalibratedWork(
         WriteAll(before);
         InputScaling scaling = _scaling = new(model.Model, writer, plan);
         using (times.In("forward"))
-        using (BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes) { Times = times })
+        using (BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes, states: request.States) { Times = times })
         {
             // The factors of blocks that an earlier run finished are found again: the same inputs give the same ones.
             calibration.BeforeBlock = plan.Folds.Count == 0 ? null : block => Timed(() => scaling.Prepare(calibration, block));

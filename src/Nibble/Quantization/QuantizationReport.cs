@@ -29,6 +29,9 @@ public sealed record QuantizedTensorReport(
 /// <param name="LayersWithDeadInputs">Layers that had inputs which were zero in every sample.</param>
 public sealed record CalibrationRecord(string Data, int Samples, int Length, int Seed, int LayersWithDeadInputs)
 {
+    /// <summary>Dtype of hidden states between blocks, if not F32.</summary>
+    public string? States { get; init; }
+
     /// <summary>What each calibrated layer saw.</summary>
     public IReadOnlyList<LayerCoverage> Coverage { get; init; } = [];
 }
@@ -84,6 +87,9 @@ public sealed record QuantizationReport
 
     /// <summary>Which factors moved between layers; absent for methods that move none.</summary>
     public IReadOnlyList<ScalingRecord>? Scaling { get; init; }
+
+    /// <summary>Norms and biases that were divided (AWQ), with a SHA-256 of their values: what <c>--verify</c> compares; absent where none changed.</summary>
+    public IReadOnlyDictionary<string, string>? ChangedVectors { get; init; }
 
     /// <summary>True bits per weight of the quantized matrices, scales and tables included.</summary>
     public double BitsPerWeight { get; init; }

@@ -252,6 +252,7 @@ public sealed class QuantizedFolderWriter : IDisposable
             BytesBefore = before,
             BytesAfter = after,
             RelativeError = _errorSum == 0 ? 0 : Math.Sqrt(_errorSum / _normSum),
+            ChangedVectors = _changed.Count == 0 ? null : _changed.ToDictionary(item => item.Key, item => WeightDigest.Of(item.Value)),
             Kept = [.. _plan.Tensors.Where(tensor => tensor.Settings is null).Select(tensor => tensor.Spec.Path)],
             Tensors = _reports,
         };

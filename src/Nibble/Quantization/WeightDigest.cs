@@ -30,6 +30,9 @@ internal static class WeightDigest
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
+    /// <summary>The digest of a vector of F32.</summary>
+    public static string Of(ReadOnlySpan<float> values) => Convert.ToHexStringLower(SHA256.HashData(MemoryMarshal.AsBytes(values)));
+
     private static IEnumerable<float[]> Numbers(QuantizedWeight weight) => weight switch
     {
         AffineWeight affine => [affine.Scales, affine.Offsets],

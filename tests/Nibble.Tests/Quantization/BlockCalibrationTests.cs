@@ -78,6 +78,30 @@ public class BlockCalibrationTests
     }
 
     [Fact]
+    public void HiddenStatesIn16BitsChangeLittleAndKeptIntermediatesNothing()
+    {
+        int[][] samples = [.. Enumerable.Range(0, 400).Select(i => Enumerable.Range(0, 12).Select(j => ((i * 17) + (j * 5)) % 96).ToArray())];
+        double[][] Grams(long kept, DType states)
+        {
+            using Fixture model = new("gpt2");
+            List<double[]> seen = [];
+            using BlockCalibration calibration = new(model.Model, samples, memoryBytes: kept, states: states);
+            calibration.Run((path, statistics) =>
+            {
+                seen.Add(statistics.Gram);
+                return model.Dense(path);
+            });
+            return [.. seen];
+        }
+
+        double[][] whole = Grams(1L << 30, DType.F32), half = Grams(1L << 30, DType.BF16);
+        Assert.Equal(half, Grams(0, DType.BF16));
+        Assert.Equal(half, Grams(5 << 20, DType.BF16));
+        Assert.NotEqual(whole, half);
+        Assert.All(whole.Zip(half), pair => Assert.InRange(pair.First.Zip(pair.Second, (a, b) => Math.Abs(a - b)).Max(), 0, 0.02 * pair.First.Max(Math.Abs)));
+    }
+
+    [Fact]
     public void AFeatureThatIsAlwaysZeroIsReportedAsDead()
     {
         using CpuBackend backend = new();

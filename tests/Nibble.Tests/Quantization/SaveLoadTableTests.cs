@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
@@ -99,6 +100,26 @@ public sealed class SaveLoadTableTests : IDisposable
         NibbleException error = Assert.Throws<NibbleException>(() => QuantPlan.Create(config, new PlanRequest(new QuantizationSettings { Method = "rtn", Bits = 3 }) { Layout = "awq" }));
         Assert.Contains("it holds 4 bits", error.Message, StringComparison.Ordinal);
         Assert.Contains("these layouts can: compressed-tensors", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_norm_that_was_changed_after_writing_is_found()
+    {
+        string output = _folder["awq"];
+        Quantizer.Run(MethodTable.WriteModel(_folder["model"], "llama"), output, new PlanRequest(new QuantizationSettings { Method = "awq", Bits = 4, GroupSize = 8 }) { Layout = "compressed-tensors" }, Calibrated);
+        QuantizationCheck.Run(output);
+        const string Norm = "model.layers.0.input_layernorm.weight";
+        string file = Path.Combine(output, "model.safetensors");
+        byte[] bytes = File.ReadAllBytes(file);
+        int header = (int)BitConverter.ToInt64(bytes);
+        using (JsonDocument document = JsonDocument.Parse(bytes.AsMemory(8, header)))
+        {
+            bytes[8 + header + document.RootElement.GetProperty(Norm).GetProperty("data_offsets")[0].GetInt32()] ^= 1;
+        }
+
+        File.WriteAllBytes(file, bytes);
+        NibbleException error = Assert.Throws<NibbleException>(() => QuantizationCheck.Run(output));
+        Assert.Contains(Norm, error.Message, StringComparison.Ordinal);
     }
 
     private static bool CanHold(ModelConfig config, QuantizationSettings settings, IQuantizationLayout layout)

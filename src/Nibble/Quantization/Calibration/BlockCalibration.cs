@@ -41,19 +41,20 @@ public sealed class BlockCalibration : IDisposable
     /// Bytes that hidden states and intermediates of batches between the layers of a block may take: hidden states beyond it go to a
     /// temporary file, batches without room start over for each layer. Results do not depend on it.
     /// </param>
+    /// <param name="states">Dtype of hidden states between blocks: F32, or BF16 for half of the memory.</param>
     /// <param name="sequential">True: layers that feed other layers of the same block are quantized first (<c>--true-sequential</c> of GPTQ's authors).</param>
-    public BlockCalibration(CausalModel model, IReadOnlyList<int[]> samples, bool sequential = true, long memoryBytes = DefaultMemoryBytes)
+    public BlockCalibration(CausalModel model, IReadOnlyList<int[]> samples, bool sequential = true, long memoryBytes = DefaultMemoryBytes, DType states = DType.F32)
     {
-        long states = (long)samples.Count * samples[0].Length * model.Facts.Hidden * sizeof(float);
-        bool onDisk = states > memoryBytes;
-        _keptBytes = onDisk ? memoryBytes : memoryBytes - states;
+        long bytes = (long)samples.Count * samples[0].Length * model.Facts.Hidden * states.Size();
+        bool onDisk = bytes > memoryBytes;
+        _keptBytes = onDisk ? memoryBytes : memoryBytes - bytes;
         _model = model;
         _shared = new Workspace(model.Backend);
         _sequential = sequential;
         int length = samples[0].Length;
         foreach (int[][] part in samples.Chunk(Math.Max(1, BatchRows / length)))
         {
-            _batches.Add(new SampleBatch(model, _shared, CacheFor(part.Length, length), part, onDisk));
+            _batches.Add(new SampleBatch(model, _shared, CacheFor(part.Length, length), part, onDisk, states));
         }
     }
 

@@ -71,7 +71,10 @@ internal sealed class BlockWalk : IDisposable
 
         foreach (SampleBatch batch in _batches.Skip(_halted.Count))
         {
-            CausalModel.RunBlock(_block, batch.Hidden, batch.Pass);
+            using Workspace.Scope scope = _shared.Begin();
+            Tensor opened = batch.Open(_shared);
+            CausalModel.RunBlock(_block, opened, batch.Pass);
+            batch.Close(opened);
         }
     }
 
@@ -81,8 +84,13 @@ internal sealed class BlockWalk : IDisposable
     private void Replay(SampleBatch batch, int last, Action<int, Tensor> seen)
     {
         using Workspace.Scope scope = _shared.Begin();
-        Tensor copy = _shared.Rent(batch.Hidden.Shape);
-        batch.Hidden.HostSpan<float>().CopyTo(copy.HostSpan<float>());
+        Tensor copy = batch.Open(_shared);
+        if (copy == batch.Hidden)
+        {
+            copy = _shared.Rent(batch.Hidden.Shape);
+            batch.Hidden.HostSpan<float>().CopyTo(copy.HostSpan<float>());
+        }
+
         int index = 0;
         foreach (Tensor x in _block.Steps(copy, batch.Pass with { Workspace = _shared }))
         {
@@ -100,12 +108,15 @@ internal sealed class BlockWalk : IDisposable
     {
         private readonly Workspace.Scope _scope;
         private readonly IEnumerator<Tensor> _steps;
+        private readonly SampleBatch _batch;
+        private readonly Tensor _opened;
         private int _next;
 
         public Halted(Block block, SampleBatch batch, Workspace workspace)
         {
             _scope = workspace.Begin();
-            _steps = block.Steps(batch.Hidden, batch.Pass with { Workspace = workspace }).GetEnumerator();
+            (_batch, _opened) = (batch, batch.Open(workspace));
+            _steps = block.Steps(_opened, batch.Pass with { Workspace = workspace }).GetEnumerator();
         }
 
         public Tensor To(int input)
@@ -124,6 +135,8 @@ internal sealed class BlockWalk : IDisposable
             {
                 // Nobody looks at the inputs that are left.
             }
+
+            _batch.Close(_opened);
         }
 
         public void Dispose()

@@ -1,6 +1,7 @@
 using Nibble.Evaluation.Texts;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Tensors;
 
 namespace Nibble.Quantization.Calibration;
 
@@ -19,6 +20,9 @@ public sealed record CalibrationRequest(string Data)
 
     /// <summary>Bytes that hidden states and intermediates may take; hidden states beyond it go to a temporary file. Results do not depend on it.</summary>
     public long MemoryBytes { get; init; } = 4L << 30;
+
+    /// <summary>Dtype of hidden states between blocks, F32 or BF16: BF16 takes half of the memory, and rounds what the next block sees.</summary>
+    public DType States { get; init; } = DType.F32;
 
     /// <summary>The samples for a model.</summary>
     /// <exception cref="NibbleException">The text is too short; the message says how much is missing.</exception>

@@ -3,19 +3,20 @@ using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using Nibble.Tensors;
 
 namespace Nibble.Quantization.Calibration;
 
 /// <summary>A hash of everything that decides about the bytes of a calibrated quantization.</summary>
 internal static class JournalKey
 {
-    /// <summary>The key: program, kernels, plan, samples, and every byte of the model's weights and config.</summary>
-    public static string Of(string model, QuantPlan plan, IReadOnlyList<int[]> samples, string kernels)
+    /// <summary>The key: program, kernels, plan, samples, dtype of hidden states, and every byte of the model's weights and config.</summary>
+    public static string Of(string model, QuantPlan plan, IReadOnlyList<int[]> samples, DType states, string kernels)
     {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         // The module's id changes with every build of other sources.
         Assembly assembly = typeof(JournalKey).Assembly;
-        string text = $"{assembly.ManifestModule.ModuleVersionId} {kernels} {plan.Layout.Name} {JsonSerializer.Serialize(plan.ToDocument())}";
+        string text = $"{assembly.ManifestModule.ModuleVersionId} {kernels} {states} {plan.Layout.Name} {JsonSerializer.Serialize(plan.ToDocument())}";
         hash.AppendData(Encoding.UTF8.GetBytes(text));
         foreach (int[] sample in samples)
         {
