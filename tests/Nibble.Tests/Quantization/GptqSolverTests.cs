@@ -141,17 +141,14 @@ public class GptqSolverTests
         for (int row = 0; row < rows; row++)
         {
             double[] w = [.. weights.AsSpan(row * columns, columns).ToArray().Select(x => (double)x)];
-            // Grids are found where a block of the authors' code begins.
-            int block = group >= 128 ? group : 128 / group * group;
-            Grid[] grids = new Grid[(columns + group - 1) / group];
+            Grid grid = default;
             for (int i = 0; i < columns; i++)
             {
-                for (int first = i; i % block == 0 && first < Math.Min(columns, i + block); first += group)
+                if (i % group == 0)
                 {
-                    grids[first / group] = MinMax(w.Skip(first).Take(group).Select(x => (float)x).ToArray(), levels);
+                    grid = MinMax(w.Skip(i).Take(group).Select(x => (float)x).ToArray(), levels);
                 }
 
-                Grid grid = grids[i / group];
                 int code = grid.Code((float)w[i]);
                 codes[(row * columns) + i] = (byte)code;
                 double error = (w[i] - grid.Value(code)) / u[i, i];

@@ -5,16 +5,8 @@ namespace Nibble.Quantization.Gptq;
 /// <summary>Decides the code of one element while <see cref="GptqSolver"/> walks along the columns. Rows may be asked for by several threads, each row by one.</summary>
 internal interface IColumnRounder
 {
-    /// <summary>Columns that <see cref="Begin"/> looks at from each column that is a multiple of it; 1: it looks at none.</summary>
+    /// <summary>Columns that <see cref="Round"/> looks at in the columns that are multiples of it; 1: it only looks at the element itself.</summary>
     int Reach { get; }
-
-    /// <summary>
-    /// A row comes to a block of columns: grids of the groups that begin in it are found now, from weights that know of the errors of all
-    /// blocks before, and of none within (as in the authors' code).
-    /// </summary>
-    void Begin(float[] weights, int row, int start, int end)
-    {
-    }
 
     /// <summary>The code of an element and the value that it stands for.</summary>
     /// <param name="weights">The current weights <c>[rows, columns]</c>, errors of earlier columns made up for.</param>
@@ -46,7 +38,7 @@ internal interface IGroupGrids : IColumnRounder
     Grid[] Grids { get; }
 }
 
-/// <summary>Grids that are found when the block of their group's first column comes up, from the weights as they stand then.</summary>
+/// <summary>Grids that are found when the first column of their group comes up, from the weights as they stand then.</summary>
 /// <param name="rows">Rows of the matrix.</param>
 /// <param name="columns">Columns of the matrix.</param>
 /// <param name="groupSize">Columns that share a grid, in visiting order.</param>
@@ -60,19 +52,16 @@ internal sealed class GroupRounder(int rows, int columns, int groupSize, GridFin
 
     public int Reach => groupSize;
 
-    public void Begin(float[] weights, int row, int start, int end)
-    {
-        for (int group = (start + groupSize - 1) / groupSize; group * groupSize < end; group++)
-        {
-            int first = group * groupSize;
-            Grids[(row * _groups) + group] = find(weights.AsSpan((row * columns) + first, Math.Min(groupSize, columns - first)));
-        }
-    }
-
     public byte Round(float[] weights, int row, int column, out float value)
     {
-        Grid grid = Grids[(row * _groups) + (column / groupSize)];
-        int code = grid.Code(weights[(row * columns) + column]);
+        int at = (row * columns) + column;
+        ref Grid grid = ref Grids[(row * _groups) + (column / groupSize)];
+        if (column % groupSize == 0)
+        {
+            grid = find(weights.AsSpan(at, Math.Min(groupSize, columns - column)));
+        }
+
+        int code = grid.Code(weights[at]);
         value = grid.Value(code);
         return (byte)code;
     }

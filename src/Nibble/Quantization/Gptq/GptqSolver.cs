@@ -41,7 +41,7 @@ internal sealed class GptqSolver(float[] factor, int columns)
         return losses.Sum();
     }
 
-    /// <summary>Where a block ends: a grid is found from current values of its group, which therefore lies in one block or begins with one.</summary>
+    /// <summary>Where a block ends: a grid is found from current values, so that a group lies in one block or begins with one.</summary>
     private static int End(int start, int reach) => reach >= BlockColumns
         ? Math.Min(start + BlockColumns, ((start / reach) + 1) * reach)
         : start + (BlockColumns / reach * reach);
@@ -68,11 +68,6 @@ internal sealed class GptqSolver(float[] factor, int columns)
     {
         double loss = 0;
         int last = Math.Min(block.Rows, first + RowsPerPart);
-        for (int row = first; row < last; row++)
-        {
-            rounder.Begin(block.Weights, row, block.Start, block.End);
-        }
-
         for (int column = block.Start; column < block.End; column++)
         {
             float pivot = factor[(column * columns) + column];

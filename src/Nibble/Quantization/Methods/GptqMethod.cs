@@ -8,7 +8,7 @@ namespace Nibble.Quantization.Methods;
 /// <summary>
 /// GPTQ (Frantar et al., arXiv 2210.17323): columns are rounded one after another, and the error of each is made up for by the
 /// columns that are still free, so that the layer's output on the calibration inputs changes least. Grids are those of
-/// round-to-nearest (or shrunk, see <see cref="ClipSearch"/>), found when a block of columns comes up, from the weights as they stand then; static
+/// round-to-nearest (or shrunk, see <see cref="ClipSearch"/>), found when a group comes up, from the weights as they stand then; static
 /// groups have theirs from the dense weights.
 /// </summary>
 internal sealed class GptqMethod : QuantizationMethod
