@@ -15,7 +15,7 @@ public static class CalibrationSamples
     {
         if (count < 1 || length < 2)
         {
-            Throw.Usage($"{count} calibration samples of {length} tokens make no sense", "at least one sample of two tokens is needed");
+            Throw.Usage($"{count} calibration samples of {length} tokens make no sense", "at least one sample of two tokens is needed", "raise --samples or --sample-length");
         }
 
         int step = tokens.Length / length >= count ? length : Math.Max(1, length / 2);
