@@ -46,7 +46,7 @@ internal static class CommonOptions
 
     public static Option<string?> Dtype()
     {
-        Option<string?> option = new("--dtype") { Description = "Dtype of dense weights: f32, bf16, f16 (default: as stored)." };
+        Option<string?> option = new("--dtype") { Description = "Dtype of dense weights: f32, bf16, f16 (default: as stored). With --device cuda, bf16 also multiplies in BF16 on tensor cores." };
         option.AcceptOnlyFromAmong("f32", "bf16", "f16");
         return option;
     }

@@ -31,6 +31,9 @@ public interface IBackend : IDisposable
     /// <summary>True for the numbers that activations of kernels may hold: F32 everywhere.</summary>
     bool Computes(DType dtype) => dtype == DType.F32;
 
+    /// <summary>Numbers in which products multiply.</summary>
+    DType Compute => DType.F32;
+
     /// <summary>The kernels.</summary>
     IKernels Kernels { get; }
 

@@ -62,7 +62,7 @@ public static class Evaluator
             DataSha256 = result.DataSha256,
             TokenizerSha256 = result.TokenizerSha256,
             Device = model.Backend.Name,
-            ComputeDtype = "f32",
+            ComputeDtype = model.Backend.Compute.ToString().ToLowerInvariant(),
             KvCache = model.Model.CacheType.Name(),
             ActivationDtype = model.Model.Weights.Any(item => item.Weight.Activations == Backends.ActivationType.Int8) ? "int8" : "f32",
             Kernels = model.Backend.KernelVariant,

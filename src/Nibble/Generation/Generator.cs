@@ -21,6 +21,7 @@ public sealed class Generator : IDisposable
     private readonly Workspace _workspace;
     private readonly KvCache _cache;
     private readonly PaddedRows _prompts;
+    private readonly DecodeStep _decode;
     private readonly Tensor? _firstKey;
     private readonly Tensor _ids, _positions, _logits;
     private readonly Sampler _sampler;
@@ -49,6 +50,7 @@ public sealed class Generator : IDisposable
         _sampler = new Sampler(options, model.Facts.Vocabulary);
         _rows = [.. prompts.Select(prompt => new GenerationRow(prompt, tokenizer, eosIds, options, model.Facts.Context))];
         _tokens = new int[batch];
+        _decode = new DecodeStep(model, _cache, DecodeOne);
         _lastPosition = first + model.Facts.Context - 1;
         _nextPositions = [.. prompts.Select(prompt => Math.Min(first + prompt.Length, _lastPosition))];
         _scores = new float[_logits.IsOnHost ? 0 : _logits.Shape.Count];
@@ -96,6 +98,7 @@ public sealed class Generator : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _decode.Dispose();
         _cache.Dispose();
         _workspace.Dispose();
         _firstKey?.Dispose();
@@ -141,14 +144,9 @@ public sealed class Generator : IDisposable
 
     private void Decode(List<GenerationStep> steps)
     {
-        using (Workspace.Scope scope = _workspace.Begin())
-        {
-            _model.Backend.Write<int>(_tokens, _ids);
-            _model.Backend.Write<int>(_nextPositions, _positions);
-            Tensor hidden = _model.Forward(Input(_ids, _positions, 1), _cache, _workspace);
-            _model.Logits(hidden, _logits);
-        }
-
+        _model.Backend.Write<int>(_tokens, _ids);
+        _model.Backend.Write<int>(_nextPositions, _positions);
+        _decode.Run(_cache.Length);
         for (int row = 0; row < _rows.Length; row++)
         {
             // A finished row goes on, unused, at places that exist.
@@ -156,6 +154,13 @@ public sealed class Generator : IDisposable
         }
 
         Sample(steps);
+    }
+
+    private void DecodeOne()
+    {
+        using Workspace.Scope scope = _workspace.Begin();
+        Tensor hidden = _model.Forward(Input(_ids, _positions, 1), _cache, _workspace);
+        _model.Logits(hidden, _logits);
     }
 
     private void Sample(List<GenerationStep> steps)

@@ -89,7 +89,9 @@ public sealed class LoadedModel : IDisposable
     public static LoadedModel Load(string path, LoadOptions? options = null)
     {
         options = Complete(options ?? new LoadOptions(), path);
-        IBackend backend = BackendKind.Create(options.Device, options.Threads, options.Compute);
+        // On a card, BF16 weights multiply in BF16.
+        DType compute = options.Dtype == DType.BF16 && options.Device.StartsWith("cuda", StringComparison.Ordinal) ? DType.BF16 : options.Compute;
+        IBackend backend = BackendKind.Create(options.Device, options.Threads, compute);
         ModelSource? source = null;
         try
         {

@@ -33,8 +33,10 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
         Tensor v = value.Reshape(new Shape(value.Shape[0], KvHeads, HeadDim));
         QueryNorm?.Forward(q, q, pass);
         KeyNorm?.Forward(k, k, pass);
-        Rope?.Apply(q, start + pass.Input.Length, pass);
-        Rope?.Apply(k, start + pass.Input.Length, pass);
+        // The table covers the whole cache at once: a recorded step can't make it grow.
+        int positions = Math.Max(start + pass.Input.Length, pass.Cache.First + pass.Cache.Capacity);
+        Rope?.Apply(q, positions, pass);
+        Rope?.Apply(k, positions, pass);
         Tensor keys = pass.Cache.Keys(Layer), values = pass.Cache.Values(Layer);
         Ops.Attention.Append(pass.Backend, k, keys, start);
         Ops.Attention.Append(pass.Backend, v, values, start);

@@ -12,11 +12,12 @@ public sealed class RopeTable(RopeSettings settings, int dim, IBackend backend) 
 {
     private const int FirstPositions = 512;
     private readonly double[] _frequencies = settings.Frequencies(dim);
+    private readonly List<Tensor> _old = [];
     private Tensor? _cos;
     private Tensor? _sin;
 
     /// <summary>Bytes of both tables.</summary>
-    public long ByteLength => (_cos?.ByteLength ?? 0) + (_sin?.ByteLength ?? 0);
+    public long ByteLength => (_cos?.ByteLength ?? 0) + (_sin?.ByteLength ?? 0) + _old.Sum(table => (long)table.ByteLength);
 
     /// <summary>Turns x <c>[rows, heads, dim]</c> in place; all positions of the pass are below <paramref name="positions"/>.</summary>
     public void Apply(Tensor x, int positions, in Pass pass)
@@ -34,12 +35,13 @@ public sealed class RopeTable(RopeSettings settings, int dim, IBackend backend) 
     {
         _cos?.Dispose();
         _sin?.Dispose();
+        _old.ForEach(table => table.Dispose());
     }
 
     private void Grow(int positions)
     {
-        backend.Synchronize();
-        Dispose();
+        // Smaller tables stay: recorded steps may read them. All of them together are smaller than the new one.
+        _old.AddRange(new[] { _cos, _sin }.OfType<Tensor>());
         _cos = Table(positions, Math.Cos);
         _sin = Table(positions, Math.Sin);
     }

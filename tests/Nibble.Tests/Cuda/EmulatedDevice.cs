@@ -78,6 +78,8 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
         }
     }
 
+    public RecordedWork? Record(Action queue) => null;
+
     public void Synchronize()
     {
     }

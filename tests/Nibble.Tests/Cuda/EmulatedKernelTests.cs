@@ -43,6 +43,30 @@ public class EmulatedKernelTests
         KernelChecks.All.First(c => c.Name == check).Run(backend);
     }
 
+    public static TheoryData<string, bool> TensorCases
+    {
+        get
+        {
+            TheoryData<string, bool> cases = [];
+            int number = 0;
+            foreach (KernelCheck check in TensorChecks.All)
+            {
+                cases.Add(check.Name, number++ % 2 == 0);
+            }
+
+            return cases;
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(TensorCases))]
+    public void ProductsInBF16AgreeWithTheReference(string check, bool reverse)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using MirrorCheckBackend backend = new(new CudaBackend(new EmulatedDevice(reverse), Nibble.Tensors.DType.BF16));
+        TensorChecks.All.First(c => c.Name == check).Run(backend);
+    }
+
     [SkippableFact]
     public void ShortKernelsGiveTheirMemoryBack()
     {

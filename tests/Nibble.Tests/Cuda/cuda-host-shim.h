@@ -23,6 +23,7 @@ using std::max;
 using std::min;
 
 struct dim3 { unsigned x, y, z; };
+struct float4 { float x, y, z, w; };
 
 namespace nibble_host
 {
@@ -184,6 +185,7 @@ inline unsigned __ballot_sync(unsigned, int value)
 }
 
 inline int __ffs(int value) { return __builtin_ffs(value); }
+inline unsigned atomicAdd(unsigned* target, unsigned value) { unsigned old = *target; *target += value; return old; }
 inline unsigned long long atomicAdd(unsigned long long* target, unsigned long long value) { auto old = *target; *target += value; return old; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fadd_rn(float a, float b) { return a + b; }
@@ -202,6 +204,14 @@ inline float nibble_half_to_float(unsigned short bits)
 }
 
 inline unsigned short nibble_float_to_half(float value) { _Float16 half = (_Float16)value; unsigned short bits; memcpy(&bits, &half, 2); return bits; }
+
+inline unsigned nibble_pick_bytes(unsigned a, unsigned b, unsigned selector)
+{
+    unsigned long long bytes = a | (unsigned long long)b << 32;
+    unsigned result = 0;
+    for (int i = 0; i < 4; i++) result |= (unsigned)((bytes >> (8 * ((selector >> (4 * i)) & 7))) & 255) << (8 * i);
+    return result;
+}
 
 struct NibbleKernel { const char* name; void (*run)(void**); };
 #define NIBBLE_ENTRY(kernel) { #kernel, [](void** values) { nibble_host::call(&kernel, values); } }

@@ -8,11 +8,11 @@ namespace Nibble.Backends.Cuda;
 
 /// <summary>Choices for <see cref="CudaBackend"/>.</summary>
 /// <param name="Device">Number of the card, in the driver's order.</param>
-/// <param name="Compute">Numbers in which products of more than 8 rows multiply: F32 (TF32 off), or BF16 on tensor cores with sums in F32.</param>
+/// <param name="Compute">Numbers in which products multiply: F32 (TF32 off), or BF16 on tensor cores with sums in F32.</param>
 public sealed record CudaOptions(int Device = 0, DType Compute = DType.F32);
 
 /// <summary>An NVIDIA card as a backend: work is queued on one stream, in order; only copies to the host and <see cref="Synchronize"/> wait.</summary>
-public sealed unsafe class CudaBackend : IBackend
+public sealed unsafe class CudaBackend : IBackend, IStepRecorder
 {
     private readonly ICudaDevice _device;
     private readonly CachingMemory _memory;
@@ -52,6 +52,9 @@ public sealed unsafe class CudaBackend : IBackend
 
     /// <inheritdoc/>
     public bool Computes(DType dtype) => dtype == DType.F32 || dtype == _compute;
+
+    /// <inheritdoc/>
+    public DType Compute => _compute;
 
     /// <inheritdoc/>
     public IKernels Kernels { get; }
@@ -132,6 +135,8 @@ public sealed unsafe class CudaBackend : IBackend
 
     /// <inheritdoc/>
     public IPackedWeight PrepareInt8(AffineWeight weight, float threshold) => new LlmInt8CudaPacking(_memory, weight, threshold);
+
+    IRecordedStep? IStepRecorder.Record(Action step) => CudaStep.Record(_memory, (CudaKernels)Kernels, step);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -37,18 +37,25 @@ internal static class CudaKernelNames
             "append_to_cache_fb", "append_to_cache_bb", "append_to_cache_gradient_bf", "append_to_cache_gradient_bb", "copy_columns_b",
             "copy_columns_gradient_b", "cross_entropy_b",
         ]),
+        ("tensor", ["half_rows"]),
+        ("attention", ["attention_join"]),
     ];
 
     private static readonly (string Source, string[] Formats)[] Products =
         [("dense", ["f32", "f16", "bf16"]), ("affine", ["affine8", "affine4", "affine3", "affine2"]), ("codebook", ["codebook4"])];
+
+    // Formats that have kernels on tensor cores; those that are packed also for groups of 32.
+    private static readonly (string Source, string[] Formats)[] Tensors =
+        [("tensor4", ["codebook4", "affine4"]), ("tensor", ["affine2", "affine3", "affine8", "bf16"])];
 
     /// <summary>All kernels.</summary>
     public static IReadOnlyList<KernelName> All { get; } =
     [
         .. Plain.SelectMany(item => item.Names.Select(name => new KernelName(item.Source, name))),
         .. FlashWidths.SelectMany(width => new[] { "flash_forward", "flash_gradient_query", "flash_gradient_keys" }.Select(name => Flash(name, width))),
-        .. AttentionDims.SelectMany(dims => new[] { "attention", "attention_gradient_query", "attention_gradient_keys" }.Select(name => Attention(name, dims))),
+        .. AttentionDims.SelectMany(dims => new[] { "attention", "attention_token", "attention_gradient_query", "attention_gradient_keys" }.Select(name => Attention(name, dims))),
         .. Products.SelectMany(item => item.Formats).SelectMany(format => GemvRows.Select(rows => Gemv(format, rows)).Append(Rows(format))),
+        .. Tensors.SelectMany(item => item.Formats).SelectMany(TensorKernels),
     ];
 
     private static readonly Dictionary<string, KernelName> ByName =
@@ -71,6 +78,14 @@ internal static class CudaKernelNames
 
     /// <summary>Rows of a weight of a format.</summary>
     public static KernelName Rows(string format) => new(SourceOf(format), "rows_" + format);
+
+    /// <summary>A kernel on tensor cores: few, many or expand, for a format such as <c>affine4</c> or <c>affine4_small</c>.</summary>
+    public static KernelName Tensor(string kind, string format) =>
+        new(Tensors.First(item => item.Formats.Contains(format.Split('_')[0])).Source, kind == "many" ? $"many_{format}_2" : $"{kind}_{format}");
+
+    private static IEnumerable<KernelName> TensorKernels(string format) => format == "bf16"
+        ? [Tensor("few", format), Tensor("many", format)]
+        : from suffix in new[] { string.Empty, "_small" } from kind in new[] { "few", "many", "expand" } select Tensor(kind, format + suffix);
 
     private static string SourceOf(string format) => Products.First(item => item.Formats.Contains(format)).Source;
 }

@@ -46,6 +46,12 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
     private const int RowBlock = 256;
     private const int LikelihoodStateBytes = 24;
 
+    // Keys of a block, and threads: constants of attention.cu.
+    private const int TokenKeys = 64, TokenThreads = 128;
+
+    /// <summary>While steps of one token are recorded: where the card keeps the slot of the step's token. Otherwise 0.</summary>
+    public nint Slot { get; set; }
+
     public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) => Multiply(x, w, bias, y, add: false);
 
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y) => Multiply(x, w, null, y, add: true);
@@ -64,7 +70,7 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
 
     public void Rope(Tensor x, Tensor positions, Tensor cos, Tensor sin) => Rope(memory.Device, x, positions, cos, sin, 1);
 
-    public void AppendToCache(Tensor x, Tensor cache, int start) => Append(memory.Device, "append_to_cache", x, cache, start);
+    public void AppendToCache(Tensor x, Tensor cache, int start) => Append(memory.Device, "append_to_cache", x, cache, start, Slot);
 
     public void Attention(in AttentionArguments arguments)
     {
@@ -83,10 +89,28 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
             return;
         }
 
+        if (shape.Length == 1)
+        {
+            AttendToken(shape, arguments);
+            return;
+        }
+
         memory.Device.Launch(
             CudaKernelNames.Attention("attention", dims),
             new LaunchShape(tiles, AttentionShape.Threads, arguments.Batch * shape.KvHeads, floats * sizeof(float)),
             [KernelArgument.Structure(&shape), arguments.Query, arguments.Keys, arguments.Values, arguments.Output, arguments.FirstKey]);
+    }
+
+    // A recorded step must fit every place of the cache; blocks beyond the token have nothing to do.
+    private void AttendToken(AttentionShape shape, in AttentionArguments a)
+    {
+        int slots = Slot == 0 ? shape.Start + 1 : shape.Capacity, parts = (slots + TokenKeys - 1) / TokenKeys, heads = a.Batch * shape.Heads;
+        using CudaStorage results = memory.Rent((nint)heads * parts * (2 + shape.Dim) * sizeof(float), "activations");
+        memory.Device.Launch(
+            CudaKernelNames.Attention("attention_token", shape.Dims()),
+            new LaunchShape(parts, TokenThreads, heads),
+            [KernelArgument.Structure(&shape), a.Query, a.Keys, a.Values, a.FirstKey, Slot, results.Address]);
+        memory.Device.Launch(CudaKernelNames.Of("attention_join"), new LaunchShape(heads, TokenThreads), [results.Address, a.Output, parts, shape.Dim]);
     }
 
     public void Gelu(Tensor x, GeluKind kind, Tensor y) => Elements(Variant(kind == GeluKind.Exact ? "gelu_exact" : "gelu_tanh", y), y, [x, y, y.Shape.Count]);
@@ -173,7 +197,7 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
     }
 
     /// <summary>Copies into the slots of a cache, or the gradient back from them.</summary>
-    internal static void Append(ICudaDevice device, string kernel, Tensor x, Tensor cache, int start)
+    internal static void Append(ICudaDevice device, string kernel, Tensor x, Tensor cache, int start, nint slot = 0)
     {
         nint length = x.Shape[0] / nint.Max(cache.Shape[0], 1);
         if (x.Shape.Count > 0)
@@ -182,7 +206,7 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
             device.Launch(
                 CudaKernelNames.Of(Variant(kernel, from, to)),
                 CudaGrid.Elements(x.Shape.Count),
-                [from, to, x.Shape.Count, (int)length, (int)cache.Shape[1], (int)cache.Shape[2], (int)cache.Shape[3], start]);
+                [from, to, x.Shape.Count, (int)length, (int)cache.Shape[1], (int)cache.Shape[2], (int)cache.Shape[3], start, slot]);
         }
     }
 

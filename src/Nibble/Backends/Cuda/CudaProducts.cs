@@ -15,7 +15,8 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
 {
     private const int GemvThreads = 128;
     private const int FeaturesPerBlock = 4;
-    private const nint ScratchBytes = 64 << 20;
+    private const nint ScratchBytes = 64 << 20, HalfScratchBytes = 256 << 20;
+    private readonly TensorProducts _tensor = new(memory);
 
     /// <summary>y (+)= x·Wᵀ + bias.</summary>
     public void Multiply(CudaPacking weight, in CudaProduct call)
@@ -85,6 +86,11 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
 
     private void MultiplyFloats(CudaPacking weight, in CudaProduct call)
     {
+        if (compute == DType.BF16 && _tensor.TryMultiply(weight, call))
+        {
+            return;
+        }
+
         if (call.Rows > CudaKernelNames.GemvRows[^1])
         {
             MultiplyMany(weight, call);
@@ -122,7 +128,7 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
 
     private static IEnumerable<(nint First, nint Count)> Chunks(CudaPacking weight, nint first, nint count, DType dtype)
     {
-        nint most = weight.Matrix(dtype) != 0 ? count : nint.Max(64, ScratchBytes / (weight.In * dtype.Size()));
+        nint most = weight.Matrix(dtype) != 0 ? count : nint.Max(64, (dtype == DType.F32 ? ScratchBytes : HalfScratchBytes) / (weight.In * dtype.Size()) / 64 * 64);
         for (nint start = 0; start < count; start += most)
         {
             yield return (first + start, nint.Min(most, count - start));
@@ -140,7 +146,11 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
         }
 
         CudaStorage scratch = memory.Rent(count * weight.In * dtype.Size(), "decoded weights");
-        ReadRows(weight, 0, first, count, scratch.Address, dtype);
+        if (dtype != DType.BF16 || !_tensor.TryExpand(weight, first, count, scratch.Address))
+        {
+            ReadRows(weight, 0, first, count, scratch.Address, dtype);
+        }
+
         matrix = scratch.Address;
         return scratch;
     }

@@ -17,6 +17,7 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
     private readonly Dictionary<nint, Block> _used = [];
     private readonly SortedDictionary<nint, Stack<nint>> _kept = [];
     private readonly Dictionary<string, long> _consumers = [];
+    private HashSet<nint>? _held;
 
     private readonly record struct Block(nint Bytes, string What);
 
@@ -60,6 +61,7 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
                 address = TakeNew(size, what);
             }
 
+            _held?.Add(address);
             _used.Add(address, new Block(size, what));
             _consumers[what] = _consumers.GetValueOrDefault(what) + size;
             UsedBytes += size;
@@ -86,6 +88,49 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
             }
 
             stack.Push(address);
+        }
+    }
+
+    /// <summary>From now on blocks that are taken are remembered, for work that is recorded.</summary>
+    public void BeginHold()
+    {
+        lock (_lock)
+        {
+            _held = [];
+        }
+    }
+
+    /// <summary>
+    /// Takes back what was given back since <see cref="BeginHold"/>: recorded work uses it each time that it runs, so nothing else may
+    /// have it until the caller frees the returned blocks.
+    /// </summary>
+    public nint[] EndHold()
+    {
+        lock (_lock)
+        {
+            HashSet<nint> held = _held ?? [];
+            _held = null;
+            List<nint> taken = [];
+            foreach ((nint size, Stack<nint> stack) in _kept.ToArray())
+            {
+                nint[] own = [.. stack.Where(held.Contains)], rest = [.. stack.Where(address => !held.Contains(address)).Reverse()];
+                _kept.Remove(size);
+                if (rest.Length > 0)
+                {
+                    _kept.Add(size, new Stack<nint>(rest));
+                }
+
+                foreach (nint address in own)
+                {
+                    _used.Add(address, new Block(size, "recorded steps"));
+                    _consumers["recorded steps"] = _consumers.GetValueOrDefault("recorded steps") + size;
+                    UsedBytes += size;
+                    taken.Add(address);
+                }
+            }
+
+            PeakBytes = Math.Max(PeakBytes, UsedBytes);
+            return [.. taken];
         }
     }
 

@@ -6,8 +6,7 @@ namespace Nibble.Backends.Cuda.Driver;
 /// <summary>A card behind the driver API: one stream, modules and functions by name, memory by address.</summary>
 internal sealed unsafe class CudaDevice : ICudaDevice
 {
-    // A block has 48 KB of shared memory without being asked; what kernels declare themselves counts too.
-    private const int StaticSharedBytes = 40 << 10;
+    private const int FreeSharedBytes = 32 << 10;
     private const int StagingBytes = 8 << 20;
 
     [ThreadStatic]
@@ -18,6 +17,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     private readonly KernelCompiler _compiler;
     private readonly Dictionary<string, ModuleHandle> _modules = [];
     private readonly Dictionary<KernelName, nint> _functions = [];
+    private readonly Dictionary<KernelName, int> _sharedBytes = [];
     private readonly Dictionary<nint, MemoryHandle> _memory = [];
     private readonly Dictionary<nint, PinnedHandle> _pinned = [];
     private CublasLt? _products;
@@ -184,6 +184,33 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         _products.Multiply(call, _workspace, _stream.Value);
     }
 
+    public RecordedWork? Record(Action queue)
+    {
+        Enter();
+        // Relaxed: memory may be taken meanwhile.
+        CudaErrors.Check(DriverApi.cuStreamBeginCapture_v2(_stream, DriverApi.CaptureRelaxed), "cuStreamBeginCapture");
+        nint graph;
+        try
+        {
+            queue();
+        }
+        finally
+        {
+            CudaErrors.Check(DriverApi.cuStreamEndCapture(_stream, out graph), "cuStreamEndCapture");
+        }
+
+        CudaErrors.Check(DriverApi.cuGraphInstantiateWithFlags(out nint executable, graph, 0), "cuGraphInstantiate");
+        DriverApi.cuGraphDestroy(graph);
+        GraphHandle handle = new(executable);
+        return new RecordedWork(
+            () =>
+            {
+                Enter();
+                CudaErrors.Check(DriverApi.cuGraphLaunch(handle, _stream), "cuGraphLaunch");
+            },
+            handle);
+    }
+
     public void Synchronize()
     {
         Enter();
@@ -249,8 +276,10 @@ internal sealed unsafe class CudaDevice : ICudaDevice
             _functions.Add(kernel, function);
         }
 
-        if (sharedBytes > StaticSharedBytes)
+        // A kernel may have 16 KiB of static shared memory besides: together no more than every card gives without being asked.
+        if (sharedBytes > FreeSharedBytes && sharedBytes > _sharedBytes.GetValueOrDefault(kernel))
         {
+            _sharedBytes[kernel] = sharedBytes;
             CudaErrors.Check(
                 DriverApi.cuFuncSetAttribute(function, DriverApi.MaxDynamicSharedBytes, sharedBytes), $"cuFuncSetAttribute of {kernel.Name} to {sharedBytes:N0} bytes of shared memory");
         }

@@ -8,6 +8,7 @@ internal static unsafe partial class DriverApi
     public const int ComputeCapabilityMajor = 75;
     public const int ComputeCapabilityMinor = 76;
     public const int MultiprocessorCount = 16;
+    public const int CaptureRelaxed = 2;
     public const int MaxDynamicSharedBytes = 8;
     public const uint StreamNonBlocking = 1;
     private const string Library = "nibble-cuda";
@@ -111,6 +112,24 @@ internal static unsafe partial class DriverApi
     [LibraryImport(Library)]
     public static partial int cuLaunchKernel(
         nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, StreamHandle stream, void** arguments, void** extra);
+
+    [LibraryImport(Library)]
+    public static partial int cuStreamBeginCapture_v2(StreamHandle stream, int mode);
+
+    [LibraryImport(Library)]
+    public static partial int cuStreamEndCapture(StreamHandle stream, out nint graph);
+
+    [LibraryImport(Library)]
+    public static partial int cuGraphInstantiateWithFlags(out nint executable, nint graph, ulong flags);
+
+    [LibraryImport(Library)]
+    public static partial int cuGraphLaunch(GraphHandle graph, StreamHandle stream);
+
+    [LibraryImport(Library)]
+    public static partial int cuGraphDestroy(nint graph);
+
+    [LibraryImport(Library)]
+    public static partial int cuGraphExecDestroy(nint executable);
 
     [LibraryImport(Library)]
     public static partial int cuGetErrorName(int error, out nint text);

@@ -52,3 +52,9 @@ internal sealed unsafe class PinnedHandle(nint address) : DriverHandle(address)
 
     protected override bool ReleaseHandle() => DriverApi.cuMemFreeHost(handle) == 0;
 }
+
+/// <summary>Recorded work, ready to run.</summary>
+internal sealed class GraphHandle(nint executable) : DriverHandle(executable)
+{
+    protected override bool ReleaseHandle() => DriverApi.cuGraphExecDestroy(handle) == 0;
+}

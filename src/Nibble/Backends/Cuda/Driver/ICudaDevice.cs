@@ -33,6 +33,9 @@ internal readonly record struct GemmCall(
     nint A, nint B, nint D, nint Bias, long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD,
     DType Type, bool Add, DType Result = DType.F32);
 
+/// <summary>Recorded work: queues all of it at once; what it holds is given back by disposing of it.</summary>
+internal sealed record RecordedWork(Action Queue, IDisposable Held);
+
 /// <summary>
 /// The part of CUDA that the backend uses, in one place: the driver implements it, and a test that runs kernels on the processor does
 /// too. All work goes to one stream, in order.
@@ -79,6 +82,9 @@ internal unsafe interface ICudaDevice : IDisposable
 
     /// <summary>Queues a matrix product.</summary>
     void Multiply(in GemmCall call);
+
+    /// <summary>Records what an action queues, without running it: the returned action queues all of it at once. Null where a device can't.</summary>
+    RecordedWork? Record(Action queue);
 
     /// <summary>Waits for the queue.</summary>
     void Synchronize();

@@ -322,7 +322,109 @@ __device__ inline void attend_gradient_keys(
     }
 }
 
+// One new token: a block takes TOKEN_KEYS keys of one head, so that many blocks share a long cache; the parts (largest score, sum of
+// weights, weighted sum of values) go to [row, head, part, 2 + dim]. With `slot`, the token's place comes from the card's memory: a
+// recorded launch serves every step.
+#define TOKEN_KEYS 64
+#define TOKEN_WARPS 4
+
+template <int DIMS>
+__device__ inline void attend_token(
+    const AttentionShape& s, const float* query, const float* keys, const float* values, const int* first_keys, const int* slot, float* parts)
+{
+    __shared__ float scratch[TOKEN_WARPS][2 + 32 * DIMS];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, head = blockIdx.y % s.heads, batch = blockIdx.y / s.heads;
+    int last = slot ? *slot : s.start, first = first_keys ? first_keys[batch] : 0;
+    if (s.window > 0) first = max(first, last - s.window + 1);
+    i64 cache = ((i64)batch * s.kv_heads + head / (s.heads / s.kv_heads)) * s.capacity * s.dim;
+    float q[DIMS], sum[DIMS], largest = -infinity(), total = 0;
+#pragma unroll
+    for (int d = 0; d < DIMS; d++)
+    {
+        q[d] = lane + 32 * d < s.dim ? query[(i64)blockIdx.y * s.dim + lane + 32 * d] * s.scale : 0;
+        sum[d] = 0;
+    }
+
+    const int each = 4;
+    int end = min(last, (int)(blockIdx.x + 1) * TOKEN_KEYS - 1);
+    for (int base = blockIdx.x * TOKEN_KEYS + warp * each; base <= end; base += TOKEN_WARPS * each)
+    {
+        float scores[each], value[each][DIMS];
+#pragma unroll
+        for (int k = 0; k < each; k++)
+        {
+            scores[k] = 0;
+            i64 at = cache + (i64)min(base + k, last) * s.dim;
+#pragma unroll
+            for (int d = 0; d < DIMS; d++)
+            {
+                bool inside = lane + 32 * d < s.dim;
+                scores[k] += inside ? q[d] * keys[at + lane + 32 * d] : 0;
+                value[k][d] = inside ? values[at + lane + 32 * d] : 0;
+            }
+        }
+
+#pragma unroll
+        for (int k = 0; k < each; k++)
+        {
+            float score = warp_sum(scores[k]);
+            if (base + k < first || base + k > end) continue;
+            float most = fmaxf(largest, score), keep = largest == most ? 1.0f : expf(largest - most), weight = expf(score - most);
+            largest = most;
+            total = total * keep + weight;
+#pragma unroll
+            for (int d = 0; d < DIMS; d++) sum[d] = sum[d] * keep + weight * value[k][d];
+        }
+    }
+
+    float* own = scratch[warp];
+    own[0] = largest;
+    own[1] = total;
+#pragma unroll
+    for (int d = 0; d < DIMS; d++) own[2 + lane + 32 * d] = sum[d];
+    __syncthreads();
+    float most = -infinity();
+    for (int w = 0; w < TOKEN_WARPS; w++) most = fmaxf(most, scratch[w][0]);
+    float* out = parts + ((i64)blockIdx.y * gridDim.x + blockIdx.x) * (2 + s.dim);
+    for (int n = threadIdx.x; n < 1 + s.dim; n += blockDim.x)
+    {
+        float result = 0;
+        for (int w = 0; w < TOKEN_WARPS; w++) result += scratch[w][0] == -infinity() ? 0 : expf(scratch[w][0] - most) * scratch[w][1 + n];
+        out[1 + n] = result;
+    }
+
+    if (threadIdx.x == 0) out[0] = most;
+}
+
+// Joins the parts of a head; a query that sees no key gets zeros.
+KERNEL(attention_join)(const float* parts, float* output, int count, int dim)
+{
+    const float* own = parts + (i64)blockIdx.x * count * (2 + dim);
+    float most = -infinity(), total = 0;
+    for (int part = 0; part < count; part++) most = fmaxf(most, own[(i64)part * (2 + dim)]);
+    for (int part = 0; part < count; part++)
+    {
+        float largest = own[(i64)part * (2 + dim)];
+        total += largest == -infinity() ? 0 : expf(largest - most) * own[(i64)part * (2 + dim) + 1];
+    }
+
+    for (int n = threadIdx.x; n < dim; n += blockDim.x)
+    {
+        float sum = 0;
+        for (int part = 0; part < count; part++)
+        {
+            float largest = own[(i64)part * (2 + dim)];
+            if (largest > -infinity()) sum += expf(largest - most) * own[(i64)part * (2 + dim) + 2 + n];
+        }
+
+        output[(i64)blockIdx.x * dim + n] = total > 0 ? sum / total : 0;
+    }
+}
+
 #define ATTENTION(DIMS) \
+    KERNEL(attention_token_##DIMS)( \
+        AttentionShape s, const float* query, const float* keys, const float* values, const int* first_keys, const int* slot, float* parts) \
+    { attend_token<DIMS>(s, query, keys, values, first_keys, slot, parts); } \
     KERNEL(attention_##DIMS)(AttentionShape s, const float* query, const float* keys, const float* values, float* output, const int* first_keys) \
     { attend<DIMS>(s, query, keys, values, output, first_keys); } \
     KERNEL(attention_gradient_query_##DIMS)( \

@@ -144,9 +144,10 @@ KERNEL(rope)(float* x, const int* positions, const float* cosines, const float* 
     }
 }
 
-// cache[batch, head, start + token, d] = x[batch·length + token, head, d].
-KERNEL(append_to_cache)(const float* x, float* cache, i64 count, int length, int heads, int capacity, int dim, int start)
+// cache[batch, head, start + token, d] = x[batch·length + token, head, d]; `slot`, if there is one, holds the start on the card.
+KERNEL(append_to_cache)(const float* x, float* cache, i64 count, int length, int heads, int capacity, int dim, int first, const int* slot)
 {
+    int start = slot ? *slot : first;
     GRID_STRIDE(i, count)
     {
         i64 row = i / ((i64)heads * dim);
@@ -156,8 +157,9 @@ KERNEL(append_to_cache)(const float* x, float* cache, i64 count, int length, int
 }
 
 // dx += the gradient of those slots.
-KERNEL(append_to_cache_gradient)(const float* d_cache, float* dx, i64 count, int length, int heads, int capacity, int dim, int start)
+KERNEL(append_to_cache_gradient)(const float* d_cache, float* dx, i64 count, int length, int heads, int capacity, int dim, int first, const int* slot)
 {
+    int start = slot ? *slot : first;
     GRID_STRIDE(i, count)
     {
         i64 row = i / ((i64)heads * dim);

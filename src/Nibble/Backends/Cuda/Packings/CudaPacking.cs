@@ -7,7 +7,7 @@ namespace Nibble.Backends.Cuda.Packings;
 internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint inFeatures) : IPackedWeight
 {
     private readonly List<CudaStorage> _buffers = [];
-    private PackedArgument _argument = new() { Columns = inFeatures };
+    private PackedArgument _argument = new() { Rows = outFeatures, Columns = inFeatures };
 
     public nint Out { get; } = outFeatures;
 
@@ -19,6 +19,9 @@ internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint
 
     /// <summary>Which kernels read it: <c>f32</c>, <c>affine4</c> …</summary>
     public abstract string Format { get; }
+
+    /// <summary>Which kernels on tensor cores read it, or null: <c>affine4</c>, <c>affine4_small</c> for groups of 32 …</summary>
+    public virtual string? TensorFormat => null;
 
     public virtual ActivationType Activations => ActivationType.F32;
 

@@ -15,12 +15,14 @@ internal sealed unsafe class DenseCudaPacking : CudaPacking
         _dtype = weight.DType;
         _values = Keep(new ReadOnlySpan<byte>(weight.HostPointer, checked((int)weight.ByteLength)));
         Argument.Codes = _values.Address;
-        Argument.RowWords = In;
     }
 
     public override string Name => Format;
 
     public override string Format => _dtype.ToString().ToLowerInvariant();
+
+    // A lane reads 16 bytes of a row at once.
+    public override string? TensorFormat => _dtype == DType.BF16 && In % 8 == 0 ? "bf16" : null;
 
     /// <summary>The values as a tensor that shares the memory, if they are F32.</summary>
     public Tensor? Values => _dtype == DType.F32 ? new Tensor(new Shape(Out * In), DType.F32, _values, ownsStorage: false) : null;

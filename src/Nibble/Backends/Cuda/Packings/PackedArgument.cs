@@ -11,7 +11,7 @@ internal enum CudaNumber
     U8,
 }
 
-/// <summary>Which elements share a scale; the values are those of <c>product.cuh</c>.</summary>
+/// <summary>Which elements share a scale; the values are those of <c>packed.cuh</c>.</summary>
 internal enum CudaGroups
 {
     OfRow,
@@ -20,12 +20,13 @@ internal enum CudaGroups
     Mapped,
 }
 
-/// <summary>What a kernel must know about a weight: the structure <c>Packed</c> of <c>product.cuh</c>, field by field.</summary>
+/// <summary>What a kernel must know about a weight: the structure <c>Packed</c> of <c>packed.cuh</c>, field by field.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct PackedArgument
 {
     public nint Codes;
-    public long RowWords;
+    public long TileWords;
+    public long Rows;
     public long Columns;
     public nint Scales;
     public nint Offsets;

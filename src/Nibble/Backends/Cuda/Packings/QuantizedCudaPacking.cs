@@ -15,12 +15,16 @@ internal abstract class QuantizedCudaPacking : CudaPacking
         (_bits, Activations) = (bits, activations);
         _words = Keep<uint>(CodeWords.Pack(weight.Codes, bits, largest));
         Argument.Codes = _words.Address;
-        Argument.RowWords = CodeWords.PerRow(weight.In, bits);
+        Argument.TileWords = CodeWords.PerTile(weight.In, bits);
     }
 
     public override ActivationType Activations { get; }
 
     public override string Name => Format;
+
+    /// <summary>Groups of whole rows, or of 32 columns, or of a power of two from 64 on: what lanes of a fragment can share.</summary>
+    public override string? TensorFormat =>
+        Argument.GroupMode != CudaGroups.OfRow || Argument.GroupShift < 5 ? null : Argument.GroupShift == 5 ? Format + "_small" : Format;
 
     protected Tensor UnpackCodes() => CodeWords.Unpack(Read<uint>(_words), Out, In, _bits);
 

@@ -1,0 +1,114 @@
+using System.Diagnostics;
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
+using Nibble.Benchmarks;
+using Nibble.Formats;
+using Nibble.Models;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Bench.Benches;
+
+/// <summary>
+/// Whole models of true shapes on a card, in BF16. Weights are random, and matrices of one shape have the same values (each in memory of
+/// its own): speed does not depend on them.
+/// </summary>
+internal static class CudaModelBenches
+{
+    private const int Prompt = 512, Tokens = 128;
+
+    /// <summary>Tokens per second of a prompt and of decoding after it; --kernels chooses kinds of weights.</summary>
+    public static void Run(BenchOptions options, BenchReport report)
+    {
+        foreach (WeightKind kind in WeightKind.All.Where(kind => kind.Make is not null).Prepend(new WeightKind("bf16", null))
+            .Where(kind => options.Kernels is null ? kind.Name is "bf16" or "nf4 b64" or "affine8 g64" or "affine4 g64" : kind.Name.Contains(options.Kernels, StringComparison.Ordinal)))
+        {
+            using CudaBackend backend = new(new CudaOptions(Compute: DType.BF16));
+            ModelConfig config = ModelShapes.Config("llama-7b");
+            using SameWeights same = new(kind);
+            using RandomWeights weights = new(config, Registry.Architecture(config), DType.BF16) { Quantize = same.Pack };
+            long start = Stopwatch.GetTimestamp();
+            using CausalModel model = ModelBuilder.Build(config, weights, backend);
+            Console.Error.WriteLine($"{kind.Name}: built in {Stopwatch.GetElapsedTime(start).TotalSeconds:f0} s, {model.WeightBytes / 1e9:f2} GB of weights");
+            Measure(model, kind.Name, options.Rounds, report);
+        }
+    }
+
+    private static void Measure(CausalModel model, string name, int rounds, BenchReport report)
+    {
+        using KvCache cache = new(model, 1, Prompt + Tokens);
+        using Workspace workspace = new(model.Backend);
+        using Tensor logits = model.Backend.Allocate(new Shape(1, model.Facts.Vocabulary), DType.F32);
+        using Tensor ids = Indices(model, Enumerable.Range(0, Prompt).Select(i => i * 37 % model.Facts.Vocabulary)), positions = Indices(model, Enumerable.Range(0, Prompt));
+        double Prefill()
+        {
+            cache.Reset();
+            model.Backend.Synchronize();
+            long start = Stopwatch.GetTimestamp();
+            using Workspace.Scope scope = workspace.Begin();
+            Tensor hidden = model.Forward(new ModelInput(ids, positions, 1, Prompt), cache, workspace);
+            model.Logits(hidden.Slice(Prompt - 1, 1), logits);
+            model.Backend.Synchronize();
+            return Prompt / Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
+        Prefill();
+        Prefill();
+        report.Add($"prompt of {Prompt} {name}", [.. Enumerable.Range(0, rounds).Select(_ => Prefill())], "tok/s");
+        using Tensor id = Indices(model, [1]), position = Indices(model, [0]);
+        using DecodeStep step = new(model, cache, () =>
+        {
+            using Workspace.Scope scope = workspace.Begin();
+            model.Logits(model.Forward(new ModelInput(id, position, 1, 1), cache, workspace), logits);
+        });
+        double Decode()
+        {
+            // As generation without a prompt: llama-bench's tg128.
+            cache.Reset();
+            long start = Stopwatch.GetTimestamp();
+            for (int i = 0; i < Tokens; i++)
+            {
+                model.Backend.Write<int>([cache.Length], position);
+                step.Run(cache.Length);
+                model.Backend.Synchronize();
+            }
+
+            return Tokens / Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
+        Decode();
+        report.Add($"decode {Tokens} {name}", [.. Enumerable.Range(0, rounds).Select(_ => Decode())], "tok/s");
+    }
+
+    private static Tensor Indices(CausalModel model, IEnumerable<int> values) => TokenBatch.Upload(model.Backend, [.. values]);
+
+    // One quantized weight of each shape, packed again for every layer.
+    private sealed class SameWeights(WeightKind kind) : IDisposable
+    {
+        private readonly Dictionary<(nint, nint), QuantizedWeight> _weights = [];
+
+        public IPackedWeight Pack(LinearSpec spec, Tensor floats, IBackend backend)
+        {
+            if (spec.Role != LinearRole.Block || kind.Make is null)
+            {
+                using Tensor matrix = floats.To(DType.BF16);
+                return backend.Prepare(matrix);
+            }
+
+            if (!_weights.TryGetValue((spec.Out, spec.In), out QuantizedWeight? weight))
+            {
+                _weights.Add((spec.Out, spec.In), weight = kind.Make((int)spec.Out, (int)spec.In));
+            }
+
+            return backend.Prepare(weight, ActivationType.F32);
+        }
+
+        public void Dispose()
+        {
+            foreach (QuantizedWeight weight in _weights.Values)
+            {
+                weight.Dispose();
+            }
+        }
+    }
+}

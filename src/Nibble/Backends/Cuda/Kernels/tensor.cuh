@@ -1,0 +1,644 @@
+// Products on tensor cores: BF16 numbers, sums in F32. A weight's unit (packed.cuh) is the fragment A of eight mma.m16n8k16, x is B.
+//
+// Codes become BF16 by a table of pairs that stands in shared memory once for each lane, so that no two lanes meet in a bank. The scale
+// of a group multiplies the sums over its columns, in F32; an offset multiplies the sum of x over the group: Σ (q − z)·s·x =
+// s·Σ q·x − s·z·Σ x. Codes and levels are exact in BF16 or rounded to it; nothing else of a weight is rounded.
+#pragma once
+#include "mma.cuh"
+#include "packed.cuh"
+
+struct __align__(16) Quad { u32 w[4]; };
+struct __align__(8) Couple { u32 w[2]; };
+
+#ifdef NIBBLE_HOST
+template <class T> inline T load_once(const T* p) { return *p; }
+inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return nibble_pick_bytes(a, b, selector); }
+inline void fence() {}
+#else
+// A weight is read once: it should not push x out of the cache.
+__device__ inline Quad load_once(const Quad* p)
+{
+    Quad q;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(q.w[0]), "=r"(q.w[1]), "=r"(q.w[2]), "=r"(q.w[3]) : "l"(p));
+    return q;
+}
+__device__ inline Couple load_once(const Couple* p)
+{
+    Couple q;
+    asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(q.w[0]), "=r"(q.w[1]) : "l"(p));
+    return q;
+}
+__device__ inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
+__device__ inline void fence() { __threadfence(); }
+#endif
+
+// What a lane holds of a unit, and the pair of codes (2·pair, 2·pair + 1) of (h, i): as the place in the table, or as numbers.
+template <int BITS>
+struct LaneCodes;
+
+template <>
+struct LaneCodes<4>
+{
+    static const int ENTRIES = 256;
+    Quad q[2];
+    __device__ void load(const u32* unit, int lane)
+    {
+        q[0] = load_once((const Quad*)unit + lane);
+        q[1] = load_once((const Quad*)unit + 32 + lane);
+    }
+    __device__ u32 pair(int h, int i, int pair, const u8* table) const
+    {
+        u32 word = q[h].w[i], place = pair == 0 ? word << 7 : word >> (8 * pair - 7);
+        return *(const u32*)(table + (place & 0x7f80u));
+    }
+    __device__ u32 code(int h, int i, int e) const { return (q[h].w[i] >> (4 * e)) & 15; }
+    __device__ static int of_entry(int entry, int which) { return (entry >> (4 * which)) & 15; }
+};
+
+template <>
+struct LaneCodes<3>
+{
+    static const int ENTRIES = 64;
+    Couple q[3];
+    __device__ void load(const u32* unit, int lane)
+    {
+#pragma unroll
+        for (int plane = 0; plane < 3; plane++) q[plane] = load_once((const Couple*)unit + 32 * plane + lane);
+    }
+    __device__ u32 pair(int h, int i, int pair, const u8* table) const
+    {
+        int shift = 8 * i + 2 * pair;
+        u32 entry = ((q[0].w[h] >> shift) & 3) | (((q[1].w[h] >> shift) & 3) << 2) | (((q[2].w[h] >> shift) & 3) << 4);
+        return *(const u32*)(table + entry * 128);
+    }
+    __device__ u32 code(int h, int i, int e) const
+    {
+        int shift = 8 * i + e;
+        return ((q[0].w[h] >> shift) & 1) | (((q[1].w[h] >> shift) & 1) << 1) | (((q[2].w[h] >> shift) & 1) << 2);
+    }
+    __device__ static int of_entry(int entry, int which)
+    {
+        return ((entry >> which) & 1) | (((entry >> (2 + which)) & 1) << 1) | (((entry >> (4 + which)) & 1) << 2);
+    }
+};
+
+template <>
+struct LaneCodes<2>
+{
+    static const int ENTRIES = 16;
+    Quad q;
+    __device__ void load(const u32* unit, int lane) { q = load_once((const Quad*)unit + lane); }
+    __device__ u32 pair(int h, int i, int pair, const u8* table) const
+    {
+        u32 entry = (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 4 * pair)) & 15;
+        return *(const u32*)(table + entry * 128);
+    }
+    __device__ u32 code(int h, int i, int e) const { return (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 2 * e)) & 3; }
+    __device__ static int of_entry(int entry, int which) { return (entry >> (2 * which)) & 3; }
+};
+
+template <>
+struct LaneCodes<8>
+{
+    static const int ENTRIES = 0;
+    Quad q[4];
+    __device__ void load(const u32* unit, int lane)
+    {
+#pragma unroll
+        for (int part = 0; part < 4; part++) q[part] = load_once((const Quad*)unit + 32 * part + lane);
+    }
+    // Four codes of (h, i) from 4·half on.
+    __device__ u32 word(int h, int i, int half) const { return q[2 * h + (i >> 1)].w[2 * (i & 1) + half]; }
+    // 2²³ + code as F32, less 2²³: exact, and codes of 8 bits are exact in BF16.
+    __device__ u32 pair(int h, int i, int pair, const u8*) const
+    {
+        u32 codes = word(h, i, pair >> 1);
+        float low = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7542 : 0x7540)) - 8388608.0f;
+        float high = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7543 : 0x7541)) - 8388608.0f;
+        return pack_bf16(low, high);
+    }
+    __device__ u32 code(int h, int i, int e) const { return (word(h, i, e >> 2) >> (8 * (e & 3))) & 255; }
+    __device__ static int of_entry(int, int) { return 0; }
+};
+
+// A number of any type, loaded as the aligned word that holds it: the load has no branch, so it can be on its way for long.
+struct Stored
+{
+    u32 word;
+    int shift;
+    __device__ void load(const void* numbers, int type, i64 index)
+    {
+        u64 address = (u64)numbers + (u64)index * (type == NUMBER_F32 ? 4 : type == NUMBER_U8 ? 1 : 2);
+        shift = (int)(address & 3) * 8;
+        word = *(const u32*)(address & ~3ull);
+    }
+    __device__ u32 byte() const { return (word >> shift) & 255; }
+    __device__ float value(int type) const
+    {
+        if (type == NUMBER_F32) return __uint_as_float(word);
+        if (type == NUMBER_U8) return (float)byte();
+        return type == NUMBER_F16 ? from_f16((u16)(word >> shift)) : from_bf16((u16)(word >> shift));
+    }
+};
+
+// A packed format on tensor cores. SMALL: groups of 32 columns; otherwise of a multiple of 64.
+template <class F, bool SMALL_GROUPS>
+struct PackedTile
+{
+    typedef LaneCodes<F::CODE_BITS> Codes;
+    static const bool SCALED = true, OFFSETS = F::HAS_OFFSETS, SMALL = SMALL_GROUPS;
+    static const int PARTS = SMALL ? 2 : 1, TABLE_BYTES = Codes::ENTRIES * 128;
+    Codes codes;
+    // Of row g + 8·(t & 1) and columns from 64·(t >> 1) on, as they are stored.
+    Stored scales[PARTS], offsets[PARTS];
+    float nested[PARTS];
+    // What to multiply Σ q·x with, and Σ x.
+    float scale[PARTS], shift[PARTS];
+
+    __device__ void load(const Packed& p, i64 tile, i64 unit, int lane)
+    {
+        codes.load((const u32*)p.codes + tile * p.tile_words + unit * F::Unit::WORDS, lane);
+        int t = lane & 3;
+        i64 row = min(tile * UNIT_ROWS + (lane >> 2) + 8 * (t & 1), p.rows - 1);
+#pragma unroll
+        for (int part = 0; part < PARTS; part++)
+        {
+            i64 column = min(unit * UNIT_COLUMNS + 64 * (t >> 1) + 32 * part, p.columns - 1);
+            i64 group = row * p.groups_per_row + (column >> p.group_shift);
+            scales[part].load(p.scales, p.nested_map ? (int)NUMBER_U8 : p.scale_type, group);
+            if (p.nested_map) nested[part] = p.nested_scales[(u32)group / (u32)p.nested_size];
+            if (OFFSETS && p.offsets) offsets[part].load(p.offsets, p.offset_type, group);
+        }
+    }
+
+    // Turns what was stored into numbers, when it has arrived.
+    __device__ void arrive(const Packed& p)
+    {
+#pragma unroll
+        for (int part = 0; part < PARTS; part++)
+        {
+            scale[part] = p.nested_map ? __fadd_rn(__fmul_rn(p.nested_map[scales[part].byte()], nested[part]), p.nested_offset) : scales[part].value(p.scale_type);
+            if (!OFFSETS) continue;
+            shift[part] = p.offsets ? offsets[part].value(p.offset_type) : p.offset;
+            if (!p.bias_form) shift[part] *= -scale[part];
+        }
+    }
+
+    __device__ void fragment(int i, int j, const u8* table, u32* a) const
+    {
+        a[0] = codes.pair(0, i, 2 * j, table);
+        a[1] = codes.pair(1, i, 2 * j, table);
+        a[2] = codes.pair(0, i, 2 * j + 1, table);
+        a[3] = codes.pair(1, i, 2 * j + 1, table);
+    }
+
+    // Of row g + 8·h and the columns of i.
+    __device__ float scale_at(int i, int h, int lane) const { return __shfl_sync(FULL_WARP, scale[SMALL ? i & 1 : 0], (lane & ~3) + h + 2 * (i >> 1)); }
+    __device__ float shift_at(int i, int h, int lane) const { return __shfl_sync(FULL_WARP, shift[SMALL ? i & 1 : 0], (lane & ~3) + h + 2 * (i >> 1)); }
+
+    // A thread makes an entry and writes its 32 copies, each in turn at another place so that no two threads meet in a bank.
+    __device__ static void fill_table(const Packed& p, u8* table)
+    {
+        int entry = threadIdx.x;
+        if (entry >= Codes::ENTRIES) return;
+        u32 pair = pack_bf16(F::level(p.levels, Codes::of_entry(entry, 0)), F::level(p.levels, Codes::of_entry(entry, 1)));
+        Quad copies = {{pair, pair, pair, pair}};
+#pragma unroll
+        for (int n = 0; n < 8; n++) *(Quad*)(table + entry * 128 + ((n + entry) & 7) * 16) = copies;
+    }
+};
+
+// A row-major matrix of BF16, whose columns are a multiple of 8.
+struct DenseTile
+{
+    static const bool SCALED = false, OFFSETS = false, SMALL = false;
+    static const int TABLE_BYTES = 0;
+    Quad q[2][4];
+
+    __device__ void load(const Packed& p, i64 tile, i64 unit, int lane)
+    {
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+        {
+            i64 row = min(tile * UNIT_ROWS + (lane >> 2) + 8 * h, p.rows - 1);
+            const u16* values = (const u16*)p.codes + row * p.columns;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+            {
+                i64 column = unit * UNIT_COLUMNS + 32 * i + 8 * (lane & 3);
+                // x is 0 beyond the last column; the weight must only be finite there.
+                q[h][i] = load_once((const Quad*)(values + (column < p.columns ? column : 0)));
+                if (column >= p.columns) q[h][i].w[0] = q[h][i].w[1] = q[h][i].w[2] = q[h][i].w[3] = 0;
+            }
+        }
+    }
+
+    __device__ void arrive(const Packed&) {}
+    __device__ void fragment(int i, int j, const u8*, u32* a) const
+    {
+        a[0] = q[0][i].w[2 * j];
+        a[1] = q[1][i].w[2 * j];
+        a[2] = q[0][i].w[2 * j + 1];
+        a[3] = q[1][i].w[2 * j + 1];
+    }
+
+    __device__ float scale_at(int, int, int) const { return 1; }
+    __device__ float shift_at(int, int, int) const { return 0; }
+    __device__ static void fill_table(const Packed&, u8*) {}
+};
+
+#define TENSOR_WARPS 8
+#define TENSOR_THREADS 256
+
+#define FEW_AHEAD 3
+
+// Eight columns of x; those beyond the last are 0.
+struct EightColumns
+{
+    float v[8];
+
+    __device__ void load(const float* row, i64 column, i64 columns)
+    {
+        if (((u64)(row + column) & 15) == 0 && column + 8 <= columns)
+        {
+            *(float4*)v = *(const float4*)(row + column);
+            *(float4*)(v + 4) = *(const float4*)(row + column + 4);
+            return;
+        }
+
+#pragma unroll
+        for (int e = 0; e < 8; e++) v[e] = column + e < columns ? row[column + e] : 0;
+    }
+
+    // As BF16, and their sum after rounding.
+    __device__ Quad round(float* sum) const
+    {
+        Quad q;
+        *sum = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+        {
+            q.w[e] = pack_bf16(v[2 * e], v[2 * e + 1]);
+            *sum += __uint_as_float(q.w[e] << 16) + __uint_as_float(q.w[e] & 0xffff0000u);
+        }
+
+        return q;
+    }
+};
+
+// Adds a unit's products for 8·NT rows of x: x_at(n, i) gives the lane's part of x, sum_at(n, i, c) the sum of x over 32 columns.
+template <class T, int NT, class X, class S>
+__device__ inline void add_unit(const T& tile, const u8* table, int lane, float (*sums)[4], X x_at, S sum_at)
+{
+    const int span = T::SMALL ? 1 : 2;
+    float part[NT][4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+    {
+        if (i % span == 0)
+        {
+#pragma unroll
+            for (int n = 0; n < NT; n++) part[n][0] = part[n][1] = part[n][2] = part[n][3] = 0;
+        }
+
+        u32 a[2][4];
+        tile.fragment(i, 0, table, a[0]);
+        tile.fragment(i, 1, table, a[1]);
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+        {
+            Quad b = x_at(n, i);
+            float* c = T::SCALED ? part[n] : sums[n];
+            multiply_add(c, a[0], b.w[0], b.w[1]);
+            multiply_add(c, a[1], b.w[2], b.w[3]);
+        }
+
+        if (!T::SCALED || (i + 1) % span != 0) continue;
+        float scale0 = tile.scale_at(i, 0, lane), scale1 = tile.scale_at(i, 1, lane);
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+        {
+#pragma unroll
+            for (int c = 0; c < 4; c++) sums[n][c] = fmaf(c < 2 ? scale0 : scale1, part[n][c], sums[n][c]);
+        }
+
+        if (!T::OFFSETS) continue;
+        float shift0 = tile.shift_at(i, 0, lane), shift1 = tile.shift_at(i, 1, lane);
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+        {
+#pragma unroll
+            for (int c = 0; c < 4; c++)
+            {
+                float of_x = sum_at(n, i, c & 1) + (span == 2 ? sum_at(n, i - 1, c & 1) : 0);
+                sums[n][c] = fmaf(c < 2 ? shift0 : shift1, of_x, sums[n][c]);
+            }
+        }
+    }
+}
+
+// y[r, feature] (+)= Σ x[r, k]·W[feature, k] + bias for up to 8 rows. A block takes 16 features at a time and splits the columns over
+// its warps; the warps' sums are added in order. x stands in shared memory as BF16. While a warp works on a unit, DEPTH − 1 others are
+// on their way, those of the next 16 features included.
+template <class T, int DEPTH>
+__device__ inline void few_rows(const Packed& p, const float* x, int rows, const float* bias, float* y, i64 y_stride, i64 first, i64 count, int add)
+{
+    __shared__ float results[2][TENSOR_WARPS][32][4];
+    NIBBLE_SHARED(u8, shared);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    int units = (int)((p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS);
+    // 64 bytes more than whole lines: eight lanes of 16 bytes then meet in no bank.
+    int row_bytes = units * UNIT_COLUMNS * 2 + 64;
+    u8* table = shared;
+    u8* inputs = shared + T::TABLE_BYTES;
+    float* input_sums = (float*)(inputs + rows * row_bytes);
+    i64 tile = first / UNIT_ROWS + blockIdx.x, tiles = (first + count + UNIT_ROWS - 1) / UNIT_ROWS;
+    int steps = (((units + TENSOR_WARPS - 1) / TENSOR_WARPS) + DEPTH - 1) / DEPTH * DEPTH;
+
+    T ahead[DEPTH];
+    i64 next_tile = tile;
+    int next_step = 0;
+    auto load = [&](T& slot)
+    {
+        int unit = next_step * TENSOR_WARPS + warp;
+        if (next_tile < tiles && unit < units) slot.load(p, next_tile, unit, lane);
+        if (++next_step == steps)
+        {
+            next_step = 0;
+            next_tile += gridDim.x;
+        }
+    };
+#pragma unroll
+    for (int d = 0; d < DEPTH; d++) load(ahead[d]);
+
+    T::fill_table(p, table);
+    int pieces = units * (UNIT_COLUMNS / 8);
+    for (int start = 0; start < rows * pieces; start += FEW_AHEAD * TENSOR_THREADS)
+    {
+        int base = start + threadIdx.x;
+        // Reads first, so that they wait together.
+        EightColumns read[FEW_AHEAD];
+#pragma unroll
+        for (int k = 0; k < FEW_AHEAD; k++)
+        {
+            int n = min(base + k * TENSOR_THREADS, rows * pieces - 1), row = n / pieces;
+            read[k].load(x + row * p.columns, (i64)(n - row * pieces) * 8, p.columns);
+        }
+
+#pragma unroll
+        for (int k = 0; k < FEW_AHEAD; k++)
+        {
+            int n = base + k * TENSOR_THREADS;
+            int row = n / pieces, piece = n - row * pieces;
+            float sum;
+            Quad rounded = read[k].round(&sum);
+            if (T::OFFSETS)
+            {
+                // Pieces come in multiples of 16: four lanes of the same 32 columns go together.
+                sum += __shfl_xor_sync(FULL_WARP, sum, 1);
+                sum += __shfl_xor_sync(FULL_WARP, sum, 2);
+            }
+
+            if (n >= rows * pieces) continue;
+            *(Quad*)(inputs + row * row_bytes + piece * 16) = rounded;
+            if (T::OFFSETS && (piece & 3) == 0) input_sums[(piece >> 2) * 8 + row] = sum;
+        }
+    }
+
+    __syncthreads();
+    for (int turn = 0; tile < tiles; tile += gridDim.x, turn ^= 1)
+    {
+        float sums[1][4] = {{0, 0, 0, 0}};
+        for (int step = 0; step < steps; step += DEPTH)
+        {
+#pragma unroll
+            for (int d = 0; d < DEPTH; d++)
+            {
+                int unit = (step + d) * TENSOR_WARPS + warp;
+                if (unit < units)
+                {
+                    ahead[d].arrive(p);
+                    add_unit<T, 1>(
+                        ahead[d], table + 4 * lane, lane, sums,
+                        [&](int, int i)
+                        {
+                            Quad none = {{0, 0, 0, 0}};
+                            return g < rows ? *(const Quad*)(inputs + g * row_bytes + unit * (UNIT_COLUMNS * 2) + 64 * i + 16 * t) : none;
+                        },
+                        [&](int, int i, int c) { return input_sums[(unit * 4 + i) * 8 + 2 * t + c]; });
+                }
+
+                load(ahead[d]);
+            }
+        }
+
+#pragma unroll
+        for (int c = 0; c < 4; c++) results[turn][warp][lane][c] = sums[0][c];
+        __syncthreads();
+        int place = threadIdx.x >> 2, c = threadIdx.x & 3, n = 2 * (place & 3) + (c & 1);
+        i64 feature = tile * UNIT_ROWS + (place >> 2) + 8 * (c >> 1);
+        if (threadIdx.x < 128 && n < rows && feature >= first && feature < first + count)
+        {
+            float sum = 0;
+#pragma unroll
+            for (int w = 0; w < TENSOR_WARPS; w++) sum += results[turn][w][place][c];
+            float* out = y + n * y_stride + feature - first;
+            *out = (add ? *out : 0) + sum + (bias ? bias[feature] : 0);
+        }
+    }
+}
+
+#define MANY_STAGES 3
+#define MANY_STRIDE 320
+
+// Rows of x as BF16, with zeros up to `padded` rows and whole units: [padded, units·128]; and sums of 32 columns: [units·4, padded].
+__device__ inline void half_rows(const float* x, i64 columns, int rows, int padded, u16* half, float* sums)
+{
+    int pieces = (int)((columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS) * (UNIT_COLUMNS / 8);
+    i64 count = (i64)padded * pieces;
+    for (i64 start = (i64)blockIdx.x * blockDim.x; start < count; start += (i64)gridDim.x * blockDim.x)
+    {
+        i64 n = min(start + threadIdx.x, count - 1);
+        int row = (int)(n / pieces), piece = (int)(n % pieces);
+        float sum = 0;
+        Quad q = {{0, 0, 0, 0}};
+        if (row < rows)
+        {
+            EightColumns eight;
+            eight.load(x + row * columns, (i64)piece * 8, columns);
+            q = eight.round(&sum);
+        }
+
+        // Pieces come in multiples of 16: four lanes of the same 32 columns go together.
+        sum += __shfl_xor_sync(FULL_WARP, sum, 1);
+        sum += __shfl_xor_sync(FULL_WARP, sum, 2);
+        if (start + threadIdx.x >= count) continue;
+        ((Quad*)half)[n] = q;
+        if ((piece & 3) == 0) sums[(i64)(piece >> 2) * padded + row] = sum;
+    }
+}
+
+// The same for 8·NT rows of x, which `half_rows` has made. A block takes 128 features, a warp 16 of them, and the part blockIdx.y of the
+// columns; x comes by asynchronous copies, MANY_STAGES units ahead. The last block of a part to end adds the parts up, in order.
+template <class T, int NT>
+__device__ inline void many_rows(
+    const Packed& p, const u16* x, const float* x_sums, int rows, const float* bias, float* y, i64 y_stride, i64 first, i64 count, int add,
+    float* parts, u32* counters)
+{
+    const int padded = 8 * NT;
+    NIBBLE_SHARED(u8, shared);
+    __shared__ u32 arrived;
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    i64 units = (p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS, tiles = (p.rows + UNIT_ROWS - 1) / UNIT_ROWS;
+    i64 own = first / UNIT_ROWS + (i64)blockIdx.x * TENSOR_WARPS + warp, tile = min(own, tiles - 1);
+    int from = (int)(units * blockIdx.y / gridDim.y), to = (int)(units * (blockIdx.y + 1) / gridDim.y);
+    u8* table = shared;
+    u8* stages = shared + T::TABLE_BYTES;
+    auto fetch = [&](int unit)
+    {
+        u8* stage = stages + (unit - from) % MANY_STAGES * (padded * MANY_STRIDE);
+        for (int n = threadIdx.x; unit < to && n < padded * 16; n += TENSOR_THREADS)
+        {
+            copy_async(stage + (n >> 4) * MANY_STRIDE + (n & 15) * 16, x + (n >> 4) * units * UNIT_COLUMNS + (i64)unit * UNIT_COLUMNS + (n & 15) * 8);
+        }
+
+        copies_commit();
+    };
+    T ahead[2];
+    if (from < to) ahead[0].load(p, tile, from, lane);
+    if (from + 1 < to) ahead[1].load(p, tile, from + 1, lane);
+    fetch(from);
+    fetch(from + 1);
+    T::fill_table(p, table);
+    float sums[NT][4];
+#pragma unroll
+    for (int n = 0; n < NT; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
+
+    for (int base = from; base < to; base += 2)
+    {
+#pragma unroll
+        for (int d = 0; d < 2; d++)
+        {
+            int unit = base + d;
+            if (unit >= to) continue;
+            copies_wait<MANY_STAGES - 2>();
+            __syncthreads();
+            fetch(unit + 2);
+            ahead[d].arrive(p);
+            const u8* stage = stages + (unit - from) % MANY_STAGES * (padded * MANY_STRIDE);
+            add_unit<T, NT>(
+                ahead[d], table + 4 * lane, lane, sums,
+                [&](int n, int i) { return *(const Quad*)(stage + (8 * n + g) * MANY_STRIDE + 64 * i + 16 * t); },
+                [&](int n, int i, int c) { return x_sums[((i64)unit * 4 + i) * padded + 8 * n + 2 * t + c]; });
+            if (unit + 2 < to) ahead[d].load(p, tile, unit + 2, lane);
+        }
+    }
+
+    copies_wait<0>();
+    auto write = [&](int n, int c, float sum)
+    {
+        i64 feature = own * UNIT_ROWS + g + 8 * (c >> 1);
+        int row = 8 * n + 2 * t + (c & 1);
+        if (row >= rows || feature < first || feature >= first + count) return;
+        float* out = y + row * y_stride + feature - first;
+        *out = (add ? *out : 0) + sum + (bias ? bias[feature] : 0);
+    };
+    if (gridDim.y == 1)
+    {
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+        {
+#pragma unroll
+            for (int c = 0; c < 4; c++) write(n, c, sums[n][c]);
+        }
+
+        return;
+    }
+
+    // [block, part, n, c, thread]
+    float* mine = parts + (i64)blockIdx.x * gridDim.y * NT * 4 * TENSOR_THREADS + threadIdx.x;
+#pragma unroll
+    for (int n = 0; n < NT; n++)
+    {
+#pragma unroll
+        for (int c = 0; c < 4; c++) mine[(((i64)blockIdx.y * NT + n) * 4 + c) * TENSOR_THREADS] = sums[n][c];
+    }
+
+    fence();
+    __syncthreads();
+    if (threadIdx.x == 0) arrived = atomicAdd(counters + blockIdx.x, 1u);
+    __syncthreads();
+    if (arrived != gridDim.y - 1) return;
+    fence();
+    if (threadIdx.x == 0) counters[blockIdx.x] = 0;
+#pragma unroll
+    for (int n = 0; n < NT; n++)
+    {
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+        {
+            float sum = 0;
+            for (int part = 0; part < (int)gridDim.y; part++) sum += mine[(((i64)part * NT + n) * 4 + c) * TENSOR_THREADS];
+            write(n, c, sum);
+        }
+    }
+}
+
+// Rows of a weight as a row-major matrix of BF16, `columns` a multiple of 8: a warp writes a unit, each value rounded once.
+template <class T, class F>
+__device__ inline void expand_rows(const Packed& p, i64 first, i64 count, u16* matrix)
+{
+    __shared__ float levels[16];
+    if (p.levels && threadIdx.x < 16) levels[threadIdx.x] = p.levels[threadIdx.x];
+    __syncthreads();
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3;
+    i64 units = (p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS, tile = first / UNIT_ROWS + blockIdx.x;
+    for (i64 unit = (i64)blockIdx.y * TENSOR_WARPS + warp; unit < units; unit += (i64)gridDim.y * TENSOR_WARPS)
+    {
+        T part;
+        part.load(p, tile, unit, lane);
+        part.arrive(p);
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+        {
+            i64 row = tile * UNIT_ROWS + (lane >> 2) + 8 * h;
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+            {
+                i64 column = unit * UNIT_COLUMNS + 32 * i + 8 * t;
+                float scale = part.scale_at(i, h, lane), shift = T::OFFSETS ? part.shift_at(i, h, lane) : 0, v[8];
+                if (row < first || row >= first + count || column >= p.columns) continue;
+                Quad pairs;
+#pragma unroll
+                for (int e = 0; e < 8; e++) v[e] = fmaf(F::level(levels, part.codes.code(h, i, e)), scale, shift);
+#pragma unroll
+                for (int e = 0; e < 4; e++) pairs.w[e] = pack_bf16(v[2 * e], v[2 * e + 1]);
+                *(Quad*)(matrix + (row - first) * p.columns + column) = pairs;
+            }
+        }
+    }
+}
+
+#define TENSOR_MANY(name, tile, suffix, nt) \
+    KERNEL(many_##name##suffix##_##nt)( \
+        Packed p, const u16* x, const float* x_sums, int rows, const float* bias, float* y, i64 y_stride, i64 first, i64 count, int add, \
+        float* parts, u32* counters) \
+    { many_rows<tile, nt>(p, x, x_sums, rows, bias, y, y_stride, first, count, add, parts, counters); }
+
+#define TENSOR_FEW(name, tile, suffix, depth) \
+    KERNEL(few_##name##suffix)(Packed p, const float* x, int rows, const float* bias, float* y, i64 y_stride, i64 first, i64 count, int add) \
+    { few_rows<tile, depth>(p, x, rows, bias, y, y_stride, first, count, add); }
+
+#define TENSOR_ROWS(name, tile, suffix, depth) \
+    TENSOR_FEW(name, tile, suffix, depth) \
+    TENSOR_MANY(name, tile, suffix, 2)
+
+#define TENSOR_FORMAT(name, format, suffix, small, depth) \
+    typedef PackedTile<format, small> tile_##name##suffix; \
+    TENSOR_ROWS(name, tile_##name##suffix, suffix, depth) \
+    KERNEL(expand_##name##suffix)(Packed p, i64 first, i64 count, u16* matrix) \
+    { expand_rows<tile_##name##suffix, format>(p, first, count, matrix); }
+
+#define TENSOR_PACKED(name, format, depth) \
+    TENSOR_FORMAT(name, format, , false, depth) \
+    TENSOR_FORMAT(name, format, _small, true, depth)

@@ -1,0 +1,38 @@
+using Nibble.Backends;
+
+namespace Nibble.Models;
+
+/// <summary>
+/// Passes of one token per row over the same tensors. The first runs as it is and takes all memory that it needs; where the backend can
+/// record work, the second is recorded and repeated from then on.
+/// </summary>
+internal sealed class DecodeStep(CausalModel model, KvCache cache, Action pass) : IDisposable
+{
+    // Virtual tokens are written by a pass of their own, and packings that count their calls count on the host.
+    private readonly IStepRecorder? _recorder =
+        model.Virtual is null && model.Weights.All(item => item.Weight.OutlierShare is null) ? model.Backend as IStepRecorder : null;
+
+    private IRecordedStep? _recorded;
+    private int _runs;
+
+    /// <summary>Runs the pass for the token of <paramref name="slot"/>, where the cache ends; the cache grows by it.</summary>
+    public void Run(int slot)
+    {
+        if (_runs++ == 1)
+        {
+            _recorded = _recorder?.Record(pass);
+            cache.Length = slot;
+        }
+
+        if (_recorded is null)
+        {
+            pass();
+            return;
+        }
+
+        _recorded.Replay(slot);
+        cache.Length = slot + 1;
+    }
+
+    public void Dispose() => _recorded?.Dispose();
+}
