@@ -107,9 +107,19 @@ public sealed class ResumeTests : IDisposable
 
     private static string[] Arguments(string output, int threads, string method = "gptq", int samples = 4) =>
     [
-        "quantize", Path.Combine(Repository.Root, "assets", "nibble-llama-4m"), "--method", method, "--bits", "4", "--group-size", "64", .. method == "gptq" ? ["--act-order", "true"] : Array.Empty<string>(), "--data", "demo",
+        "quantize", Path.Combine(Repository.Root, "assets", "nibble-llama-4m"), "--method", method, "--bits", "4", "--group-size", "64", .. OwnSettings(method), "--data", "demo",
         "--samples", $"{samples}", "--sample-length", "32", "-o", output, "--threads", $"{threads}",
     ];
+
+    private static string[] OwnSettings(string method)
+    {
+        if (method == "gptq")
+        {
+            return ["--act-order", "true"];
+        }
+
+        return [];
+    }
 
     private static Process Start(string[] arguments)
     {
