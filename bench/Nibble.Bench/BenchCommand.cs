@@ -23,6 +23,7 @@ internal static class BenchCommand
         new("step", "a decoding step after 2,016 tokens, op by op, with each form of the cache; fails if a small op takes above 5 %", DecodeProfile.Run),
         new("cpu-all", "all figures of the processor's engine, each with its limit; some minutes", CpuAll.Run),
         new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),
+        new("stream", "training that reads 1 GB of rows while it runs: time to the first step and peak memory, beside 16 MB", StreamBench.Run),
         new("tuning", "what full, LoRA and QLoRA tuning gain on another domain, over seeds (--rounds): the recipe of tools/peft_recipe.py; minutes", TuningBench.Run),
         new("forgetting", "the same and prefix tuning, and what each cost on general text: perplexity and KL; minutes", TuningBench.RunForgetting),
         new("adapters", "switching between adapters on one base; --model PATH, else the embedded GPT-2", AdapterSwitch.Run),

@@ -15,18 +15,13 @@ internal sealed class ChatVerb : IVerb
     private readonly Argument<string> _model = CommonOptions.Model();
     private readonly Option<string?> _system = new("--system") { Description = "What the model is told before everything else." };
     private readonly Option<string?> _template = new("--chat-template") { Description = "Jinja file to use instead of the model's own template." };
-    private readonly Option<int> _maxTokens = new("--max-tokens") { Description = "Most tokens of an answer.", DefaultValueFactory = _ => 512 };
-    private readonly Option<double> _temperature = new("--temperature") { Description = "0 takes the most likely token; 1 draws as the model says.", DefaultValueFactory = _ => 0.7 };
-    private readonly Option<int> _topK = new("--top-k") { Description = "Draw from the k most likely tokens only (0: all)." };
-    private readonly Option<double> _topP = new("--top-p") { Description = "Draw from the most likely tokens that make up this probability.", DefaultValueFactory = _ => 0.95 };
-    private readonly Option<double> _penalty = new("--repetition-penalty") { Description = "Makes tokens that were seen less likely (1: off).", DefaultValueFactory = _ => 1 };
-    private readonly Option<string[]> _stop = new("--stop") { Description = "End an answer before this text; may be repeated." };
-    private readonly Option<int> _seed = CommonOptions.Seed();
+    private readonly SamplingFlags _sampling = new(maxTokens: 512, temperature: 0.7, topP: 0.95);
     private readonly LoadFlags _load = new("auto");
 
     public Command Create(CancellationToken cancellation)
     {
-        Command command = new("chat", "Talk with a model.") { _model, _system, _template, _maxTokens, _temperature, _topK, _topP, _penalty, _stop, _seed };
+        Command command = new("chat", "Talk with a model.") { _model, _system, _template };
+        _sampling.AddTo(command);
         _load.AddTo(command);
         command.SetAction(parsed => Run(parsed, cancellation));
         return command;
@@ -34,12 +29,12 @@ internal sealed class ChatVerb : IVerb
 
     private void Run(ParseResult parsed, CancellationToken cancellation)
     {
-        GenerationOptions options = Options(parsed, cancellation);
+        GenerationOptions options = _sampling.Read(parsed, cancellation);
         string path = parsed.GetRequiredValue(_model);
         using LoadedModel loaded = LoadedModel.Load(path, _load.Read(parsed));
         loaded.Warnings.ToList().ForEach(warning => Console.Error.WriteLine("warning: " + warning));
         ChatTemplate? template = parsed.GetValue(_template) is { } file ? ChatTemplate.FromFile(file, tokensOf: Directory.Exists(path) ? path : null) : null;
-        ChatSession session = new(loaded, template, parsed.GetValue(_system));
+        using ChatSession session = new(loaded, template, parsed.GetValue(_system));
         bool terminal = !Console.IsInputRedirected;
         if (terminal)
         {
@@ -87,7 +82,7 @@ internal sealed class ChatVerb : IVerb
         {
             Console.Error.WriteLine(string.Create(
                 CultureInfo.InvariantCulture,
-                $"({session.Tokens:N0} tokens so far; first after {timings.TimeToFirstToken.TotalMilliseconds:N0} ms{(double.IsNaN(timings.DecodeTokensPerSecond) ? string.Empty : $", {timings.DecodeTokensPerSecond:N0} tokens/s")})"));
+                $"({session.Tokens:N0} tokens so far, {session.KeptTokens:N0} of them kept from before; first after {timings.TimeToFirstToken.TotalMilliseconds:N0} ms{(double.IsNaN(timings.DecodeTokensPerSecond) ? string.Empty : $", {timings.DecodeTokensPerSecond:N0} tokens/s")})"));
         }
     }
 
@@ -112,16 +107,4 @@ internal sealed class ChatVerb : IVerb
             Console.Error.Write(text);
         }
     }
-
-    private GenerationOptions Options(ParseResult parsed, CancellationToken cancellation) => new()
-    {
-        MaxTokens = parsed.GetValue(_maxTokens),
-        Temperature = parsed.GetValue(_temperature),
-        TopK = parsed.GetValue(_topK),
-        TopP = parsed.GetValue(_topP),
-        RepetitionPenalty = parsed.GetValue(_penalty),
-        Stop = parsed.GetValue(_stop) ?? [],
-        Seed = parsed.GetValue(_seed),
-        Cancellation = cancellation,
-    };
 }

@@ -1,7 +1,9 @@
 using System.CommandLine;
 using Nibble.Formats;
+using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
+using Nibble.Tuning;
 using Spectre.Console;
 
 namespace Nibble.Cli;
@@ -24,15 +26,17 @@ internal sealed class EstimateVerb : IVerb
     private readonly Option<bool> _checkpointing = new("--gradient-checkpointing") { Description = "Keep only the inputs of blocks (true or false).", DefaultValueFactory = _ => true };
     private readonly Option<int> _block = Positive("--block-size", 64, 4096, "Block size of NF4.");
     private readonly Option<bool> _double = new("--double-quant") { Description = "Quantize the scales of NF4 again (true or false).", DefaultValueFactory = _ => true };
+    private readonly Option<string> _device = new("--device") { Description = "gpu: arithmetic of any program on a card; cpu: what nibble finetune itself will take (needs a model).", DefaultValueFactory = _ => "gpu" };
     private readonly Option<bool> _json = CommonOptions.Json();
 
     public Command Create(CancellationToken cancellation)
     {
         _method.AcceptOnlyFromAmong("all", "full", "lora", "qlora");
+        _device.AcceptOnlyFromAmong("gpu", "cpu");
         _dtype.AcceptOnlyFromAmong("bf16", "f16", "f32");
         Command command = new("estimate", "Estimate the memory for full fine-tuning, LoRA and QLoRA, with the arithmetic.")
         {
-            _model, _method, _rank, _targets, _batch, _length, _dtype, _checkpointing, _block, _double, _json,
+            _model, _method, _rank, _targets, _batch, _length, _dtype, _checkpointing, _block, _double, _device, _json,
         };
         command.SetAction(Run);
         return command;
@@ -56,6 +60,12 @@ internal sealed class EstimateVerb : IVerb
         MemoryOptions options = Options(parsed);
         TuningMemory[] methods = parsed.GetValue(_method) is { } name and not "all" ? [Enum.Parse<TuningMemory>(name, ignoreCase: true)] : Enum.GetValues<TuningMemory>();
         string? path = parsed.GetValue(_model);
+        if (parsed.GetValue(_device) == "cpu")
+        {
+            OnProcessor(path, methods, options, parsed.GetValue(_json));
+            return;
+        }
+
         (string Name, ModelSizes Sizes)[] models = path == null ? [.. KnownModels.Llama] : [(path, ModelSizes.Of(ModelConfig.Open(path)))];
         var estimates = models.Select(model => (model.Name, model.Sizes, All: methods.Select(method => MemoryEstimate.Of(model.Sizes, method, options)).ToArray())).ToArray();
         if (parsed.GetValue(_json))
@@ -75,6 +85,32 @@ internal sealed class EstimateVerb : IVerb
         }
 
         RenderAssumptions(options, path == null);
+    }
+
+    /// <summary>What a fine-tuning on this processor takes: the passes run on a device that only counts.</summary>
+    private static void OnProcessor(string? path, TuningMemory[] methods, MemoryOptions options, bool json)
+    {
+        if (path is null)
+        {
+            Throw.Usage("--device cpu needs a model", "its passes are counted, not computed by a formula", "give a folder with a config.json");
+        }
+
+        ModelConfig config = ModelConfig.Open(path!);
+        MemoryEstimate[] all = [.. methods.Select(method => FineTunePlan.Of(config, new FineTuneOptions
+        {
+            Model = path!,
+            Method = method.ToString().ToLowerInvariant(),
+            Lora = new LoraSettings { Rank = options.Rank, TargetModules = options.TargetModules },
+            Trainer = new TrainerSettings { BatchSize = options.BatchSize, MaxSeqLength = options.SequenceLength, GradientCheckpointing = options.GradientCheckpointing },
+        }).Memory)];
+        if (json)
+        {
+            object[] list = [new { Model = path, ModelSizes.Of(config).Parameters, Methods = all }];
+            Output.Json(new { Schema = 1, Settings = new { options.Rank, options.TargetModules, options.BatchSize, MaxSeqLength = options.SequenceLength, options.GradientCheckpointing, Device = "cpu" }, Estimates = list });
+            return;
+        }
+
+        RenderArithmetic(all);
     }
 
     private MemoryOptions Options(ParseResult parsed) => new()

@@ -54,6 +54,7 @@ internal sealed class FinetuneArguments
     private readonly Option<int> _save = Ranged("--save-steps", 0, 0, int.MaxValue, "Steps between checkpoints; 0 writes none.");
     private readonly Option<bool> _checkpointing = new("--gradient-checkpointing") { Description = "Keep only the inputs of blocks, compute the rest again: less memory, a third more time." };
     private readonly Option<bool> _resume = new("--resume") { Description = "Go on from the newest checkpoint in the output." };
+    private readonly Option<bool> _streaming = new("--streaming") { Description = "Read the data while training instead of beforehand: starts at once, whatever its size. Needs --max-steps." };
     private readonly Option<bool> _skipBad = new("--skip-bad") { Description = "Leave out rows of the data that can't be used, and count them." };
     private readonly Option<string?> _output = CommonOptions.Output("Folder to write.");
     private readonly Option<bool> _force = CommonOptions.Force();
@@ -82,7 +83,7 @@ internal sealed class FinetuneArguments
         [
             _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank,
             _alpha, _dropout, _targets, _exclude, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
-            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _output, _force, _seed, _threads, _device, _activations,
+            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _streaming, _output, _force, _seed, _threads, _device, _activations,
         ];
         foreach (Option option in all)
         {
@@ -105,6 +106,7 @@ internal sealed class FinetuneArguments
             Labels = parsed.GetValue(_labels)?.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries),
             Format = Enum.Parse<Data.RowFormat>(parsed.GetValue(_format)!, ignoreCase: true),
             Split = parsed.GetValue(_split),
+            Streaming = parsed.GetValue(_streaming),
             EvalSplit = parsed.GetValue(_evalSplit),
             ChatTemplate = parsed.GetValue(_chatTemplate),
             VirtualTokens = parsed.GetValue(_virtual),

@@ -10,23 +10,18 @@ internal sealed class GenerateVerb : IVerb
 {
     private readonly Argument<string> _model = CommonOptions.Model();
     private readonly Option<string[]> _prompt = new("--prompt") { Description = "Text to continue; '-' reads stdin. May be repeated: all run as one batch.", Required = true };
-    private readonly Option<int> _maxTokens = new("--max-tokens") { Description = "Most new tokens.", DefaultValueFactory = _ => 128 };
-    private readonly Option<double> _temperature = new("--temperature") { Description = "0 takes the most likely token; 1 draws as the model says." };
-    private readonly Option<int> _topK = new("--top-k") { Description = "Draw from the k most likely tokens only (0: all)." };
-    private readonly Option<double> _topP = new("--top-p") { Description = "Draw from the most likely tokens that make up this probability.", DefaultValueFactory = _ => 1 };
-    private readonly Option<double> _penalty = new("--repetition-penalty") { Description = "Makes tokens that were seen less likely (1: off).", DefaultValueFactory = _ => 1 };
-    private readonly Option<string[]> _stop = new("--stop") { Description = "End before this text; may be repeated." };
     private readonly Option<bool> _ignoreEos = new("--ignore-eos") { Description = "Go on after a token that ends a text." };
-    private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<bool> _json = CommonOptions.Json();
+    private readonly SamplingFlags _sampling = new(maxTokens: 128, temperature: 0, topP: 1);
     private readonly LoadFlags _load = new("auto");
 
     public Command Create(CancellationToken cancellation)
     {
         Command command = new("generate", "Continue a prompt.")
         {
-            _model, _prompt, _maxTokens, _temperature, _topK, _topP, _penalty, _stop, _ignoreEos, _seed, _json,
+            _model, _prompt, _ignoreEos, _json,
         };
+        _sampling.AddTo(command);
         _load.AddTo(command);
         command.SetAction(parsed => Run(parsed, cancellation));
         return command;
@@ -34,7 +29,7 @@ internal sealed class GenerateVerb : IVerb
 
     private void Run(ParseResult parsed, CancellationToken cancellation)
     {
-        GenerationOptions options = Options(parsed, cancellation);
+        GenerationOptions options = _sampling.Read(parsed, cancellation) with { IgnoreEos = parsed.GetValue(_ignoreEos) };
         string[] prompts = [.. parsed.GetRequiredValue(_prompt).Select(prompt => prompt == "-" ? Console.In.ReadToEnd() : prompt)];
         using LoadedModel loaded = LoadedModel.Load(parsed.GetRequiredValue(_model), _load.Read(parsed));
         loaded.Warnings.ToList().ForEach(warning => Console.Error.WriteLine("warning: " + warning));
@@ -57,19 +52,6 @@ internal sealed class GenerateVerb : IVerb
         Write(stream ? "\n" : string.Concat(prompts.Zip(generator.Results, (prompt, result) => $"{prompt}{result.Text}\n\n")));
         Console.Error.WriteLine(Summary(loaded, generator));
     }
-
-    private GenerationOptions Options(ParseResult parsed, CancellationToken cancellation) => new()
-    {
-        MaxTokens = parsed.GetValue(_maxTokens),
-        Temperature = parsed.GetValue(_temperature),
-        TopK = parsed.GetValue(_topK),
-        TopP = parsed.GetValue(_topP),
-        RepetitionPenalty = parsed.GetValue(_penalty),
-        Stop = parsed.GetValue(_stop) ?? [],
-        IgnoreEos = parsed.GetValue(_ignoreEos),
-        Seed = parsed.GetValue(_seed),
-        Cancellation = cancellation,
-    };
 
     private static void Write(string text)
     {

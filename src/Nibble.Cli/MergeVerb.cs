@@ -18,6 +18,8 @@ internal sealed class MergeVerb : IVerb
     private readonly Option<string?> _evalData = new("--eval-data") { Description = "With --requantize: rows that measure the result (default: every eighth row of --data)." };
     private readonly Option<int?> _samples = new("--samples") { Description = "With --requantize: calibration samples (default: 128, or as many as the data has)." };
     private readonly Option<int?> _length = new("--sample-length") { Description = "With --requantize: tokens of a sample (default: 512, or the model's context)." };
+    private readonly Option<string?> _remainder = new("--remainder") { Description = "With --requantize: folder for a LoRA adapter of what rounding takes away." };
+    private readonly Option<int> _remainderRank = new("--remainder-rank") { Description = "Its rank.", DefaultValueFactory = _ => 8 };
     private readonly Option<string?> _dtype = CommonOptions.Dtype();
     private readonly Option<string?> _output = CommonOptions.Output("Folder to write.");
     private readonly Option<int?> _threads = CommonOptions.Threads();
@@ -30,7 +32,7 @@ internal sealed class MergeVerb : IVerb
         _output.Required = true;
         Command command = new("merge", "Merge an adapter into its base: a dense model, or the base's quantized format again.")
         {
-            _model, _adapter, _requantize, _data, _evalData, _samples, _length, _dtype, _output, _threads, _seed, _force, _json,
+            _model, _adapter, _requantize, _data, _evalData, _samples, _length, _remainder, _remainderRank, _dtype, _output, _threads, _seed, _force, _json,
         };
         command.SetAction(parsed =>
         {
@@ -48,9 +50,9 @@ internal sealed class MergeVerb : IVerb
 
     private void Dense(ParseResult parsed)
     {
-        if (parsed.GetValue(_data) is not null || parsed.GetValue(_evalData) is not null || parsed.GetValue(_samples) is not null || parsed.GetValue(_length) is not null)
+        if (parsed.GetValue(_data) is not null || parsed.GetValue(_evalData) is not null || parsed.GetValue(_samples) is not null || parsed.GetValue(_length) is not null || parsed.GetValue(_remainder) is not null)
         {
-            Throw.Usage("--data, --eval-data, --samples and --sample-length are for --requantize", "a merge into a dense model is exact and needs no data", "leave them out, or add --requantize");
+            Throw.Usage("--data, --eval-data, --samples, --sample-length and --remainder are for --requantize", "a merge into a dense model is exact and needs no data", "leave them out, or add --requantize");
         }
 
         DType target = parsed.GetValue(_dtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : DType.BF16;
@@ -88,6 +90,8 @@ internal sealed class MergeVerb : IVerb
             EvalData = parsed.GetValue(_evalData),
             Samples = parsed.GetValue(_samples),
             Length = parsed.GetValue(_length),
+            Remainder = parsed.GetValue(_remainder),
+            RemainderRank = Math.Max(1, parsed.GetValue(_remainderRank)),
             Seed = parsed.GetValue(_seed),
             Threads = parsed.GetValue(_threads),
             Force = parsed.GetValue(_force),
@@ -95,9 +99,14 @@ internal sealed class MergeVerb : IVerb
         MergeReport report = RequantizeMerge.Run(options, Output.Human.WriteLine, cancellation);
         Render(report);
         Output.Human.WriteLine($"merged into {folder}: the base's format, {report.ChangedLayers} layers changed, {Sizes.Text(FileBytes(folder))}");
+        if (options.Remainder is { } remainder)
+        {
+            Output.Human.WriteLine($"remainder of rank {options.RemainderRank} in {remainder}, {Sizes.Text(FileBytes(remainder))}: run with --adapter {remainder}");
+        }
+
         if (parsed.GetValue(_json))
         {
-            Output.Json(new { Schema = 1, options.Model, options.Adapter, options.Data, Output = folder, FileBytes = FileBytes(folder), Report = report });
+            Output.Json(new { Schema = 1, options.Model, options.Adapter, options.Data, Output = folder, options.Remainder, FileBytes = FileBytes(folder), Report = report });
         }
     }
 

@@ -17,7 +17,7 @@ internal sealed class TrainingProgress
     {
         _done++;
         _seconds += step.Seconds;
-        _tokens += step.Tokens;
+        _tokens += step.RunTokens;
         bool terminal = !Console.IsErrorRedirected, last = step.Step == step.Steps;
         if (!terminal && !last && _last != 0 && Stopwatch.GetElapsedTime(_last) < Pause)
         {

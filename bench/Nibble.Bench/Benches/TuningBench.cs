@@ -74,8 +74,7 @@ internal static class TuningBench
         report.AddMean($"{method}: held-out nll before", [.. runs.Select(run => run.HeldOutBefore!.Value)], "nats");
         report.AddMean($"{method}: held-out nll after", [.. runs.Select(run => run.HeldOutAfter!.Value)], "nats");
         report.AddMean($"{method}: gain", gains, "nats");
-        report.AddMean($"{method}: speed", [.. runs.Select(run => BenchReport.Median([.. run.Log.Skip(WarmUpSteps).Select(step => step.Tokens / step.Seconds)]))], "tok/s");
-        report.AddMean($"{method}: peak memory", [.. runs.Select(run => run.PeakMemoryBytes / 1e6)], "MB");
+        report.AddMean($"{method}: speed", [.. runs.Select(run => BenchReport.Median([.. run.Log.Skip(WarmUpSteps).Select(step => step.RunTokens / step.Seconds)]))], "tok/s");
     }
 
     private static void Forget(BenchReport report, string method, IEnumerable<(string Path, string Method)> tuned, BenchOptions options)

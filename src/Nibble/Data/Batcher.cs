@@ -1,20 +1,30 @@
+using Nibble.Data.Streaming;
 using Nibble.Tensors;
 using Nibble.Tuning;
 
 namespace Nibble.Data;
 
 /// <summary>The order of rows and batches as a function of seed and step: any position can be reached without going through those before it.</summary>
-/// <param name="rows">All rows.</param>
+/// <param name="data">All rows.</param>
 /// <param name="batchSize">Rows of a pass.</param>
 /// <param name="accumulation">Passes of a step.</param>
 /// <param name="seed">Seed of the shuffle.</param>
-internal sealed class Batcher(IReadOnlyList<TrainingRow> rows, int batchSize, int accumulation, ulong seed)
+internal sealed class Batcher(TrainingSet data, int batchSize, int accumulation, ulong seed) : IBatchSource
 {
+    private readonly IReadOnlyList<TrainingRow> _all = data.Rows;
     private long _shuffledEpoch = -1;
     private int[] _order = [];
 
     /// <summary>Steps of one epoch: the last one may have fewer rows.</summary>
-    public int StepsPerEpoch => (rows.Count + RowsPerStep - 1) / RowsPerStep;
+    public int StepsPerEpoch => (_all.Count + RowsPerStep - 1) / RowsPerStep;
+
+    int? IBatchSource.StepsPerEpoch => StepsPerEpoch;
+
+    /// <inheritdoc/>
+    public string Fingerprint => data.Fingerprint;
+
+    /// <inheritdoc/>
+    public StreamPosition? Position => null;
 
     private int RowsPerStep => batchSize * accumulation;
 
@@ -26,7 +36,22 @@ internal sealed class Batcher(IReadOnlyList<TrainingRow> rows, int batchSize, in
     }
 
     /// <summary>The passes of a step.</summary>
-    public IEnumerable<TrainingBatch> Batches(int step) => RowsOf(step).Chunk(batchSize).Select(numbers => Pad([.. numbers.Select(number => rows[number])]));
+    public IReadOnlyList<TrainingBatch> Batches(int step) => [.. RowsOf(step).Chunk(batchSize).Select(numbers => Pad([.. numbers.Select(number => _all[number])]))];
+
+    /// <inheritdoc/>
+    public string Describe(int step) => $"rows {string.Join(", ", RowsOf(step))} of the data";
+
+    /// <inheritdoc/>
+    public void GoTo(int step, StreamPosition? position)
+    {
+        // Any step can be had at any time.
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        // The rows belong to who made them.
+    }
 
     /// <summary>Rows of different lengths as one batch, padded on the right with unscored tokens.</summary>
     public static TrainingBatch Pad(IReadOnlyList<TrainingRow> rows)
@@ -40,7 +65,10 @@ internal sealed class Batcher(IReadOnlyList<TrainingRow> rows, int batchSize, in
             rows[i].Targets.CopyTo(targets, i * length);
         }
 
-        return new TrainingBatch(ids, targets, rows.Count, length) { Starts = rows.All(row => row.Starts.Count == 1) ? null : Starts(rows, length) };
+        return new TrainingBatch(ids, targets, rows.Count, length) {
+            Starts = rows.All(row => row.Starts.Count == 1) ? null : Starts(rows, length),
+            Tokens = rows.Sum(row => row.Ids.Length),
+        };
     }
 
     /// <summary>For each place the column where its text starts; padding belongs to the last text.</summary>
@@ -66,12 +94,7 @@ internal sealed class Batcher(IReadOnlyList<TrainingRow> rows, int batchSize, in
         }
 
         _shuffledEpoch = epoch;
-        _order = [.. Enumerable.Range(0, rows.Count)];
-        ulong key = CounterRandom.Key(seed, (ulong)epoch);
-        for (int i = rows.Count - 1; i > 0; i--)
-        {
-            int j = (int)(CounterRandom.Bits(key, (ulong)i) % (ulong)(i + 1));
-            (_order[i], _order[j]) = (_order[j], _order[i]);
-        }
+        _order = [.. Enumerable.Range(0, _all.Count)];
+        CounterRandom.Shuffle(_order.AsSpan(), CounterRandom.Key(seed, (ulong)epoch));
     }
 }

@@ -1,4 +1,6 @@
-using System.Text.Json;
+using System.Globalization;
+using Nibble.Data.Rows;
+using Nibble.Data.Sources;
 using Nibble.Evaluation.Classification;
 using Nibble.IO;
 using Nibble.Tokenization;
@@ -8,54 +10,45 @@ namespace Nibble.Data;
 /// <summary>Texts with classes as rows to train a classification head on: the class is the target of a row's last token.</summary>
 internal static class LabeledRows
 {
-    private const int MostProblemsShown = 5;
-
     /// <summary>
-    /// Reads texts with classes: JSON lines with <c>text</c> and <c>label</c> (a name or a number), or a folder of the TweetEval form
-    /// (or <c>tweeteval</c>), of which <paramref name="split"/> is taken.
+    /// Reads texts with classes: files of any form with the fields <c>text</c> and <c>label</c> (a name or a number), a folder of them, of
+    /// which <paramref name="split"/> is taken, or a folder of the TweetEval form (or <c>tweeteval</c>).
     /// </summary>
-    /// <param name="path">The file or folder.</param>
+    /// <param name="path">The file, folder, address or name.</param>
     /// <param name="split">Which part of a folder.</param>
     /// <param name="labels">Names of the classes; null takes those of the data, in the order of the alphabet or of their numbers.</param>
-    /// <param name="skipBad">Leave out rows that can't be used.</param>
+    /// <param name="options">Ceilings, and whether rows that can't be used are left out.</param>
     /// <param name="skipped">How many were left out.</param>
     /// <exception cref="NibbleException">Nothing usable, or bad rows: the first few with file and line.</exception>
-    public static LabeledSet Read(string path, string split, IReadOnlyList<string>? labels, bool skipBad, out int skipped)
+    public static LabeledSet Read(string path, string split, IReadOnlyList<string>? labels, DataOptions options, out int skipped)
     {
         skipped = 0;
-        if (!File.Exists(path))
+        if (Files(path, split, options.Limits) is not { } files)
         {
             return RequireLabels(LabeledSource.Load(path, split), labels);
         }
 
-        List<string> problems = [];
-        List<(int Line, string Text, string Label)> rows = [];
-        int number = 0;
-        foreach (string line in File.ReadLines(path))
+        RowProblems problems = new();
+        List<Labeled> rows = [];
+        foreach (RowFile file in files)
         {
-            number++;
-            if (!string.IsNullOrWhiteSpace(line) && Parse(line, number, rows) is { } problem)
+            foreach (RowRead row in file.Rows())
             {
-                problems.Add($"{Path.GetFileName(path)} line {number}: {problem}");
+                if ((row.Problem ?? Take(file, row, rows)) is { } problem)
+                {
+                    problems.Add(file, row.Place, problem);
+                }
             }
         }
 
         labels ??= Names(rows);
-        Dictionary<string, int> ids = labels.Select((label, id) => (label, id)).ToDictionary(item => item.label, item => item.id);
-        List<LabeledText> known = [];
-        foreach ((int line, string text, string label) in rows)
+        LabeledText[] known = [.. Known(rows, labels, problems)];
+        problems.Settle(path, options, "expected are rows with text and label", "correct them, give all --labels, or pass --skip-bad to leave them out");
+        if (known.Length == 0)
         {
-            if (ids.TryGetValue(label, out int id) || (int.TryParse(label, out id) && id >= 0 && id < labels.Count))
-            {
-                known.Add(new LabeledText(text, id));
-            }
-            else
-            {
-                problems.Add($"{Path.GetFileName(path)} line {line}: label '{label}' is none of {string.Join(", ", labels)}");
-            }
+            Throw.BadInput($"{path} has no rows to train on", "it is empty, or every row was left out", "give rows with text and label");
         }
 
-        Refuse(path, problems, known.Count, skipBad);
         skipped = problems.Count;
         return new LabeledSet(path, labels, known, string.Empty);
     }
@@ -96,33 +89,62 @@ internal static class LabeledRows
         return set;
     }
 
-    private static string? Parse(string line, int number, List<(int Line, string Text, string Label)> rows)
+    /// <summary>The files with rows; null for what <see cref="LabeledSource"/> reads.</summary>
+    private static IReadOnlyList<RowFile>? Files(string path, string split, Limits limits)
     {
-        try
+        if (!File.Exists(path) && !DataPlace.IsRemote(path) && (!Directory.Exists(path) || File.Exists(Path.Combine(path, "mapping.txt"))))
         {
-            using JsonDocument document = JsonDocument.Parse(line);
-            JsonElement row = document.RootElement;
-            if (row.ValueKind != JsonValueKind.Object || !row.TryGetProperty("text", out JsonElement text) || text.ValueKind != JsonValueKind.String)
-            {
-                return "no object with a text";
-            }
-
-            if (!row.TryGetProperty("label", out JsonElement label) || label.ValueKind is not (JsonValueKind.String or JsonValueKind.Number))
-            {
-                return "no label (a name or a number)";
-            }
-
-            rows.Add((number, text.GetString()!, label.ToString()));
             return null;
         }
-        catch (JsonException error)
+
+        DataPlace place = DataPlace.Open(path);
+        DataObject[] files = place.File is { } one ? [one] : [.. SplitFiles.Of(place.Folder!).Files(null, split == "train" ? ["train"] : ["validation", "test"])];
+        RowFile[] rows = [.. files.Select(file => new RowFile(file, limits))];
+        if (rows.FirstOrDefault(file => file.Form == FileForm.Text) is { } text)
         {
-            return "not JSON: " + error.Message;
+            Throw.BadInput($"{text.Source.Name} has no labels", "it is plain text", "give JSON lines, JSON, CSV, TSV or Parquet with text and label");
+        }
+
+        return rows;
+    }
+
+    private static string? Take(RowFile file, RowRead row, List<Labeled> rows)
+    {
+        IReadOnlyDictionary<string, object?> fields = row.Fields!;
+        string? label = fields.GetValueOrDefault("label") switch
+        {
+            string name => name,
+            (long or double) and { } number => Convert.ToString(number, CultureInfo.InvariantCulture),
+            _ => null,
+        };
+        if (fields.GetValueOrDefault("text") is not string text || string.IsNullOrEmpty(label))
+        {
+            string what = fields.GetValueOrDefault("text") is string ? "no label (a name or a number)" : "no text";
+            return $"{what}; its fields are {(fields.Count == 0 ? "none" : string.Join(", ", fields.Keys.Take(8)))}";
+        }
+
+        rows.Add(new Labeled(file, row.Place, text, label));
+        return null;
+    }
+
+    private static IEnumerable<LabeledText> Known(List<Labeled> rows, IReadOnlyList<string> labels, RowProblems problems)
+    {
+        Dictionary<string, int> ids = labels.Select((label, id) => (label, id)).ToDictionary(item => item.label, item => item.id);
+        foreach (Labeled row in rows)
+        {
+            if (ids.TryGetValue(row.Label, out int id) || (int.TryParse(row.Label, NumberStyles.None, CultureInfo.InvariantCulture, out id) && id < labels.Count))
+            {
+                yield return new LabeledText(row.Text, id);
+            }
+            else
+            {
+                problems.Add(row.File, row.Place, $"label '{row.Label}' is none of {string.Join(", ", labels)}");
+            }
         }
     }
 
     /// <summary>The classes of the data: numbers stand for themselves, 0 to the largest.</summary>
-    private static string[] Names(List<(int Line, string Text, string Label)> rows)
+    private static string[] Names(List<Labeled> rows)
     {
         string[] names = [.. rows.Select(row => row.Label).Distinct().Order(StringComparer.Ordinal)];
         const int mostNumbers = 1 << 16;
@@ -131,20 +153,5 @@ internal static class LabeledRows
             : names;
     }
 
-    private static void Refuse(string path, List<string> problems, int usable, bool skipBad)
-    {
-        if (problems.Count > 0 && !skipBad)
-        {
-            string more = problems.Count > MostProblemsShown ? $"; and {problems.Count - MostProblemsShown:N0} more" : string.Empty;
-            Throw.BadInput(
-                $"{path}: {problems.Count:N0} rows can't be used: {string.Join("; ", problems.Take(MostProblemsShown))}{more}",
-                "expected are JSON objects with text and label",
-                "correct them, give all --labels, or pass --skip-bad to leave them out");
-        }
-
-        if (usable == 0)
-        {
-            Throw.BadInput($"{path} has no rows to train on", "it is empty, or every row was left out", "give JSON lines with text and label");
-        }
-    }
+    private sealed record Labeled(RowFile File, long Place, string Text, string Label);
 }

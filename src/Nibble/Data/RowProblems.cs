@@ -13,17 +13,24 @@ internal sealed class RowProblems
     public int Count { get; private set; }
 
     /// <summary>Adds one.</summary>
-    public void Add(RowFile file, long place, string problem)
+    public void Add(RowFile file, long place, string problem, bool isByte = false)
     {
         if (Count++ < MostShown)
         {
             string name = file.Source.Name.Split('?')[0].TrimEnd('/');
-            _first.Add($"{name[(name.LastIndexOf('/') + 1)..]} {(file.Form is FileForm.Parquet or FileForm.Json ? "row" : "line")} {Math.Abs(place):N0}: {problem}");
+            _first.Add($"{name[(name.LastIndexOf('/') + 1)..]} {(isByte ? "byte" : file.Form is FileForm.Parquet or FileForm.Json ? "row" : "line")} {Math.Abs(place):N0}: {problem}");
         }
     }
 
     /// <summary>Refuses the data, or, if asked to skip, says what was left out.</summary>
-    public void Settle(string source, DataOptions options)
+    public void Settle(string source, DataOptions options) => Settle(
+        source,
+        options,
+        options.Format == RowFormat.Auto ? "expected are rows with text, prompt and completion, messages, conversations, or instruction and output" : $"--format {options.Format.ToString().ToLowerInvariant()} says what they must be",
+        "correct them, or pass --skip-bad to leave them out");
+
+    /// <summary>The same, with what was expected.</summary>
+    public void Settle(string source, DataOptions options, string expected, string remedy)
     {
         if (Count == 0)
         {
@@ -37,9 +44,6 @@ internal sealed class RowProblems
             return;
         }
 
-        Throw.BadInput(
-            $"{source}: {Count:N0} rows can't be used: {list}",
-            options.Format == RowFormat.Auto ? "expected are rows with text, prompt and completion, messages, conversations, or instruction and output" : $"--format {options.Format.ToString().ToLowerInvariant()} says what they must be",
-            "correct them, or pass --skip-bad to leave them out");
+        Throw.BadInput($"{source}: {Count:N0} rows can't be used: {list}", expected, remedy);
     }
 }

@@ -30,13 +30,8 @@ public sealed class TrainingSetReader
     /// <param name="preferred">Splits in the order in which they are taken where <paramref name="options"/> name none.</param>
     public static TrainingSet Read(string data, Tokenizer tokenizer, int rowLength, DataOptions options, params string[] preferred)
     {
-        DataSet set = DataSet.Open(data, options.Split, options.Limits, preferred.Length > 0 ? preferred : ["train"]);
+        DataSet set = Open(data, options, preferred);
         TrainingSetReader reader = new(tokenizer, rowLength, options);
-        if (set.Named?.Note is { } note)
-        {
-            options.Note?.Invoke(note);
-        }
-
         foreach (RowFile file in set.Files)
         {
             foreach (RowRead row in set.Rows(file))
@@ -46,6 +41,18 @@ public sealed class TrainingSetReader
         }
 
         return reader.Finish(data);
+    }
+
+    /// <summary>Finds data, and says what is to be known about it.</summary>
+    internal static DataSet Open(string data, DataOptions options, params string[] preferred)
+    {
+        DataSet set = DataSet.Open(data, options.Split, options.Limits, preferred.Length > 0 ? preferred : ["train"]);
+        if (set.Named?.Note is { } note)
+        {
+            options.Note?.Invoke(note);
+        }
+
+        return set;
     }
 
     private void Add(RowFile file, RowRead row)

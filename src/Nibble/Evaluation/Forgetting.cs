@@ -1,3 +1,4 @@
+using Nibble.Formats;
 using Nibble.IO;
 
 namespace Nibble.Evaluation;
@@ -23,6 +24,7 @@ public static class Forgetting
             Throw.Usage("--before cannot be used here", "it measures perplexity beside a baseline of its own", "leave out --baseline and --save-baseline, and keep perplexity in --tasks");
         }
 
+        options = WithSameWindow(before, options);
         string folder = Directory.CreateTempSubdirectory("nibble-before-").FullName;
         try
         {
@@ -36,6 +38,21 @@ public static class Forgetting
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    /// <summary>Virtual tokens take a part of the context, so the usual window of the two would differ: the smaller one is for both.</summary>
+    private static EvaluationOptions WithSameWindow(string before, EvaluationOptions options)
+    {
+        string config = Path.Combine(options.Load.Adapter ?? string.Empty, PeftConfig.FileName);
+        if (options.Window is not null || options.Protocol != "window" || options.Load.Adapter is null || !File.Exists(config)
+            || JsonConfig.Open(config).GetInt("num_virtual_tokens", 0, min: 0) is not (> 0 and int tokens))
+        {
+            return options;
+        }
+
+        ModelConfig model = ModelConfig.Open(before);
+        const int usual = 1024;
+        return options with { Window = Math.Min(usual, Registry.Architecture(model).Facts(model).Context - tokens) };
     }
 
     private static ResultDocument Join(ResultDocument before, ResultDocument after, string path)

@@ -4,9 +4,10 @@ using Nibble.Templates;
 
 namespace Nibble.Generation;
 
-/// <summary>A conversation with a model: keeps what was said, and streams the answers.</summary>
-public sealed class ChatSession
+/// <summary>A conversation with a model: keeps what was said, and streams the answers. Only tokens that are new run through the model.</summary>
+public sealed class ChatSession : IDisposable
 {
+    private readonly PromptCache _past;
     private readonly LoadedModel _model;
     private readonly ChatTemplate _template;
     private readonly string? _system;
@@ -21,6 +22,7 @@ public sealed class ChatSession
     public ChatSession(LoadedModel model, ChatTemplate? template = null, string? system = null)
     {
         (_model, _template, _system) = (model, template ?? model.ChatTemplate(), system);
+        _past = new PromptCache(model.Model);
         _ends = [.. model.EosIds.Concat(EndOfTurn()).Distinct()];
         Reset();
     }
@@ -31,8 +33,14 @@ public sealed class ChatSession
     /// <summary>Tokens of the conversation at the last answer, that answer included.</summary>
     public int Tokens { get; private set; }
 
+    /// <summary>Tokens of the last answer's prompt that had run before and did not again.</summary>
+    public int KeptTokens => _past.Kept;
+
     /// <summary>How long the last answer took.</summary>
     public GenerationTimings? Timings { get; private set; }
+
+    /// <inheritdoc/>
+    public void Dispose() => _past.Dispose();
 
     /// <summary>Forgets the conversation, but not the system message.</summary>
     public void Reset()
@@ -43,6 +51,13 @@ public sealed class ChatSession
         {
             _messages.Add(new ChatMessage("system", _system));
         }
+    }
+
+    /// <summary>Begins with what was said elsewhere, a system message included.</summary>
+    public void Load(IEnumerable<ChatMessage> messages)
+    {
+        _messages.Clear();
+        _messages.AddRange(messages);
     }
 
     /// <summary>Answers a message, piece by piece. An answer that is not read to its end is not kept, and neither is its question.</summary>
@@ -87,7 +102,7 @@ public sealed class ChatSession
                 "begin a new conversation (/reset)");
         }
 
-        return new Generator(_model.Model, _model.Tokenizer, _ends, [prompt], options);
+        return new Generator(_model.Model, _model.Tokenizer, _ends, [prompt], options, _past);
     }
 
     /// <summary>

@@ -20,6 +20,7 @@ public sealed class Generator : IDisposable
     private readonly GenerationOptions _options;
     private readonly Workspace _workspace;
     private readonly KvCache _cache;
+    private readonly PromptCache? _past;
     private readonly PaddedRows _prompts;
     private readonly DecodeStep _decode;
     private readonly Tensor? _firstKey;
@@ -31,17 +32,27 @@ public sealed class Generator : IDisposable
     private readonly float[] _scores;
     private readonly int _lastPosition;
 
-    /// <summary>Prepares to continue <paramref name="prompts"/>; without a <paramref name="tokenizer"/> steps have no text.</summary>
-    public Generator(CausalModel model, Tokenizer? tokenizer, IReadOnlyCollection<int> eosIds, IReadOnlyList<int[]> prompts, GenerationOptions options)
+    /// <summary>
+    /// Prepares to continue <paramref name="prompts"/>; without a <paramref name="tokenizer"/> steps have no text. With a <paramref name="past"/>
+    /// one prompt runs from where it differs from what that has seen.
+    /// </summary>
+    public Generator(
+        CausalModel model, Tokenizer? tokenizer, IReadOnlyCollection<int> eosIds, IReadOnlyList<int[]> prompts, GenerationOptions options, PromptCache? past = null)
     {
         options.Require();
         Require(model.Facts, tokenizer, prompts, options);
-        (_model, _options) = (model, options);
+        if (past is not null && prompts.Count != 1)
+        {
+            Throw.Argument("generate", $"a cache of earlier tokens is for one prompt, not for {prompts.Count}");
+        }
+
+        (_model, _options, _past) = (model, options, past);
         int first = model.Virtual?.Count ?? 0;
         _prompts = new PaddedRows(prompts, left: true, first);
         int batch = prompts.Count;
         // The last new token is never fed back, so a full context still gives one more token.
-        _cache = new KvCache(model, batch, _prompts.Length + Math.Min(options.MaxTokens, model.Facts.Context - prompts.Min(row => row.Length) + 1) - 1);
+        int capacity = _prompts.Length + Math.Min(options.MaxTokens, model.Facts.Context - prompts.Min(row => row.Length) + 1) - 1;
+        _cache = past?.Begin(prompts.First(), capacity) ?? new KvCache(model, batch, capacity);
         _workspace = new Workspace(model.Backend);
         _firstKey = _prompts.Starts.Any(start => start > 0) ? TokenBatch.Upload(model.Backend, _prompts.Starts) : null;
         _ids = model.Backend.Allocate(new Shape(batch), DType.I32);
@@ -70,7 +81,7 @@ public sealed class Generator : IDisposable
         List<GenerationStep> steps = new(_rows.Length);
         Sample(steps);
         TimeSpan first = Stopwatch.GetElapsedTime(start);
-        Timings = new GenerationTimings(first, _rows.Sum(row => row.PromptLength) / first.TotalSeconds, double.NaN);
+        Timings = new GenerationTimings(first, (_rows.Sum(row => row.PromptLength) - Kept) / first.TotalSeconds, double.NaN);
         long decode = Stopwatch.GetTimestamp();
         TimeSpan outside = TimeSpan.Zero;
         for (int later = 0; ; later += steps.Count)
@@ -95,11 +106,17 @@ public sealed class Generator : IDisposable
         }
     }
 
+    private int Kept => _past?.Kept ?? 0;
+
     /// <inheritdoc/>
     public void Dispose()
     {
         _decode.Dispose();
-        _cache.Dispose();
+        if (_past is null)
+        {
+            _cache.Dispose();
+        }
+
         _workspace.Dispose();
         _firstKey?.Dispose();
         _ids.Dispose();
@@ -123,7 +140,7 @@ public sealed class Generator : IDisposable
 
     private void Prefill()
     {
-        for (int start = 0; start < _prompts.Length; start += PrefillTokens)
+        for (int start = Kept; start < _prompts.Length; start += PrefillTokens)
         {
             using Workspace.Scope scope = _workspace.Begin();
             int length = Math.Min(PrefillTokens, _prompts.Length - start);
@@ -136,6 +153,7 @@ public sealed class Generator : IDisposable
             }
 
             _model.Backend.Synchronize();
+            _past?.Add(_prompts.Ids[0].AsSpan(start, length));
         }
     }
 
@@ -147,6 +165,7 @@ public sealed class Generator : IDisposable
         _model.Backend.Write<int>(_tokens, _ids);
         _model.Backend.Write<int>(_nextPositions, _positions);
         _decode.Run(_cache.Length);
+        _past?.Add(_tokens);
         for (int row = 0; row < _rows.Length; row++)
         {
             // A finished row goes on, unused, at places that exist.

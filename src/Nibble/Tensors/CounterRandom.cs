@@ -40,6 +40,16 @@ public static class CounterRandom
     public static double Normal(ulong key, ulong counter) =>
         Math.Sqrt(-2 * Math.Log(1 - Uniform(key, 2 * counter))) * Math.Cos(2 * Math.PI * Uniform(key, (2 * counter) + 1));
 
+    /// <summary>Puts items into an order that is a function of the key (Fisher and Yates).</summary>
+    public static void Shuffle<T>(Span<T> items, ulong key)
+    {
+        for (int i = items.Length - 1; i > 0; i--)
+        {
+            int j = (int)(Bits(key, (ulong)i) % (ulong)(i + 1));
+            (items[i], items[j]) = (items[j], items[i]);
+        }
+    }
+
     /// <summary>A number in [0, 1).</summary>
     public static double Uniform(ulong key, ulong counter) => (Bits(key, counter) >> 11) * (1.0 / (1UL << 53));
 }

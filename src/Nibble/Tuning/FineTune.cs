@@ -23,7 +23,7 @@ public sealed class FineTune : IDisposable
     private FineTune(FineTuneOptions options, FineTunePlan plan, TuningData data, LoadedModel model, Action<string>? note)
     {
         (_options, _plan, _data, _model, _note) = (options, plan, data, model, note);
-        _adapter = TuningMethod.CreateAdapter(model, options);
+        _adapter = TuningMethod.CreateAdapter(model.Model, model.Config, options, model.DenseMatrix);
         if (_adapter is null)
         {
             _parameters.AddAll(model.Model);
@@ -44,7 +44,7 @@ public sealed class FineTune : IDisposable
             OutputFolder.Check(options.Output!, options.Force);
         }
 
-        TuningData data = new(options);
+        TuningData data = new(options, note);
         options = options with { Labels = data.Labels };
         FineTunePlan plan = FineTunePlan.Of(ModelConfig.Open(options.Model), options);
         note?.Invoke($"trainable parameters: {plan.TrainableParameters:N0} of {plan.TotalParameters:N0} ({(double)plan.TrainableParameters / plan.TotalParameters:P2})");
@@ -66,11 +66,8 @@ public sealed class FineTune : IDisposable
     {
         int length = Math.Min(_options.Trainer.MaxSeqLength, _model.Facts.Context);
         _data.Tokenize(_model, length, _note);
-        TrainingSet data = _data.Train;
-        _note?.Invoke($"data: {data.Documents:N0} texts, {data.Rows.Count:N0} rows of up to {length} tokens, {data.ScoredTokens:N0} scored"
-            + (data.Truncated > 0 ? $"; {data.Truncated:N0} examples were longer and are cut" : string.Empty)
-            + (_data.Labels is null ? string.Empty : $"; labels {string.Join(", ", _data.Labels)}"));
-        using Trainer trainer = new(_model.Model, _parameters, data, _options.Trainer, _adapter);
+        _note?.Invoke(_data.Describe(length));
+        using Trainer trainer = new(_model.Model, _parameters, _data.Batches(), _options.Trainer, _adapter);
         TrainCheckpoints checkpoints = new(_options.Output!, trainer, _options);
         _history = checkpoints.Start(_note);
         if (_history.Evaluations.Count == 0)
@@ -100,9 +97,9 @@ public sealed class FineTune : IDisposable
             Plan = _plan,
             Precision = TuningMethod.Precision(_options),
             Labels = _data.Labels ?? [],
-            TrainRows = data.Rows.Count,
-            SkippedRows = data.Skipped,
-            TruncatedRows = data.Truncated,
+            TrainRows = _data.Counts.Rows,
+            SkippedRows = _data.Counts.Skipped,
+            TruncatedRows = _data.Counts.Truncated,
             Log = [.. _history.Steps.Skip(first)],
             Evaluations = _history.Evaluations,
             Before = _history.Evaluations.FirstOrDefault(),

@@ -25,6 +25,9 @@ public sealed record FineTuneOptions
     /// <summary>Held-out data: measured before and after.</summary>
     public string? EvalData { get; init; }
 
+    /// <summary>Read <see cref="Data"/> while training instead of beforehand; needs <see cref="TrainerSettings.MaxSteps"/>.</summary>
+    public bool Streaming { get; init; }
+
     /// <summary>What the fields of rows are.</summary>
     public RowFormat Format { get; init; }
 

@@ -20,29 +20,9 @@ public sealed record FineTunePlan(long TrainableParameters, long TotalParameters
 
         (long trainable, IReadOnlyList<string> modules) = TuningMethod.Trained(config, options);
         ModelSizes sizes = ModelSizes.Of(config);
-        long head = sizes.Facts.Labels > 0 ? sizes.Parameters.Head : 0;
-        MemoryEstimate memory = MemoryEstimate.Of(
-            sizes,
-            !options.UsesAdapter ? TuningMemory.Full : options.Method == "qlora" || options.Quantization is not null ? TuningMemory.Qlora : TuningMemory.Lora,
-            new MemoryOptions
-            {
-                Rank = options.Lora.Rank,
-                AdapterParameters = options.UsesAdapter ? trainable - head : null,
-                StateBytes = StateBytes(options.Trainer.Optimizer),
-                BatchSize = options.Trainer.BatchSize,
-                SequenceLength = options.Trainer.MaxSeqLength,
-                GradientCheckpointing = options.Trainer.GradientCheckpointing,
-            });
-        return new FineTunePlan(trainable, memory.TotalParameters, modules, memory);
+        string method = !options.UsesAdapter ? "full" : options.Method == "qlora" || options.Quantization is not null ? "qlora" : "lora";
+        return new FineTunePlan(trainable, sizes.Parameters.Total, modules, new MemoryEstimate(method, sizes.Parameters.Total, trainable, TrainingMemory.Lines(config, options)));
     }
-
-    private static double StateBytes(OptimizerSettings optimizer) => optimizer switch
-    {
-        { Paged: true } => 0,
-        { Kind: OptimizerKind.Sgd } => optimizer.Momentum > 0 ? 4 : 0,
-        { Kind: OptimizerKind.AdamW8Bit } => 2 + (8.0 / Backends.AdamW8BitArguments.BlockSize),
-        _ => 8,
-    };
 }
 
 /// <summary>Energy of a training.</summary>
@@ -122,6 +102,6 @@ public sealed record FineTuneReport
     /// <summary>True if it was interrupted before the last step; a checkpoint is then in the output.</summary>
     public required bool Interrupted { get; init; }
 
-    /// <summary>Trained tokens per second.</summary>
-    public double TokensPerSecond => Log.Sum(step => (double)step.Tokens) / Math.Max(1e-9, Log.Sum(step => step.Seconds));
+    /// <summary>Tokens that ran per second, padding left out.</summary>
+    public double TokensPerSecond => Log.Sum(step => (double)step.RunTokens) / Math.Max(1e-9, Log.Sum(step => step.Seconds));
 }

@@ -17,7 +17,8 @@ public sealed record EvaluationReport(int Step, double Loss, double? Accuracy = 
 /// <summary>Mean −log p of held-out rows, with the model as it stands.</summary>
 internal static class HeldOut
 {
-    private const int RowsPerPass = 8;
+    /// <summary>Rows of one pass.</summary>
+    internal const int RowsPerPass = 8;
 
     /// <summary>Measures a language model or a classifier.</summary>
     public static EvaluationReport Measure(CausalModel model, TrainingSet data, int step, CancellationToken cancellation = default)

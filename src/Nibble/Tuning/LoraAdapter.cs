@@ -128,6 +128,9 @@ public sealed class LoraAdapter : PeftAdapter
         _pairs.Keys.Select(path => path[(path.LastIndexOf('.') + 1)..]),
         _pairs.Values.Any(pair => pair.Target.Linear.StoredTransposed));
 
+    /// <summary>An adapter of pairs that are there already; it owns them.</summary>
+    internal static LoraAdapter Of(IEnumerable<LoraPair> pairs, LoraSettings settings, IBackend backend) => new(settings, pairs, null, backend);
+
     private static LoraPair NewPair(LoraTarget target, IPackedWeight weight, LoraSettings settings, ulong seed, Func<LinearSpec, Tensor?>? dense, IBackend backend)
     {
         float scale = settings.Scale(target.Rank, target.Alpha);

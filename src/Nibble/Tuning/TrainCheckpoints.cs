@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text.Json;
+using Nibble.Data.Streaming;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Tensors;
@@ -9,7 +10,7 @@ namespace Nibble.Tuning;
 /// <summary>
 /// Checkpoints of a training, <c>checkpoint-N</c> inside its output: parameters as F32 in row order, the optimizer's states, the step,
 /// what happened so far, and a manifest with the hash of every file, which is written last. Data order, dropout and schedule are
-/// functions of seed and step, so nothing else is needed to go on exactly.
+/// functions of seed and step, so nothing else is needed to go on exactly, but the position in data that is streamed.
 /// </summary>
 internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneOptions options)
 {
@@ -51,7 +52,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             SaveParameters(folder.File(Weights));
             SaveStates(folder.File(States));
             AtomicFile.WriteAllBytes(folder.File(State), JsonSerializer.SerializeToUtf8Bytes(
-                new { GlobalStep = trainer.Step, MaxSteps = trainer.Steps, Settings = Fingerprint(), history.Steps, history.Evaluations }, Json));
+                new { GlobalStep = trainer.Step, MaxSteps = trainer.Steps, trainer.Source.Position, Settings = Fingerprint(), history.Steps, history.Evaluations }, Json));
             Dictionary<string, string> hashes = new[] { Weights, States, State }.ToDictionary(name => name, name => Hash(folder.File(name)));
             AtomicFile.WriteAllBytes(folder.File(Manifest), JsonSerializer.SerializeToUtf8Bytes(hashes, Json));
             folder.Commit();
@@ -111,6 +112,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         }
 
         trainer.Optimizer.Steps = state.GetInt("global_step", min: 0);
+        trainer.Source.GoTo(trainer.Step, state.Element.TryGetProperty("position", out JsonElement place) ? place.Deserialize<StreamPosition>(Json) : null);
         return new TrainHistory
         {
             Steps = state.Element.GetProperty("steps").Deserialize<List<StepReport>>(Json)!,
@@ -163,7 +165,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         {
             ["method"] = options.Method,
             ["labels"] = string.Join(',', options.Labels ?? []),
-            ["data"] = trainer.Data.Fingerprint,
+            ["data"] = trainer.Source.Fingerprint,
             ["eval_data"] = options.EvalData is { } held && Path.Exists(held) ? Hash(held) : $"{options.EvalData}",
             ["quantization"] = $"{options.Quantization}",
             ["weights"] = $"{options.WeightDtype}",

@@ -15,7 +15,8 @@ namespace Nibble.Tuning;
 /// <param name="LearningRate">Learning rate of the step.</param>
 /// <param name="Tokens">Scored tokens of the step.</param>
 /// <param name="Seconds">Time that it took.</param>
-public sealed record StepReport(int Step, int Steps, double Loss, double GradientNorm, double LearningRate, int Tokens, double Seconds);
+/// <param name="RunTokens">Tokens that ran through the model, scored or not, padding left out: speeds count these.</param>
+public sealed record StepReport(int Step, int Steps, double Loss, double GradientNorm, double LearningRate, int Tokens, double Seconds, int RunTokens);
 
 /// <summary>
 /// Trains parameters. Everything that happens is a function of the settings, the seed and the number of the step, so a
@@ -24,19 +25,24 @@ public sealed record StepReport(int Step, int Steps, double Loss, double Gradien
 public sealed class Trainer : IDisposable
 {
     private readonly TrainerSettings _settings;
-    private readonly Batcher _batcher;
+    private readonly IBatchSource _batches;
     private readonly TrainingPass _pass;
     private readonly ParameterSet _parameters;
 
     /// <summary>Prepares a training.</summary>
     public Trainer(CausalModel model, ParameterSet parameters, TrainingSet data, TrainerSettings settings, IAdapter? adapter = null)
+        : this(model, parameters, new Batcher(data, settings.BatchSize, settings.GradAccumulationSteps, CounterRandom.Key((ulong)settings.Seed)), settings, adapter)
     {
-        (_settings, _parameters, Data) = (settings, parameters, data);
-        _batcher = new Batcher(data.Rows, settings.BatchSize, settings.GradAccumulationSteps, CounterRandom.Key((ulong)settings.Seed));
+    }
+
+    /// <summary>The same with batches from anywhere; the trainer disposes of them.</summary>
+    internal Trainer(CausalModel model, ParameterSet parameters, IBatchSource batches, TrainerSettings settings, IAdapter? adapter = null)
+    {
+        (_settings, _parameters, _batches) = (settings, parameters, batches);
         _pass = new TrainingPass(model, parameters, settings.GradientCheckpointing, (adapter as PeftAdapter)?.Prompt);
         Optimizer = Optimizer.Create(parameters, model.Backend, settings.Optimizer);
         Backend = model.Backend;
-        Steps = settings.MaxSteps ?? (int)Math.Ceiling(settings.Epochs * _batcher.StepsPerEpoch);
+        Steps = settings.MaxSteps ?? (int)Math.Ceiling(settings.Epochs * batches.StepsPerEpoch!.Value);
     }
 
     /// <summary>Steps of the whole training.</summary>
@@ -48,7 +54,7 @@ public sealed class Trainer : IDisposable
     /// <summary>Bytes of activations, gradients and optimizer states.</summary>
     public long StateBytes => _pass.PeakBytes + Optimizer.ByteLength + _parameters.ByteLength;
 
-    internal TrainingSet Data { get; }
+    internal IBatchSource Source => _batches;
 
     internal Optimizer Optimizer { get; }
 
@@ -72,11 +78,11 @@ public sealed class Trainer : IDisposable
     {
         long start = Stopwatch.GetTimestamp();
         int step = Step;
-        TrainingBatch[] batches = [.. _batcher.Batches(step)];
+        IReadOnlyList<TrainingBatch> batches = _batches.Batches(step);
         int tokens = batches.Sum(batch => batch.ScoredTokens);
         Optimizer.ClearGradients();
         double loss = 0;
-        for (int i = 0; i < batches.Length; i++)
+        for (int i = 0; i < batches.Count; i++)
         {
             _pass.DropoutKey = CounterRandom.Key((ulong)_settings.Seed, (ulong)step, (ulong)i) | 1;
             loss += _pass.Run(batches[i], 1f / tokens);
@@ -89,12 +95,13 @@ public sealed class Trainer : IDisposable
         double learningRate = _settings.LearningRateAt(step, Steps);
         Optimizer.Step(learningRate, scale);
         Backend.Synchronize();
-        return new StepReport(step + 1, Steps, loss, norm, learningRate, tokens, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        return new StepReport(step + 1, Steps, loss, norm, learningRate, tokens, Stopwatch.GetElapsedTime(start).TotalSeconds, batches.Sum(batch => batch.Tokens));
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
+        _batches.Dispose();
         Optimizer.Dispose();
         _pass.Dispose();
     }
@@ -104,7 +111,7 @@ public sealed class Trainer : IDisposable
         if (!double.IsFinite(loss) || !double.IsFinite(norm))
         {
             Throw.Failed(
-                $"step {step + 1}: loss {loss}, gradient norm {norm} (rows {string.Join(", ", _batcher.RowsOf(step))} of the data)",
+                $"step {step + 1}: loss {loss}, gradient norm {norm} ({_batches.Describe(step)})",
                 "a number overflowed: the learning rate is too high, or these rows are unusual",
                 "lower --learning-rate, lower --max-grad-norm, or look at these rows");
         }

@@ -15,6 +15,9 @@ public sealed record TrainingBatch(int[] Ids, int[] Targets, int Batch, int Leng
     /// <summary>For each place the column where its text starts, where rows hold several; null where each is one text.</summary>
     public int[]? Starts { get; init; }
 
+    /// <summary>Tokens without padding.</summary>
+    public int Tokens { get; init; } = Ids.Length;
+
     /// <summary>Positions with a target.</summary>
     public int ScoredTokens => Targets.Count(target => target >= 0);
 }
@@ -46,7 +49,10 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     public ulong DropoutKey { get; set; }
 
     /// <summary>Bytes of intermediates and their gradients.</summary>
-    public long PeakBytes => (long)_workspace.ByteLength + (_tape?.PeakBytes ?? 0) + (_cache?.ByteLength ?? 0);
+    public long PeakBytes => Parts.Forward + Parts.Backward + Parts.Cache;
+
+    /// <summary>The same by what it is for: what the forward pass keeps; gradients and copies; keys and values.</summary>
+    public (long Forward, long Backward, long Cache) Parts => ((long)_workspace.ByteLength, _tape?.PeakBytes ?? 0, _cache?.ByteLength ?? 0);
 
     /// <summary>
     /// Adds the gradients of <paramref name="scale"/> · Σ −log p(target) to the parameters and returns Σ −log p(target).

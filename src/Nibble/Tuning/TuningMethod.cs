@@ -31,10 +31,8 @@ public static class TuningMethod
     }
 
     /// <summary>A new adapter, not yet on the model; null for full fine-tuning.</summary>
-    internal static PeftAdapter? CreateAdapter(LoadedModel loaded, FineTuneOptions options)
+    internal static PeftAdapter? CreateAdapter(CausalModel model, ModelConfig config, FineTuneOptions options, Func<LinearSpec, Tensor?>? dense = null)
     {
-        CausalModel model = loaded.Model;
-        ModelConfig config = loaded.Config;
         IReadOnlyList<LinearSpec> linears = Registry.Architecture(config).Linears(config);
         ulong seed = CounterRandom.Key((ulong)options.Trainer.Seed);
         return options.Method switch
@@ -43,7 +41,7 @@ public static class TuningMethod
             "ia3" => Ia3Adapter.Create(model, linears, options.Ia3),
             "prefix" => PrefixAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
             "prompt" => PromptAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
-            _ => LoraAdapter.Create(model, linears, options.LowRank, seed, loaded.DenseMatrix),
+            _ => LoraAdapter.Create(model, linears, options.LowRank, seed, dense),
         };
     }
 
@@ -81,6 +79,14 @@ public static class TuningMethod
                 $"--packing can't be used with {(virtualTokens ? $"--method {options.Method}" : "--task classification")}",
                 virtualTokens ? "the virtual tokens stand before the first text of a row only" : "a row has one label, at its end",
                 "leave --packing out");
+        }
+
+        if (options.Streaming && (options.Classification || options.Trainer.MaxSteps is null))
+        {
+            Throw.Usage(
+                options.Classification ? "--streaming can't be used with --task classification" : "--streaming needs --max-steps",
+                options.Classification ? "the labels of all rows must be known first" : "data that is read while training has no known end, and the learning rate's course needs one",
+                options.Classification ? "leave --streaming out" : "give --max-steps, or leave --streaming out");
         }
 
         if (options.WeightDtype != DType.F32 && options.UsesAdapter)

@@ -39,6 +39,21 @@ public class FineTuneTests
     }
 
     [Fact]
+    public void AStreamedTrainingThatGoesOnEqualsOneThatWasNot()
+    {
+        using TempFolder folder = new();
+        FineTuneOptions options = Options(folder, "lora") with { Output = folder["whole"], Streaming = true };
+        options = options with { Trainer = options.Trainer with { MaxSteps = 4 } };
+        FineTuneReport whole = FineTune.Run(options);
+        using CancellationTokenSource stop = new();
+        FineTune.Run(options with { Output = folder["parts"] }, step => Stop(step, stop), cancellation: stop.Token);
+        FineTuneReport second = FineTune.Run(options with { Output = folder["parts"], Resume = true });
+        Assert.Equal(whole.Log.TakeLast(2).Select(step => step.Loss), second.Log.Select(step => step.Loss));
+        Assert.Equal(File.ReadAllBytes(Path.Combine(folder["whole"], PeftConfig.WeightsName)), File.ReadAllBytes(Path.Combine(folder["parts"], PeftConfig.WeightsName)));
+        Assert.Contains("--max-steps", Assert.Throws<NibbleException>(() => FineTune.Run(options with { Output = folder["x"], Trainer = options.Trainer with { MaxSteps = null } })).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void OtherSettingsAreNotResumed()
     {
         using TempFolder folder = new();

@@ -27,7 +27,7 @@ public sealed class RequantizeMergeTests : IDisposable
     public void MostOfTheGainSurvivesInAFolderOfTheSameForm(string method)
     {
         Prepare(method);
-        RequantizeOptions options = Options with { Samples = 12 };
+        RequantizeOptions options = Options with { Samples = 12, Remainder = _folder["remainder"], RemainderRank = 4 };
         MergeReport report = RequantizeMerge.Run(options);
         Assert.True(report.Adapter.Nll < report.Base.Nll - 0.02, $"the adapter gains nothing: {report.Base.Nll} -> {report.Adapter.Nll}");
         Assert.True(report.Merged.GainKept > report.Naive.GainKept + 0.1, $"naive {report.Naive.GainKept:P1}, merged {report.Merged.GainKept:P1}");
@@ -39,6 +39,9 @@ public sealed class RequantizeMergeTests : IDisposable
         TrainingSet held = rows with { Rows = [.. rows.Rows.Where((_, i) => i % 8 == 7)] };
         Assert.Equal(report.Merged.Nll, HeldOut.Nll(merged.Model, held), 1e-6);
         QuantizationCheck.Run(_folder["merged"]);
+        using LoadedModel whole = LoadedModel.Load(_folder["merged"], new LoadOptions { Adapter = _folder["remainder"] });
+        Assert.Equal(report.Remainder!.Nll, HeldOut.Nll(whole.Model, held), 1e-5);
+        Assert.True(report.Remainder.Kl < report.Merged.Kl, $"KL with the remainder {report.Remainder.Kl}, without {report.Merged.Kl}");
         Assert.Equal(Size("base"), Size("merged"));
     }
 

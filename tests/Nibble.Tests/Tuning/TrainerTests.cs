@@ -109,7 +109,7 @@ public class TrainerTests
     public void EveryRowComesOnceAnEpochInAnOrderOfItsOwn()
     {
         TrainingRow[] rows = [.. Enumerable.Range(0, 23).Select(i => new TrainingRow([i], [i]))];
-        Batcher batcher = new(rows, 2, 3, 7), again = new(rows, 2, 3, 7);
+        Batcher batcher = new(new TrainingSet(rows, 23), 2, 3, 7), again = new(new TrainingSet(rows, 23), 2, 3, 7);
         int[] first = [.. Enumerable.Range(0, batcher.StepsPerEpoch).SelectMany(batcher.RowsOf)], second = [.. Enumerable.Range(4, 4).SelectMany(batcher.RowsOf)];
         Assert.Equal(Enumerable.Range(0, 23), first.Order());
         Assert.Equal(Enumerable.Range(0, 23), second.Order());

@@ -47,5 +47,6 @@ internal static class JsonLineRows
         ? new RowRead(number, JsonValues.Map(element))
         : new RowRead(number, null, $"a JSON {element.ValueKind}, not an object");
 
-    private static bool IsBlank(ReadOnlySpan<byte> line) => line.IndexOfAnyExcept((byte)' ', (byte)'\t', (byte)'\r') < 0;
+    /// <summary>True for a line without content.</summary>
+    public static bool IsBlank(ReadOnlySpan<byte> line) => line.IndexOfAnyExcept((byte)' ', (byte)'\t', (byte)'\r') < 0;
 }

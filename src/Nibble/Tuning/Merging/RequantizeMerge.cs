@@ -21,6 +21,7 @@ public sealed class RequantizeMerge : IDisposable
     private readonly LoadedModel _model;
     private readonly IAdapter _adapter;
     private readonly IReadOnlyDictionary<string, LinearSpec> _specs;
+    private readonly Remainder? _remainder;
 
     private RequantizeMerge(RequantizeOptions options)
     {
@@ -29,6 +30,7 @@ public sealed class RequantizeMerge : IDisposable
         _model = LoadedModel.Load(options.Model, new LoadOptions { Threads = options.Threads });
         _adapter = Adapters.Load(options.Adapter, _model.Config, _model.Backend);
         _specs = Registry.Architecture(_model.Config).Linears(_model.Config).ToDictionary(spec => spec.Path);
+        _remainder = options.Remainder is null ? null : new Remainder(options.RemainderRank, options.Output, options.Seed, _model.Backend);
     }
 
     /// <summary>Merges, measures and writes.</summary>
@@ -39,6 +41,11 @@ public sealed class RequantizeMerge : IDisposable
     public static MergeReport Run(RequantizeOptions options, Action<string>? note = null, CancellationToken cancellation = default)
     {
         OutputFolder.Check(options.Output, options.Force);
+        if (options.Remainder is { } remainder)
+        {
+            OutputFolder.Check(remainder, options.Force);
+        }
+
         using RequantizeMerge merge = new(options);
         return merge.Work(note ?? (_ => { }), cancellation);
     }
@@ -69,10 +76,29 @@ public sealed class RequantizeMerge : IDisposable
         }
 
         MergeReport report = new(data.HeldOut.ScoredTokens, data.Samples.Count, targets.Count, bare, adapted, naive, measure.Of(_model.Model), Remainder: null);
+        using LoraAdapter? remainder = _remainder?.Adapter();
+        if (remainder is not null)
+        {
+            note($"measuring with the remainder of rank {_options.RemainderRank}");
+            remainder.Attach(_model.Model);
+            report = report with { Remainder = measure.Of(_model.Model) };
+        }
+
+        Write(report, remainder);
+        return report;
+    }
+
+    private void Write(MergeReport report, LoraAdapter? remainder)
+    {
         using OutputFolder output = OutputFolder.Create(_options.Output, _options.Force);
         _folder.Write(output.Path, Record(report));
         output.Commit();
-        return report;
+        if (remainder is not null)
+        {
+            using OutputFolder beside = OutputFolder.Create(_options.Remainder!, _options.Force);
+            remainder.Save(beside.Path);
+            beside.Commit();
+        }
     }
 
     /// <summary>Puts the adapter on the model; returns the layers that it changes.</summary>
@@ -134,6 +160,12 @@ public sealed class RequantizeMerge : IDisposable
         using Tensor wanted = Wanted(spec, stored);
         using QuantizedWeight merged = GridRounder.Round(StoredGrid.Of(stored), wanted, gram);
         _folder.Change(spec, stored, merged, wanted);
+        if (_remainder is not null)
+        {
+            using Tensor values = merged.Dequantize();
+            _remainder.Add(spec, wanted, values);
+        }
+
         return WeightPacking.Pack(merged, spec, _model.Backend, ActivationChoice.F32);
     }
 

@@ -10,6 +10,12 @@ public sealed record RequantizeOptions(string Model, string Adapter, string Data
     /// <summary>Rows that measure the result; null sets every eighth row of <see cref="Data"/> aside for it.</summary>
     public string? EvalData { get; init; }
 
+    /// <summary>Folder for a LoRA adapter of what rounding takes away; null writes none.</summary>
+    public string? Remainder { get; init; }
+
+    /// <summary>Its rank.</summary>
+    public int RemainderRank { get; init; } = 8;
+
     /// <summary>Calibration samples; null: 128, or as many as the data has.</summary>
     public int? Samples { get; init; }
 
