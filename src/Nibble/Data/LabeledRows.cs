@@ -120,7 +120,7 @@ internal static class LabeledRows
         if (fields.GetValueOrDefault("text") is not string text || string.IsNullOrEmpty(label))
         {
             string what = fields.GetValueOrDefault("text") is string ? "no label (a name or a number)" : "no text";
-            return $"{what}; its fields are {(fields.Count == 0 ? "none" : string.Join(", ", fields.Keys.Take(8)))}";
+            return $"{what}; its fields are {RowShape.Fields(fields)}";
         }
 
         rows.Add(new Labeled(file, row.Place, text, label));

@@ -41,6 +41,7 @@ public sealed unsafe class NativeStorage : HostStorage
         : base(byteLength)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(byteLength);
+        HeapBlocks.ReturnLargeOnes();
         // 64 spare bytes let a vector kernel read (never write) past the last element.
         nuint size = (nuint)byteLength + Alignment;
         try

@@ -15,7 +15,7 @@ namespace Nibble.Tuning;
 internal static class TrainingMemory
 {
     /// <summary>The runtime, its heap, the tokenizer and rows of tokens: measured on small models.</summary>
-    private const long ProcessBytes = 130_000_000;
+    private const long ProcessBytes = 45_000_000;
 
     private const int ProbeSize = 256;
 

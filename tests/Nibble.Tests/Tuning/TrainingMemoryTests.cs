@@ -28,7 +28,7 @@ public class TrainingMemoryTests
         FineTuneReport report = FineTune.Run(options);
         long process = report.Plan.Memory.Lines.Single(line => line.Part == "process").Bytes;
         long expected = report.Plan.Memory.TotalBytes - process, taken = report.WeightBytes + report.StateBytes;
-        Assert.InRange(taken / (double)expected, 0.93, 1.07);
+        Assert.InRange(taken / (double)expected, 0.9, 1.1);
         Assert.Equal(report.Plan.TrainableParameters, FineTunePlan.Of(ModelConfig.Open(options.Model), options).TrainableParameters);
     }
 }

@@ -38,7 +38,7 @@ internal static class JsonLineRows
         }
         catch (Exception error) when (error is JsonException or InvalidOperationException)
         {
-            return new RowRead(number, null, "not JSON: " + error.Message);
+            return new RowRead(number, null, "not JSON: " + Reason(error));
         }
     }
 
@@ -46,6 +46,13 @@ internal static class JsonLineRows
     public static RowRead Row(long number, JsonElement element) => element.ValueKind == JsonValueKind.Object
         ? new RowRead(number, JsonValues.Map(element))
         : new RowRead(number, null, $"a JSON {element.ValueKind}, not an object");
+
+    /// <summary>What is wrong, and where in the line; the parser's own place counts lines of this row only.</summary>
+    private static string Reason(Exception error)
+    {
+        string what = error.Message.Split(" LineNumber:", 2)[0].TrimEnd('.', ' ');
+        return error is JsonException { BytePositionInLine: { } place } ? $"{what} (byte {place + 1} of the line)" : what;
+    }
 
     /// <summary>True for a line without content.</summary>
     public static bool IsBlank(ReadOnlySpan<byte> line) => line.IndexOfAnyExcept((byte)' ', (byte)'\t', (byte)'\r') < 0;

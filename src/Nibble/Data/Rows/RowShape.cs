@@ -45,7 +45,18 @@ internal static class RowShape
         ? (null, "a preference row (chosen, rejected): there is no training on preferences")
         : (null, $"no text, no prompt with completion, no messages, no conversations, no instruction with output; its fields are {Fields(row)}");
 
-    private static string Fields(IReadOnlyDictionary<string, object?> row) => row.Count == 0 ? "none" : string.Join(", ", row.Keys.Take(8)) + (row.Count > 8 ? ", …" : string.Empty);
+    /// <summary>The names of a row's fields, for a message.</summary>
+    public static string Fields(IReadOnlyDictionary<string, object?> row) => row.Count == 0 ? "none"
+        : string.Join(", ", row.Take(8).Select(field => field.Key + Kind(field.Value))) + (row.Count > 8 ? ", …" : string.Empty);
+
+    /// <summary>What a field is, where it is no text.</summary>
+    private static string Kind(object? value) => value switch
+    {
+        null => " (null)",
+        bool => " (true or false)",
+        long or double => " (a number)",
+        _ => string.Empty,
+    };
 
     private static TextExample? Text(IReadOnlyDictionary<string, object?> row) =>
         TextFields.Select(name => row.GetValueOrDefault(name) as string).FirstOrDefault(text => text is not null) is { } found ? new TextExample(found) : null;
