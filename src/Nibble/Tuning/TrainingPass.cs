@@ -109,7 +109,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         }
 
         Tensor losses = _workspace.Rent(new Shape(hidden.Shape[0]));
-        nint bytes = losses.IsOnHost ? MostLogitBytes : MostLogitBytesOfDevice;
+        nint bytes = _backend is Backends.Cuda.CudaBackend ? MostLogitBytesOfDevice : MostLogitBytes;
         // Rows of logits end at whole lines where tensor cores read them; a bias is summed over rows without such room.
         nint width = _activations == DType.F32 || model.Head.Bias is not null || head.Activations != ActivationType.F32 ? head.Out : (head.Out + LogitAlignment - 1) / LogitAlignment * LogitAlignment;
         nint most = nint.Clamp(bytes / _activations.Size() / width, 1, hidden.Shape[0]);
