@@ -48,6 +48,9 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
         Add($"product {call.M} × {call.N} × {call.K} {(call.TransposeA ? 't' : 'n')}{(call.TransposeB ? 't' : 'n')} {call.Result}{(call.Add ? " added" : "")}", () => inner.Multiply(copy));
     }
 
+    // A step that is recorded would hide its parts.
+    public RecordedWork? Record(Action queue) => null;
+
     public void Synchronize() => inner.Synchronize();
 
     public void Dispose() => inner.Dispose();
