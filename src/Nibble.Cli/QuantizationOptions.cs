@@ -22,6 +22,9 @@ internal sealed class QuantizationOptions
     private readonly Option<bool?> _mse = new("--mse") { Description = "Shrink ranges where that lessens the error of the group (gptq)." };
     private readonly Option<float?> _damping = new("--damping") { Description = "Share of the Hessian's mean diagonal added to it (gptq, default 0.01)." };
     private readonly Option<string?> _scaleDtype = new("--scale-dtype") { Description = "Dtype in which scales are stored: f32, f16, bf16." };
+    private readonly Option<int?> _repairRank = new("--repair-rank") { Description = "Rank of a low-rank term beside each matrix that makes up for a part of its error." };
+    private readonly Option<int?> _repairIterations = new("--repair-iterations") { Description = "Quantize and repair in turn so often (LoftQ; default 1: the error as it is)." };
+    private readonly Option<bool?> _repairWeighted = new("--repair-weighted") { Description = "The repair lessens the error of outputs on the calibration text (default with gptq and awq) or of weights." };
     private readonly Option<string[]> _overrides = new("--override") { Description = "PATTERN=METHOD[:key=value,…]: other settings for some matrices, for example '*.mlp.*=rtn:bits=8' or '*.c_attn=none'; may be repeated, the last match wins." };
     private readonly Option<bool> _head = new("--quantize-head") { Description = "Quantize the output head as well." };
     private readonly Option<bool> _embeddings = new("--quantize-embeddings") { Description = "Quantize the token embedding as well, and a head that is tied to it." };
@@ -31,7 +34,7 @@ internal sealed class QuantizationOptions
     public void AddTo(Command command)
     {
         _scaleDtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
-        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _scaleDtype, _overrides, _head, _embeddings, _layout];
+        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _overrides, _head, _embeddings, _layout];
         foreach (Option option in all)
         {
             command.Options.Add(option);
@@ -80,6 +83,9 @@ internal sealed class QuantizationOptions
             StaticGroups = parsed.GetValue(_staticGroups),
             Mse = parsed.GetValue(_mse),
             Damping = parsed.GetValue(_damping),
+            RepairRank = parsed.GetValue(_repairRank),
+            RepairIterations = parsed.GetValue(_repairIterations),
+            RepairWeighted = parsed.GetValue(_repairWeighted),
             ScaleDType = parsed.GetValue(_scaleDtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
         };
     }

@@ -46,6 +46,11 @@ internal static class QuantizeRendering
         }
 
         Output.Human.Write(table);
+        foreach ((int i, BudgetTrial trial) in plan.Trials.Index())
+        {
+            Output.Human.WriteLine($"tried: {trial.Name}, {trial.BitsPerWeight:F3} bits per weight, KL {trial.Kl:G4}{(i == plan.Chosen ? ": taken" : string.Empty)}");
+        }
+
         string bound = plan.LowerBound < plan.ExpectedLoss ? $", at best {plan.LowerBound:G4} with these choices" : ", the least with these choices";
         Output.Human.WriteLine($"budget {budget}: {plan.Bytes:N0} of {plan.Capacity:N0} bytes, {plan.BitsPerWeight:F3} bits per weight, expected KL {plan.ExpectedLoss:G4}{bound}");
     }

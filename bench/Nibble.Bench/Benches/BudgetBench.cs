@@ -40,11 +40,12 @@ internal static class BudgetBench
             List<(string Name, double Bits, float[] Kl)> uniform = [.. Uniform.Select(text => Measure(model, folder, text, RequestOf(text), calibration, baseline, report))];
             using BudgetProblem problem = BudgetProblem.Open(model, null, null);
             problem.Measure(calibration, null, CancellationToken.None);
+            using BudgetTrials trials = new(model, calibration, CancellationToken.None);
             // Sizes that are nearly equal share the budget of the smallest.
             foreach (var group in uniform.GroupBy(item => Math.Round(item.Bits * 20)))
             {
                 double bits = group.Min(item => item.Bits);
-                Compare(group, Measure(model, folder, Name(bits), problem.Solve(new BudgetRequest { BitsPerWeight = bits }).Request, calibration, baseline, report), report);
+                Compare(group, Measure(model, folder, Name(bits), trials.Best(problem, new BudgetRequest { BitsPerWeight = bits }).Request, calibration, baseline, report), report);
             }
         }
         finally

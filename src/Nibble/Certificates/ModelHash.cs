@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using Nibble.Formats;
+using Nibble.Quantization.LowRank;
 
 namespace Nibble.Certificates;
 
@@ -13,7 +14,7 @@ public static class ModelHash
     public static string Of(string path)
     {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        string[] files = Directory.Exists(path) ? [.. Directory.EnumerateFiles(path).Where(IsPart).Order(StringComparer.Ordinal)] : [path];
+        string[] files = Directory.Exists(path) ? [.. Directory.EnumerateFiles(path).Where(IsPart).Concat(Repair(path)).Order(StringComparer.Ordinal)] : [path];
         byte[] buffer = new byte[BufferBytes];
         foreach (string file in files)
         {
@@ -29,6 +30,12 @@ public static class ModelHash
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
+
+    /// <summary>The files that hold a folder's weights, a repair included.</summary>
+    internal static IEnumerable<string> WeightFiles(string folder) => Directory.EnumerateFiles(folder).Concat(Repair(folder)).Where(file => Path.GetExtension(file) == ".safetensors");
+
+    private static string[] Repair(string path) =>
+        Path.Combine(path, RepairFolder.Name) is var folder && Directory.Exists(folder) && RepairFolder.IsNamed(path) ? Directory.GetFiles(folder) : [];
 
     private static bool IsPart(string file)
     {

@@ -1,3 +1,4 @@
+using Nibble.Certificates;
 using Nibble.Evaluation.Tasks;
 using Nibble.Evaluation.Texts;
 using Nibble.Formats;
@@ -41,7 +42,7 @@ public static class Evaluator
         if (options.Load is { Quantization: null, Dtype: null })
         {
             // Otherwise what was measured is not what the files hold.
-            result.Add("file_bytes", Directory.EnumerateFiles(model.Path, "*.safetensors").Sum(file => new FileInfo(file).Length));
+            result.Add("file_bytes", ModelHash.WeightFiles(model.Path).Sum(file => new FileInfo(file).Length));
         }
     }
 

@@ -35,6 +35,7 @@ public sealed record WeightSizes(long Bytes, double BitsPerParameter, double? Bi
             }
         }
 
+        bits += model.Repairs.Sum(item => item.Term.StoredBits);
         return new WeightSizes(
             model.WeightBytes,
             model.WeightBytes * 8.0 / model.ParameterCount,

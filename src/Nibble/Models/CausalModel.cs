@@ -71,6 +71,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         {
             Tensor tensor => tensor.ByteLength,
             IPackedWeight table => table.ByteLength,
+            RepairTerm repair => repair.ByteLength,
             _ => 0L,
         });
 
@@ -81,6 +82,9 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     internal IEnumerable<(string Name, object Holder)> Parameters =>
         Weights.Select(item => (item.Path + ".weight", (object)item.Weight))
             .Concat(parts.Owned.Where(part => part.Name.Length > 0 && part.Item is Tensor or IPackedWeight).Select(part => (part.Name, (object)part.Item)));
+
+    /// <summary>The low-rank repairs of quantized layers, by their paths.</summary>
+    internal IEnumerable<(string Path, RepairTerm Term)> Repairs => parts.Owned.Where(part => part.Item is RepairTerm).Select(part => (part.Name, (RepairTerm)part.Item));
 
     /// <summary>Keys and values before every row's tokens, or null; they belong to an adapter.</summary>
     internal VirtualTokens? Virtual

@@ -1,6 +1,7 @@
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 using Nibble.Tokenization;
 
@@ -59,7 +60,10 @@ internal sealed class ConvertSource : IDisposable
         };
         if (weight is not null)
         {
-            return weight.Dequantize();
+            Tensor values = weight.Dequantize();
+            using LowRankPair? repair = (_source.Weights as QuantizedWeightSource)?.ReadRepair(spec);
+            repair?.AddTo(values);
+            return values;
         }
 
         Tensor stored = Tensor(spec.WeightName);

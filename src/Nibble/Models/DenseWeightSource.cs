@@ -55,6 +55,7 @@ public sealed class DenseWeightSource : IWeightSource
     public string? Problem(LinearSpec spec) => ShapeOf(spec.WeightName) switch
     {
         null => $"{spec.WeightName}: missing, expected {spec.StoredShape}",
+        _ when _folder.Entry(_stored[spec.WeightName]) is { DType: null or DType.I8 or DType.U8 or DType.I32 } entry => $"{spec.WeightName}: expected floating point numbers, found {entry.DTypeName}",
         { } shape when shape != spec.StoredShape => $"{spec.WeightName}: expected {spec.StoredShape}, found {shape}",
         _ => null,
     };

@@ -1,5 +1,6 @@
 using Nibble.Backends;
 using Nibble.IO;
+using Nibble.Nn;
 using Nibble.Tensors;
 using Nibble.Tuning;
 
@@ -39,15 +40,21 @@ internal sealed class FloatWeightSource(IWeightSource inner, DType dtype = DType
         }
 
         IPackedWeight packed = inner.Linear(spec, backend);
-        if (packed.Name == dtype.ToString().ToLowerInvariant())
+        using RepairTerm? repair = inner.Repair(spec, backend);
+        if (repair is null && packed.Name == dtype.ToString().ToLowerInvariant())
         {
             return packed;
         }
 
         using (packed)
         using (Tensor values = ParameterRows.Dense(backend, packed))
-        using (Tensor converted = values.To(dtype))
         {
+            if (repair is not null)
+            {
+                LoraMerge.Add(values, repair.A, repair.B, 1, backend);
+            }
+
+            using Tensor converted = values.To(dtype);
             return backend.Prepare(converted);
         }
     }

@@ -1,4 +1,5 @@
 using Nibble.Backends;
+using Nibble.Nn;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
@@ -39,6 +40,8 @@ internal sealed class FreshHeadSource(IWeightSource inner, int seed, double devi
 
         return backend.Prepare(head);
     }
+
+    RepairTerm? IWeightSource.Repair(LinearSpec spec, IBackend backend) => inner.Repair(spec, backend);
 
     public void Dispose() => inner.Dispose();
 

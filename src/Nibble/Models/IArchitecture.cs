@@ -1,5 +1,6 @@
 using Nibble.Backends;
 using Nibble.Formats;
+using Nibble.Nn;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
@@ -66,6 +67,9 @@ public interface IWeightSource : IDisposable
 
     /// <summary>The packed weight of a linear layer, dense or quantized, always as <c>[out, in]</c>; the caller disposes it.</summary>
     IPackedWeight Linear(LinearSpec spec, IBackend backend);
+
+    /// <summary>The low-rank repair of the matrix that <see cref="Linear"/> gave last, which the caller then owns; null if it has none.</summary>
+    internal RepairTerm? Repair(LinearSpec spec, IBackend backend) => null;
 }
 
 /// <summary>A family of models: the <c>model_type</c>s it serves, its tensors, and how to build it.</summary>

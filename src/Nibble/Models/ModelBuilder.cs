@@ -101,7 +101,13 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
     {
         LinearSpec spec = _specs[path];
         Tensor? bias = spec.HasBias ? Vector(spec.BiasName) : null;
-        PackedLinear linear = new(path, weights.Linear(spec, backend), bias);
+        ILinear linear = new PackedLinear(path, weights.Linear(spec, backend), bias);
+        if (weights.Repair(spec, backend) is { } repair)
+        {
+            _owned.Add((path, repair));
+            linear = new RepairedLinear(linear, repair);
+        }
+
         _owned.Add((path, linear));
         return linear;
     }

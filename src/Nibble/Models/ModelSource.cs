@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Nibble.Formats;
 using Nibble.IO;
+using Nibble.Quantization.LowRank;
 using Nibble.Templates;
 using Nibble.Tokenization;
 
@@ -80,7 +81,7 @@ internal sealed class FolderModelSource : ModelSource
 
     public override byte[] ConfigJson(string dtype) => JsonBytes.Of(json =>
     {
-        foreach (JsonProperty property in Config.Root.Element.EnumerateObject().Where(property => property.Name is not ("quantization_config" or "dtype" or "torch_dtype")))
+        foreach (JsonProperty property in Config.Root.Element.EnumerateObject().Where(property => property.Name is not ("quantization_config" or RepairFolder.Key or "dtype" or "torch_dtype")))
         {
             property.WriteTo(json);
         }

@@ -23,9 +23,11 @@ internal sealed class StreamedModel : IDisposable
         _source = source;
         Dictionary<string, LinearSpec> specs = Registry.Architecture(source.Config).Linears(source.Config).ToDictionary(spec => spec.Path);
         _model = ModelBuilder.Build(source.Config, new StreamedWeights(source.Weights), _backend);
+        ILinear Streamed(ILinear linear) => new StreamedLinear(linear, () => source.Weights.Linear(specs[linear.Path], _backend));
         foreach (Block block in _model.Blocks)
         {
-            block.Replace(linear => specs[linear.Path].Role == LinearRole.Block ? new StreamedLinear(linear, () => source.Weights.Linear(specs[linear.Path], _backend)) : linear);
+            block.Replace(linear => specs[linear.Path].Role != LinearRole.Block ? linear
+                : linear is RepairedLinear repaired ? new RepairedLinear(Streamed(repaired.Inner), repaired.Term) : Streamed(linear));
         }
     }
 
@@ -99,6 +101,8 @@ internal sealed class StreamedModel : IDisposable
         public string? Problem(LinearSpec spec) => inner.Problem(spec);
 
         public IPackedWeight Linear(LinearSpec spec, IBackend backend) => spec.Role == LinearRole.Block ? new Absent(spec) : inner.Linear(spec, backend);
+
+        RepairTerm? IWeightSource.Repair(LinearSpec spec, IBackend backend) => inner.Repair(spec, backend);
 
         // The source stays the owner of the file.
         public void Dispose()

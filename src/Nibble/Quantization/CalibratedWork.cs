@@ -2,8 +2,10 @@ using System.Diagnostics;
 using Nibble.Backends;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Nn;
 using Nibble.Quantization.Awq;
 using Nibble.Quantization.Calibration;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -22,6 +24,8 @@ internal sealed class CalibratedWork(
     private IBackend? _backend;
     private InputScaling? _scaling;
     private TimeSpan _inside;
+    private readonly List<RepairTerm> _terms = [];
+    private readonly Dictionary<string, RepairTerm> _pending = [];
     private int _done;
     private long _elements;
 
@@ -91,16 +95,24 @@ internal sealed class CalibratedWork(
         IEnumerable<PlannedTensor> before = plan.Tensors.TakeWhile(tensor => tensor.Spec.Role != LinearRole.Block);
         WriteAll(before);
         InputScaling scaling = _scaling = new(model.Model, writer, plan);
-        using (times.In("forward"))
-        using (BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes, states: request.States) { Times = times })
+        try
         {
+            using PhaseTimes.Scope scope = times.In("forward");
+            using BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes, states: request.States) { Times = times };
             // The factors of blocks that an earlier run finished are found again: the same inputs give the same ones.
+            calibration.Around = Around;
             calibration.BeforeBlock = plan.Folds.Count == 0 ? null : block => Timed(() => scaling.Prepare(calibration, block));
             calibration.Run((path, statistics) => Put(_planned[path], record: null, statistics), step => Report(step.Path), cancellation, journal: this);
+        }
+        finally
+        {
+            _terms.ForEach(term => term.Dispose());
         }
 
         WriteAll(plan.Tensors.Skip(before.Count()).Where(tensor => tensor.Spec.Role != LinearRole.Block));
     }
+
+    private ILinear Around(ILinear linear) => _pending.Remove(linear.Path, out RepairTerm? term) ? new RepairedLinear(linear, term) : linear;
 
     private void WriteAll(IEnumerable<PlannedTensor> tensors)
     {
@@ -131,39 +143,46 @@ internal sealed class CalibratedWork(
             return _backend!.Prepare(dense);
         }
 
-        QuantizedWeight weight = record?.Weight ?? Quantize(tensor, dense, statistics);
-        writer.Add(tensor, dense, weight);
+        (QuantizedWeight weight, LowRankPair? repair) = record is null ? Quantize(tensor, dense, statistics) : new(record.Weight, record.Repair);
+        writer.Add(tensor, dense, weight, repair);
+        if (repair is not null)
+        {
+            RepairTerm term = repair.Pack(_backend!);
+            _terms.Add(term);
+            _pending[tensor.Spec.Path] = term;
+        }
+
         IPackedWeight packed = WeightPacking.Pack(weight, tensor.Spec, _backend!, ActivationChoice.F32);
-        Remember(tensor, weight, record?.Coverage ?? new(tensor.Spec.Path, statistics?.Tokens ?? 0, statistics?.DeadInputs ?? 0) { RaisedDamping = statistics?.RaisedDamping }, isNew: record is null);
+        Remember(tensor, weight, repair, record?.Coverage ?? new(tensor.Spec.Path, statistics?.Tokens ?? 0, statistics?.DeadInputs ?? 0) { RaisedDamping = statistics?.RaisedDamping }, isNew: record is null);
         return packed;
     }
 
-    private QuantizedWeight Quantize(PlannedTensor tensor, Tensor dense, GramStatistics? statistics)
+    private RepairedWeight Quantize(PlannedTensor tensor, Tensor dense, GramStatistics? statistics)
     {
         using PhaseTimes.Scope scope = times.In("quantize");
         long start = Stopwatch.GetTimestamp();
-        QuantizedWeight weight = Registry.Method(tensor.Settings!.Method).Quantize(tensor.Spec.WeightName, dense, tensor.Settings, statistics);
+        RepairedWeight weight = RepairedQuantization.Quantize(tensor, dense, statistics);
         _inside += Stopwatch.GetElapsedTime(start);
         return weight;
     }
 
     /// <summary>Methods that need no data give the same weight again: only calibrated ones are remembered.</summary>
-    private void Remember(PlannedTensor tensor, QuantizedWeight weight, LayerCoverage coverage, bool isNew)
+    private void Remember(PlannedTensor tensor, QuantizedWeight weight, LowRankPair? repair, LayerCoverage coverage, bool isNew)
     {
-        if (!Registry.Method(tensor.Settings!.Method).NeedsCalibration)
+        if (!tensor.Settings!.NeedsInputs)
         {
             weight.Dispose();
             return;
         }
 
         _coverage.Add(coverage);
-        if (!isNew)
+        if (!isNew || weight is not AffineWeight affine)
         {
             weight.Dispose();
             return;
         }
 
-        _block.Add(new WeightRecord((AffineWeight)weight, coverage));
+        _block.Add(new WeightRecord(affine, coverage, repair));
     }
 
     private void Report(string path)
@@ -174,7 +193,7 @@ internal sealed class CalibratedWork(
 
     private void RequireBlocksOnly()
     {
-        PlannedTensor? outside = plan.Quantized.FirstOrDefault(tensor => tensor.Spec.Role != LinearRole.Block && Registry.Method(tensor.Settings!.Method).NeedsCalibration);
+        PlannedTensor? outside = plan.Quantized.FirstOrDefault(tensor => tensor.Spec.Role != LinearRole.Block && tensor.Settings!.NeedsInputs);
         if (outside is not null)
         {
             Throw.Usage(

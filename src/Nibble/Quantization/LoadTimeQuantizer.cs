@@ -2,6 +2,8 @@ using System.Diagnostics;
 using Nibble.Backends;
 using Nibble.Formats;
 using Nibble.Models;
+using Nibble.Nn;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -15,6 +17,7 @@ public sealed class LoadTimeQuantizer : IWeightSource
     private readonly DenseWeightSource _dense;
     private readonly Dictionary<string, PlannedTensor> _plan;
     private readonly ActivationChoice _activations;
+    private (string Path, RepairTerm Term)? _repair;
 
     /// <summary>Reads from <paramref name="folder"/>, which it then owns.</summary>
     /// <param name="folder">A dense model.</param>
@@ -57,8 +60,23 @@ public sealed class LoadTimeQuantizer : IWeightSource
             return _dense.Linear(spec, backend);
         }
 
-        using QuantizedWeight weight = Quantize(planned);
+        RepairedWeight made = Repaired(planned);
+        using QuantizedWeight weight = made.Weight;
+        using LowRankPair? repair = made.Repair;
+        _repair = repair is null ? null : (spec.Path, repair.Pack(backend));
         return WeightPacking.Pack(weight, spec, backend, _activations);
+    }
+
+    /// <inheritdoc/>
+    RepairTerm? IWeightSource.Repair(LinearSpec spec, IBackend backend)
+    {
+        if (_repair is not { } last || last.Path != spec.Path)
+        {
+            return null;
+        }
+
+        _repair = null;
+        return last.Term;
     }
 
     /// <summary>The matrix of a layer before it is quantized, F32; the caller disposes it.</summary>
@@ -71,14 +89,25 @@ public sealed class LoadTimeQuantizer : IWeightSource
     /// <summary>The quantized weight of a planned matrix; the caller disposes it.</summary>
     public QuantizedWeight Quantize(PlannedTensor planned)
     {
+        RepairedWeight made = Repaired(planned);
+        made.Repair?.Dispose();
+        return made.Weight;
+    }
+
+    private RepairedWeight Repaired(PlannedTensor planned)
+    {
         using Tensor stored = _dense.Matrix(planned.Spec);
         using Tensor floats = stored.To(DType.F32);
         long start = Stopwatch.GetTimestamp();
-        QuantizedWeight weight = Registry.Method(planned.Settings!.Method).Quantize(planned.Spec.WeightName, floats, planned.Settings);
+        RepairedWeight weight = RepairedQuantization.Quantize(planned, floats, null);
         QuantizationTime += Stopwatch.GetElapsedTime(start);
         return weight;
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _folder.Dispose();
+    public void Dispose()
+    {
+        _repair?.Term.Dispose();
+        _folder.Dispose();
+    }
 }

@@ -28,7 +28,7 @@ public sealed record PlanEstimate(long BytesBefore, long BytesAfter, double Bits
         long parameters = ModelBuilder.CountParameters(architecture, config);
         long before = parameters * source.Size();
         long dense = plan.Quantized.Sum(tensor => tensor.Count) * source.Size();
-        long stored = plan.Quantized.Sum(tensor => plan.Layout.Declare(tensor.Facts!, source).Sum(item => item.Of("x").ByteLength));
+        long stored = plan.Quantized.Sum(tensor => plan.Layout.Declare(tensor.Facts!, source).Sum(item => item.Of("x").ByteLength) + tensor.Settings!.RepairBytes(tensor.Spec));
         long after = before - dense + stored;
         return new PlanEstimate(
             before,
@@ -41,7 +41,7 @@ public sealed record PlanEstimate(long BytesBefore, long BytesAfter, double Bits
 
     private static double? Time(QuantPlan plan)
     {
-        if (plan.Quantized.Any(tensor => Registry.Method(tensor.Settings!.Method).NeedsCalibration))
+        if (plan.Quantized.Any(tensor => tensor.Settings!.NeedsInputs))
         {
             return null;
         }

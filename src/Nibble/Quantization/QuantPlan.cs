@@ -88,15 +88,15 @@ public sealed class QuantPlan
     }
 
     /// <summary>True if a method looks at the inputs of layers.</summary>
-    public bool NeedsCalibration => Quantized.Any(tensor => Registry.Method(tensor.Settings!.Method).NeedsCalibration);
+    public bool NeedsCalibration => Quantized.Any(tensor => tensor.Settings!.NeedsInputs);
 
     /// <summary>Refuses methods that look at the inputs of layers, where there are none to look at.</summary>
     public void RequireDataFree()
     {
-        PlannedTensor? hungry = Quantized.FirstOrDefault(tensor => Registry.Method(tensor.Settings!.Method).NeedsCalibration);
+        PlannedTensor? hungry = Quantized.FirstOrDefault(tensor => tensor.Settings!.NeedsInputs);
         if (hungry is not null)
         {
-            Throw.Usage($"method {hungry.Settings!.Method} needs calibration", "it looks at the inputs of each layer", "quantize into a folder, with a text given by --data");
+            Throw.Usage($"method {hungry.Settings!.Method}{(hungry.Settings.RepairWeighted == true ? " with a weighted repair" : string.Empty)} needs calibration", "it looks at the inputs of each layer", "quantize into a folder, with a text given by --data");
         }
     }
 
@@ -144,7 +144,34 @@ public sealed class QuantPlan
 
         IQuantizationMethod method = Registry.Method(settings.Method);
         QuantizationSettings complete = method.Complete(method.ForModel(settings, stored));
-        return new PlannedTensor(spec, complete, method.FactsOf(complete, spec.Out, spec.In), reason);
+        if (spec.Role != LinearRole.Block)
+        {
+            // Embeddings are gathered and heads share them: a repair stands beside the layers of blocks only.
+            complete = complete.WithoutRepair();
+        }
+
+        WeightFacts facts = method.FactsOf(complete, spec.Out, spec.In);
+        RequireRepairable(spec, complete, facts);
+        return new PlannedTensor(spec, complete, facts, reason);
+    }
+
+    private static void RequireRepairable(LinearSpec spec, QuantizationSettings settings, WeightFacts facts)
+    {
+        if (settings.RepairRank is { } rank && (rank >= nint.Min(spec.Out, spec.In) || spec.Ternary))
+        {
+            Throw.Usage(
+                $"{spec.Path} cannot have a repair of rank {rank}",
+                spec.Ternary ? "the architecture computes with ternary weights" : $"the matrix is {spec.Out} × {spec.In}: a repair of that rank is larger than the matrix itself",
+                $"choose a smaller --repair-rank, or another for this matrix: --override '{spec.Path}={settings.Method}:bits={settings.Bits},…'");
+        }
+
+        if (settings.RepairWeighted == true && facts.Kind != WeightKind.Affine)
+        {
+            Throw.Usage(
+                $"method {settings.Method} cannot have a weighted repair",
+                "what interrupted work goes on from holds affine codes only",
+                "add --repair-weighted false: the repair then lessens the error of the weights");
+        }
     }
 
     private static void RequireMatches(IReadOnlyList<LinearSpec> specs, PlanRequest request)

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -63,6 +64,7 @@ public static class QuantizationCheck
         }
 
         using QuantizedWeight weight = source.Read(spec);
-        return WeightDigest.Of(weight) == tensor.Digest;
+        using LowRankPair? repair = source.ReadRepair(spec);
+        return (repair is null ? WeightDigest.Of(weight) : repair.Digest(WeightDigest.Of(weight))) == tensor.Digest;
     }
 }

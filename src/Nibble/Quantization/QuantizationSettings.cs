@@ -1,5 +1,7 @@
 using System.Text.Json.Serialization;
 using Nibble.IO;
+using Nibble.Models;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -23,6 +25,8 @@ public sealed record QuantizationSettings
         ("--axis", s => s.Axis), ("--act-order", s => s.ActOrder), ("--scale-dtype", s => s.ScaleDType),
         ("--static-groups", s => s.StaticGroups), ("--mse", s => s.Mse), ("--damping", s => s.Damping),
     ];
+
+    private const int MostRepairRank = 4096, MostRepairIterations = 32;
 
     /// <summary>Name of the method: <c>nf4</c>, <c>rtn</c> …</summary>
     public required string Method { get; init; }
@@ -60,6 +64,15 @@ public sealed record QuantizationSettings
     /// <summary>GPTQ: share of the Hessian's mean diagonal that is added to its diagonal.</summary>
     public float? Damping { get; init; }
 
+    /// <summary>Rank of the low-rank term that repairs a part of the error; any method takes it.</summary>
+    public int? RepairRank { get; init; }
+
+    /// <summary>How often the matrix is quantized and repaired in turn (LoftQ); 1 repairs the error of the method as it is.</summary>
+    public int? RepairIterations { get; init; }
+
+    /// <summary>True: the repair lessens the error of the layer's outputs on the calibration text; false: that of its weights.</summary>
+    public bool? RepairWeighted { get; init; }
+
     /// <summary>The dtype in which scales are stored; they are rounded to it before codes are chosen.</summary>
     [JsonConverter(typeof(JsonStringEnumConverter<DType>))]
     public DType? ScaleDType { get; init; }
@@ -79,7 +92,40 @@ public sealed record QuantizationSettings
         Mse = Mse ?? other.Mse,
         Damping = Damping ?? other.Damping,
         ScaleDType = ScaleDType ?? other.ScaleDType,
+        RepairRank = RepairRank ?? other.RepairRank,
+        RepairIterations = RepairIterations ?? other.RepairIterations,
+        RepairWeighted = RepairWeighted ?? other.RepairWeighted,
     };
+
+    /// <summary>True if the work looks at the inputs of layers.</summary>
+    internal bool NeedsInputs => RepairWeighted == true || Registry.Method(Method).NeedsCalibration;
+
+    /// <summary>Bytes that the repair takes beside a matrix.</summary>
+    internal long RepairBytes(LinearSpec spec) => RepairRank is { } rank ? LowRankPair.BytesOf(spec.In, spec.Out, rank) : 0;
+
+    /// <summary>The settings without a repair.</summary>
+    internal QuantizationSettings WithoutRepair() => this with { RepairRank = null, RepairIterations = null, RepairWeighted = null };
+
+    /// <summary>Fills in what belongs to a repair, or refuses it.</summary>
+    internal QuantizationSettings CompleteRepair(bool calibrated)
+    {
+        if (RepairRank is not { } rank)
+        {
+            if (RepairIterations is not null || RepairWeighted is not null)
+            {
+                Throw.Usage("--repair-iterations and --repair-weighted belong to --repair-rank", "without a rank there is no repair", "add --repair-rank, for example 16");
+            }
+
+            return this;
+        }
+
+        if (rank is < 1 or > MostRepairRank || RepairIterations is < 1 or > MostRepairIterations)
+        {
+            Throw.Usage($"a repair of rank {rank} with {RepairIterations ?? 1} iterations", $"ranks are 1 to {MostRepairRank}, iterations 1 to {MostRepairIterations}", "for example --repair-rank 16");
+        }
+
+        return this with { RepairIterations = RepairIterations ?? 1, RepairWeighted = RepairWeighted ?? calibrated };
+    }
 
     /// <summary>The chosen settings but the method and its bits, by name in snake case: the <c>settings</c> of a result document.</summary>
     public IReadOnlyDictionary<string, object> ToDocument()
@@ -89,6 +135,7 @@ public sealed record QuantizationSettings
             ("group_size", GroupSize), ("symmetric", Symmetric), ("block_size", BlockSize), ("double_quant", DoubleQuant),
             ("threshold", Threshold), ("axis", Axis), ("act_order", ActOrder),
             ("static_groups", StaticGroups), ("mse", Mse), ("damping", Damping), ("scale_dtype", ScaleDType?.ToString().ToLowerInvariant()),
+            ("repair_rank", RepairRank), ("repair_iterations", RepairIterations), ("repair_weighted", RepairWeighted),
         ];
         return all.Where(item => item.Value is not null).ToDictionary(item => item.Name, item => item.Value!);
     }

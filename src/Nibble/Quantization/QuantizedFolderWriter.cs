@@ -5,6 +5,7 @@ using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization.Layouts;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -31,6 +32,7 @@ public sealed class QuantizedFolderWriter : IDisposable
     private readonly List<QuantizedTensorReport> _reports = [];
     private readonly Dictionary<string, float[]> _changed = [];
     private readonly HfFolderWriter _writer;
+    private readonly List<(LinearSpec Spec, LowRankPair Pair)> _repairs = [];
     private double _errorSum, _normSum;
 
     /// <summary>Declares all tensors of the result.</summary>
@@ -89,18 +91,21 @@ public sealed class QuantizedFolderWriter : IDisposable
     /// <param name="tensor">The planned tensor.</param>
     /// <param name="dense">The matrix before, F32 <c>[out, in]</c>.</param>
     /// <param name="weight">The matrix after; the caller disposes both.</param>
-    public void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight)
+    public void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight) => Add(tensor, dense, weight, null);
+
+    /// <summary>The same with a repair, which the writer then owns.</summary>
+    internal void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight, LowRankPair? repair)
     {
         if (!_plan.Layout.CanHold(weight.Facts, out string why))
         {
             Throw.Failed($"{tensor.Spec.Path} came out as {weight.Facts}, which the layout {_plan.Layout.Name} cannot hold", why);
         }
 
-        WeightError error = WeightError.Of(dense, weight);
+        WeightError error = repair is null ? WeightError.Of(dense, weight) : WeightError.Of(dense, weight, repair);
         _normSum += error.Norm;
         _errorSum += error.Relative * error.Relative * error.Norm;
         string module = StoredModule(tensor.Spec);
-        long bytes = 0;
+        long bytes = repair?.ByteLength ?? 0;
         foreach (EncodedTensor encoded in _plan.Layout.Encode(weight, SourceDType))
         {
             using Tensor stored = encoded.Tensor;
@@ -118,7 +123,11 @@ public sealed class QuantizedFolderWriter : IDisposable
             8.0 * bytes / Math.Max(1, tensor.Count),
             error.Relative,
             error.Largest,
-            WeightDigest.Of(weight)));
+            repair is null ? WeightDigest.Of(weight) : repair.Digest(WeightDigest.Of(weight))));
+        if (repair is not null)
+        {
+            _repairs.Add((tensor.Spec, repair));
+        }
     }
 
     /// <summary>Copies a matrix that stays dense.</summary>
@@ -149,6 +158,12 @@ public sealed class QuantizedFolderWriter : IDisposable
         LayoutModules modules = Modules();
         JsonObject config = JsonNode.Parse(_source.Config.Root.Element.GetRawText())!.AsObject();
         config["quantization_config"] = _plan.Layout.Section(modules);
+        if (_repairs.Count > 0)
+        {
+            config[RepairFolder.Key] = RepairFolder.Name;
+            RepairFolder.Write(_folder, _repairs);
+        }
+
         _writer.WriteConfig(JsonSerializer.SerializeToElement(config));
         _writer.CopyFiles(_source.Path, "LICENSE", "LICENSE.txt", "NOTICE");
         foreach ((string name, JsonObject document) in _plan.Layout.Files(modules))
@@ -162,7 +177,11 @@ public sealed class QuantizedFolderWriter : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _writer.Dispose();
+    public void Dispose()
+    {
+        _writer.Dispose();
+        _repairs.ForEach(item => item.Pair.Dispose());
+    }
 
     /// <summary>Reads a saved report.</summary>
     public static QuantizationReport ReadReport(string folder)
@@ -237,7 +256,7 @@ public sealed class QuantizedFolderWriter : IDisposable
     private QuantizationReport Report()
     {
         PlannedTensor main = _plan.Quantized.GroupBy(tensor => tensor.Settings!).MaxBy(group => group.Sum(tensor => tensor.Count))!.First();
-        long before = _source.WeightBytes, after = Declare().Sum(spec => spec.ByteLength);
+        long before = _source.WeightBytes, after = Declare().Sum(spec => spec.ByteLength) + _repairs.Sum(item => item.Pair.ByteLength);
         long weights = _plan.Quantized.Sum(tensor => tensor.Count);
         double bits = _reports.Sum(report => report.BitsPerWeight * report.Shape[0] * report.Shape[1]);
         return new QuantizationReport

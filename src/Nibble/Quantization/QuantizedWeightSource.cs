@@ -2,7 +2,9 @@ using Nibble.Backends;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Nn;
 using Nibble.Quantization.Layouts;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -15,6 +17,7 @@ public sealed class QuantizedWeightSource : IWeightSource
     private readonly HfFolder _folder;
     private readonly DenseWeightSource _dense;
     private readonly ActivationChoice _activations;
+    private readonly RepairFolder? _repair;
 
     /// <summary>Reads from <paramref name="folder"/>, which it then owns.</summary>
     /// <param name="folder">A model whose config has a <c>quantization_config</c>.</param>
@@ -28,6 +31,7 @@ public sealed class QuantizedWeightSource : IWeightSource
         Layout = Registry.Layout(folder.Config);
         _dense = new DenseWeightSource(folder, architecture, dtype);
         RequireQuantized(architecture);
+        _repair = RepairFolder.Open(folder, architecture);
     }
 
     /// <summary>How the weights are stored.</summary>
@@ -97,7 +101,24 @@ public sealed class QuantizedWeightSource : IWeightSource
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _folder.Dispose();
+    public void Dispose()
+    {
+        _repair?.Dispose();
+        _folder.Dispose();
+    }
+
+    /// <inheritdoc/>
+    RepairTerm? IWeightSource.Repair(LinearSpec spec, IBackend backend)
+    {
+        using LowRankPair? pair = ReadRepair(spec);
+        return pair?.Pack(backend);
+    }
+
+    /// <summary>True if some matrices have a repair.</summary>
+    internal bool IsRepaired => _repair is not null;
+
+    /// <summary>The repair of a module, or null; the caller disposes it.</summary>
+    internal LowRankPair? ReadRepair(LinearSpec spec) => _repair?.Read(spec);
 
     /// <summary>The path of a quantized module as the folder names it.</summary>
     internal string ModuleOf(LinearSpec spec) => _dense.StoredName(spec.Path + Layout.Marker)![..^Layout.Marker.Length];

@@ -4,6 +4,7 @@ using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization.Calibration;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization;
@@ -180,9 +181,10 @@ public static class Quantizer
 
         using Tensor dense = writer.Load(tensor.Spec);
         long start = Stopwatch.GetTimestamp();
-        using QuantizedWeight weight = Registry.Method(tensor.Settings.Method).Quantize(tensor.Spec.WeightName, dense, tensor.Settings);
+        RepairedWeight made = RepairedQuantization.Quantize(tensor, dense, null);
+        using QuantizedWeight weight = made.Weight;
         TimeSpan inside = Stopwatch.GetElapsedTime(start);
-        writer.Add(tensor, dense, weight);
+        writer.Add(tensor, dense, weight, made.Repair);
         return inside;
     }
 }

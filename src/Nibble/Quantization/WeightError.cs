@@ -12,21 +12,33 @@ public readonly record struct WeightError(double Relative, double Largest, doubl
     /// <summary>Measures an error.</summary>
     /// <param name="dense">F32 <c>[out, in]</c> on the host.</param>
     /// <param name="weight">Its quantized form.</param>
-    public static WeightError Of(Tensor dense, QuantizedWeight weight)
+    public static WeightError Of(Tensor dense, QuantizedWeight weight) => Of(dense, weight.DequantizeRow);
+
+    /// <summary>Measures the error of a weight with its repair.</summary>
+    internal static WeightError Of(Tensor dense, QuantizedWeight weight, LowRank.LowRankPair repair)
     {
-        double[] errors = new double[weight.Out], norms = new double[weight.Out], largest = new double[weight.Out];
-        Spread.Over(weight.Out, weight.In, (first, last) =>
+        using Tensor whole = weight.Dequantize();
+        repair.AddTo(whole);
+        return Of(dense, (row, values) => whole.Slice(row, 1).HostSpan<float>().CopyTo(values));
+    }
+
+    private static WeightError Of(Tensor dense, RowReader read)
+    {
+        double[] errors = new double[dense.Shape[0]], norms = new double[dense.Shape[0]], largest = new double[dense.Shape[0]];
+        Spread.Over(dense.Shape[0], dense.Shape[1], (first, last) =>
         {
-            float[] values = new float[weight.In];
+            float[] values = new float[dense.Shape[1]];
             for (nint row = first; row < last; row++)
             {
-                weight.DequantizeRow(row, values);
+                read(row, values);
                 (errors[row], norms[row], largest[row]) = OfRow(dense.Slice(row, 1).HostSpan<float>(), values);
             }
         });
         double error = errors.Sum(), norm = norms.Sum();
         return new WeightError(error == 0 ? 0 : Math.Sqrt(error / norm), largest.DefaultIfEmpty().Max(), norm);
     }
+
+    private delegate void RowReader(nint row, Span<float> values);
 
     private static (double Error, double Norm, double Largest) OfRow(ReadOnlySpan<float> dense, ReadOnlySpan<float> values)
     {

@@ -51,6 +51,9 @@ public sealed record WeightFacts(WeightKind Kind, nint Out, nint In, int Bits, D
     /// <summary>Ternary: one scale a row instead of one for the matrix.</summary>
     public bool PerRow { get; init; }
 
+    /// <summary>The file's 32-bit words hold whole codes only (compressed-tensors before 0.17): read, never written.</summary>
+    public bool WholeCodeWords { get; init; }
+
     /// <summary>Elements of the matrix.</summary>
     public nint Count => Out * In;
 

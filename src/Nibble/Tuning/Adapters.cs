@@ -1,6 +1,8 @@
 using Nibble.Backends;
 using Nibble.Formats;
+using Nibble.IO;
 using Nibble.Models;
+using Nibble.Quantization.LowRank;
 
 namespace Nibble.Tuning;
 
@@ -14,6 +16,11 @@ public static class Adapters
         if (MixedAdapter.IsMixture(folder))
         {
             return MixedAdapter.Load(folder, config, backend);
+        }
+
+        if (config.Root.GetString(RepairFolder.Key, null) is { } repair && Path.GetFullPath(Path.Combine(Path.GetDirectoryName(config.Path)!, repair)) == Path.GetFullPath(folder))
+        {
+            Throw.Usage($"{folder} is the repair of this base", "it is on the model already", "leave --adapter out");
         }
 
         JsonConfig json = PeftConfig.Open(folder);

@@ -37,6 +37,11 @@ public sealed class LoraAdapter : PeftAdapter
     public static LoraAdapter Create(
         CausalModel model, IReadOnlyList<LinearSpec> linears, LoraSettings settings, ulong seed, Func<LinearSpec, Tensor?>? dense = null)
     {
+        if (settings.Init != LoraInit.Kaiming || settings.UseDora)
+        {
+            RequireUnrepaired(model, settings.UseDora ? "DoRA" : $"an adapter that starts as {settings.Init}");
+        }
+
         Dictionary<string, IPackedWeight> weights = model.Weights.ToDictionary(item => item.Path, item => item.Weight);
         IEnumerable<LoraPair> pairs = TargetModules.Find(linears, settings).Select(target => NewPair(target, weights[target.Linear.Path], settings, seed, dense, model.Backend));
         return new LoraAdapter(settings, pairs, SavedHead.Of(model), model.Backend);
@@ -72,6 +77,11 @@ public sealed class LoraAdapter : PeftAdapter
     /// <inheritdoc/>
     public override void Attach(CausalModel model)
     {
+        if (Settings.UseDora)
+        {
+            RequireUnrepaired(model, "DoRA");
+        }
+
         base.Attach(model);
         foreach (Block block in model.Blocks)
         {
@@ -130,6 +140,17 @@ public sealed class LoraAdapter : PeftAdapter
 
     /// <summary>An adapter of pairs that are there already; it owns them.</summary>
     internal static LoraAdapter Of(IEnumerable<LoraPair> pairs, LoraSettings settings, IBackend backend) => new(settings, pairs, null, backend);
+
+    private static void RequireUnrepaired(CausalModel model, string what)
+    {
+        if (model.Repairs.Any())
+        {
+            Throw.Usage(
+                $"{what} cannot stand on a base with a low-rank repair",
+                "it computes with the base's matrix, and that is codes plus a repair here",
+                "train plain LoRA (--init kaiming), or quantize the base without --repair-rank");
+        }
+    }
 
     private static LoraPair NewPair(LoraTarget target, IPackedWeight weight, LoraSettings settings, ulong seed, Func<LinearSpec, Tensor?>? dense, IBackend backend)
     {

@@ -28,7 +28,8 @@ internal static class LoraMerge
         }
     }
 
-    private static void Add(Tensor matrix, IPackedWeight a, IPackedWeight b, float scale, IBackend backend)
+    /// <summary>matrix += scale·B·A.</summary>
+    public static void Add(Tensor matrix, IPackedWeight a, IPackedWeight b, float scale, IBackend backend)
     {
         using Tensor left = ParameterRows.Dense(backend, b), right = ParameterRows.Dense(backend, a);
         int rank = (int)a.Out, columns = (int)a.In;

@@ -4,6 +4,8 @@ using Nibble.Backends;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Nn;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Tuning;
@@ -24,6 +26,7 @@ public static class MergedModel
         IReadOnlyList<LinearSpec> linears = architecture.Linears(config);
         IReadOnlyList<TensorSpec> vectors = architecture.Vectors(config);
         Dictionary<string, object> holders = model.Parameters.ToDictionary(item => item.Name, item => item.Holder);
+        Dictionary<string, RepairTerm> repairs = model.Repairs.ToDictionary(item => item.Path, item => item.Term);
         Dictionary<string, LinearSpec> biases = linears.Where(spec => spec.HasBias).ToDictionary(spec => spec.BiasName);
         using HfFolderWriter writer = new(
             output,
@@ -31,6 +34,11 @@ public static class MergedModel
         foreach (LinearSpec spec in linears)
         {
             using Tensor matrix = ParameterRows.Dense(model.Backend, (IPackedWeight)holders[spec.WeightName]);
+            if (repairs.TryGetValue(spec.Path, out RepairTerm? repair))
+            {
+                LoraMerge.Add(matrix, repair.A, repair.B, 1, model.Backend);
+            }
+
             adapter?.AddDelta(spec, matrix);
             using Tensor stored = spec.StoredTransposed ? Transpose.Of(matrix) : matrix.Reshape(matrix.Shape);
             Append(writer, spec.WeightName, stored, dtype);
@@ -70,6 +78,7 @@ public static class MergedModel
     {
         JsonObject root = JsonNode.Parse(config.Root.Element.GetRawText())!.AsObject();
         root.Remove("quantization_config");
+        root.Remove(RepairFolder.Key);
         root.Remove("dtype");
         root["torch_dtype"] = dtype switch { DType.BF16 => "bfloat16", DType.F16 => "float16", _ => "float32" };
         return JsonSerializer.SerializeToElement(root);

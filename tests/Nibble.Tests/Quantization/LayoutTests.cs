@@ -197,6 +197,43 @@ public sealed class LayoutTests
     }
 
     [Fact]
+    public void CompressedTensors_words_of_whole_codes_are_read()
+    {
+        foreach (JsonElement item in GoldenWeights.Read("compressed-tensors/packing-before-0.17.json").GetProperty("cases").EnumerateArray())
+        {
+            int bits = item.GetProperty("bits").GetInt32();
+            Shape shape = GoldenWeights.ShapeOf(item, "shape"), packed = GoldenWeights.ShapeOf(item, "packed_shape"), zeros = GoldenWeights.ShapeOf(item, "zero_shape");
+            byte[] codes = [.. GoldenWeights.Bytes(item, "values").Select(value => (byte)((sbyte)value + (1 << (bits - 1))))];
+            using TempFolder folder = new();
+            (string, Tensor)[] tensors =
+            [
+                ("m.weight_packed", Words(item, "packed", packed)), ("m.weight_zero_point", Words(item, "zero_packed", zeros)),
+                ("m.weight_scale", Tensor.From<float>(shape, DType.F32, [.. Enumerable.Repeat(1f, codes.Length)])), ("m.weight_shape", Tensor.From<long>(new Shape(2), DType.I64, [shape[0], shape[1]])),
+            ];
+            Safetensors.Save(folder["model.safetensors"], tensors);
+            Array.ForEach(tensors, tensor => tensor.Item2.Dispose());
+            File.WriteAllText(folder["config.json"], $$"""
+                {"model_type": "llama", "quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized", "version": "0.12.2",
+                 "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": {{bits}}, "symmetric": false, "strategy": "group", "group_size": 1} } } } }
+                """);
+            using HfFolder model = HfFolder.Open(folder.Path);
+            IQuantizationLayout layout = Registry.Layout(model.Config);
+            LayoutReader reader = new(model, model.Config.Quantization!, "m");
+            WeightFacts facts = layout.Inspect(reader, shape[0], shape[1]);
+            reader.Check(layout.Declare(facts, DType.F32));
+            using AffineWeight weight = (AffineWeight)layout.Decode(reader, facts);
+            // A row of the file: the same numbers are codes and, a column a group, zero points.
+            Assert.Equal(codes, weight.Codes.HostSpan<byte>().ToArray());
+            Assert.Equal(codes, weight.Offsets.Select(offset => (byte)offset));
+            Assert.False(weight.Facts.WholeCodeWords);
+            Assert.False(layout.CanHold(facts, out _));
+        }
+
+        static Tensor Words(JsonElement item, string name, Shape shape) =>
+            Tensor.From<int>(shape, DType.I32, System.Runtime.InteropServices.MemoryMarshal.Cast<byte, int>(GoldenWeights.Bytes(item, name).AsSpan()).ToArray());
+    }
+
+    [Fact]
     public void Quanto_bytes_equal_the_original()
     {
         foreach (JsonElement item in GoldenWeights.Read("quanto/weights.json").GetProperty("cases").EnumerateArray())

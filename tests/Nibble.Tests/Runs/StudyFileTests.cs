@@ -50,6 +50,27 @@ public sealed class StudyFileTests : IDisposable
     }
 
     [Fact]
+    public void A_budget_and_a_repair_are_cells()
+    {
+        Study study = Read("""
+            models: [model]
+            methods: [{method: budget, budget: 3.25bpw}, {method: budget, max_bytes: 6MB, label: six}, none, {method: rtn, bits: 3, repair_rank: 8}, {method: hqq, repair_rank: 4, repair_weighted: true}]
+            """);
+        Assert.Equal(["budget 3.25bpw", "six", "dense", "rtn 3 bit + rank 8", "hqq + rank 4"], study.Methods.Select(method => method.Label));
+        Assert.Equal([false, false, true, false, false], study.Methods.Select(method => method.IsBaseline));
+        Assert.Equal([true, true, false, false, true], study.Methods.Select(method => method.NeedsCalibration));
+        Assert.Contains("--budget=3.25", StudyCell.PreparationFor(study, study.Models[0], study.Methods[0]));
+        Assert.Contains("--max-bytes=6000000", StudyCell.PreparationFor(study, study.Models[0], study.Methods[1]));
+        Assert.DoesNotContain(StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[0]), argument => argument.StartsWith("--method", StringComparison.Ordinal));
+        Assert.Contains("--repair-rank=8", StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[3]));
+        Assert.Contains("--repair-weighted=true", StudyCell.PreparationFor(study, study.Models[0], study.Methods[4]));
+        Refused("models: [model]\nmethods: [{method: budget}]");
+        Refused("models: [model]\nmethods: [{method: budget, budget: 3bpw, max_bytes: 6MB}]");
+        Refused("models: [model]\nmethods: [{method: budget, budget: much}]");
+        Refused("models: [model]\nmethods: [{method: budget, budget: 3bpw, bits: 3}]");
+    }
+
+    [Fact]
     public void A_method_that_needs_calibration_quantizes_a_folder_first()
     {
         Study study = Read("""

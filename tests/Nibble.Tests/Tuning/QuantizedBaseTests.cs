@@ -20,6 +20,7 @@ public class QuantizedBaseTests
         ["fp4"] = new() { Method = "fp4" },
         ["affine, 4 bit"] = new() { Method = "rtn", Bits = 4 },
         ["affine, 3 bit, symmetric"] = new() { Method = "rtn", Bits = 3, Symmetric = true },
+        ["affine, 3 bit, repaired"] = new() { Method = "rtn", Bits = 3, RepairRank = 4 },
         ["affine, 8 bit"] = new() { Method = "rtn", Bits = 8 },
         ["hqq, 4 bit"] = new() { Method = "hqq", Bits = 4 },
         ["hqq, 2 bit"] = new() { Method = "hqq", Bits = 2, GroupSize = 16 },
@@ -30,7 +31,7 @@ public class QuantizedBaseTests
 
     public static TheoryData<string> All => [.. Kinds.Keys, "gptq with act-order"];
 
-    public static TheoryData<string> Trained => ["nf4 with double quantization", "affine, 3 bit, symmetric", "hqq, 4 bit", "int8", "ternary"];
+    public static TheoryData<string> Trained => ["nf4 with double quantization", "affine, 3 bit, symmetric", "affine, 3 bit, repaired", "hqq, 4 bit", "int8", "ternary"];
 
     [Theory]
     [MemberData(nameof(All))]

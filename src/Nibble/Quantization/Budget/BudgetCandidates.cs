@@ -21,6 +21,11 @@ internal sealed class BudgetCandidates
             Throw.Usage($"--bits {bits} and a budget exclude each other", "the budget chooses the bits of each matrix", "leave --bits out");
         }
 
+        if (chosen?.RepairRank is not null)
+        {
+            Throw.Usage("--repair-rank and a budget exclude each other", "a budget spends bytes on codes", "leave one of them out");
+        }
+
         _methods = chosen is not null ? [chosen] : [new QuantizationSettings { Method = "gptq" }, new QuantizationSettings { Method = "rtn" }];
         _layout = layout;
         if (chosen is not null && Registry.Method(chosen.Method).SupportedBits.Count(width => width >= 2) < 2)

@@ -14,6 +14,12 @@ public sealed record BudgetChoice(PlannedTensor Tensor, long Bytes, double Loss)
 /// <param name="LowerBound">No plan of these candidates within the budget has a smaller sum; equal to it where the solution is exact.</param>
 public sealed record BudgetPlan(PlanRequest Request, IReadOnlyList<BudgetChoice> Choices, long Capacity, double ExpectedLoss, double LowerBound)
 {
+    /// <summary>The plans that were carried out and measured; empty where the sum of expected losses alone decided.</summary>
+    public IReadOnlyList<BudgetTrial> Trials { get; init; } = [];
+
+    /// <summary>Which of <see cref="Trials"/> this plan is.</summary>
+    public int Chosen { get; init; }
+
     /// <summary>Bytes of the chosen matrices.</summary>
     public long Bytes => Choices.Sum(choice => choice.Bytes);
 

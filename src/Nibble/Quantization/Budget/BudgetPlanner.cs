@@ -25,6 +25,7 @@ public static class BudgetPlanner
         using BudgetProblem problem = BudgetProblem.Open(input, settings, others);
         problem.RequireRoom(budget);
         problem.Measure(calibration, progress, cancellation);
-        return problem.Solve(budget);
+        using BudgetTrials trials = new(input, calibration, cancellation);
+        return trials.Best(problem, budget, progress);
     }
 }

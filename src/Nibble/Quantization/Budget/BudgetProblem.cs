@@ -68,9 +68,20 @@ internal sealed class BudgetProblem : IDisposable
     public BudgetPlan Solve(BudgetRequest budget)
     {
         RequireRoom(budget);
+        return Solve(budget, _ => true)!;
+    }
+
+    /// <summary>The best plan of some of the forms; null if they do not fit, or leave a matrix without one.</summary>
+    public BudgetPlan? Solve(BudgetRequest budget, Func<PlannedTensor, bool> allowed)
+    {
         long capacity = Capacity(budget);
-        KnapsackSolution solution = Knapsack.Solve(_items, capacity)!;
-        BudgetChoice[] choices = [.. _free.Select((spec, i) => new BudgetChoice(_options[spec.Path][solution.Choice[i]], _items[i][solution.Choice[i]].Bytes, _items[i][solution.Choice[i]].Loss))];
+        int[][] kept = [.. _free.Select(spec => _options[spec.Path].Index().Where(item => allowed(item.Item)).Select(item => item.Index).ToArray())];
+        if (Array.Exists(kept, list => list.Length == 0) || Knapsack.Solve([.. kept.Select((list, i) => list.Select(index => _items[i][index]).ToArray())], capacity) is not { } solution)
+        {
+            return null;
+        }
+
+        BudgetChoice[] choices = [.. _free.Select((spec, i) => Choice(i, kept[i][solution.Choice[i]]))];
         PlanRequest request = _request with
         {
             Settings = choices.GroupBy(choice => choice.Tensor.Settings!).MaxBy(group => group.Sum(choice => choice.Tensor.Count))!.Key,
@@ -78,6 +89,22 @@ internal sealed class BudgetProblem : IDisposable
         };
         return new BudgetPlan(request, choices, capacity, solution.Loss, solution.LowerBound);
     }
+
+    /// <summary>The plans within a budget that give all matrices the same settings.</summary>
+    public IEnumerable<BudgetPlan> Uniform(BudgetRequest budget) =>
+        _options[_free[0].Path].Select(option => option.Settings!).Select(settings => Solve(budget, option => option.Settings == settings)).OfType<BudgetPlan>();
+
+    /// <summary>Every matrix that a plan quantizes, those with an override included.</summary>
+    public IEnumerable<PlannedTensor> Plan(BudgetPlan plan) => QuantPlan.Create(_folder.Config, plan.Request).Quantized;
+
+    /// <summary>Bytes of a matrix in one form.</summary>
+    public long BytesOf(PlannedTensor option) => _items[Array.IndexOf(_free, option.Spec)][_options[option.Spec.Path].Index().First(item => item.Item == option).Index].Bytes;
+
+    /// <summary>The same by its settings.</summary>
+    public long BytesOf(LinearSpec spec, QuantizationSettings settings) => BytesOf(_options[spec.Path].First(option => option.Settings == settings));
+
+    /// <summary>A dense matrix, F32; the caller disposes it.</summary>
+    public Tensor Load(LinearSpec spec) => new HfMatrices(new DenseWeightSource(_folder, Registry.Architecture(_folder.Config))).Load(spec);
 
     /// <summary>Refuses a budget that no plan fits, and says what the smallest one takes.</summary>
     public void RequireRoom(BudgetRequest budget)
@@ -114,6 +141,8 @@ internal sealed class BudgetProblem : IDisposable
         long tensors = _folder.Names.Count() + _options.Values.Concat(settled.Select(tensor => (IReadOnlyList<PlannedTensor>)[tensor])).Sum(list => list.Max(item => _layout.Declare(item.Facts!, _source).Count));
         return budget.MaxBytes!.Value - others - settledBytes - (HeaderBytesPerTensor * tensors);
     }
+
+    private BudgetChoice Choice(int matrix, int option) => new(_options[_free[matrix].Path][option], _items[matrix][option].Bytes, _items[matrix][option].Loss);
 
     private void RequireChoice()
     {

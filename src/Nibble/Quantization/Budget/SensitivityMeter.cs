@@ -42,7 +42,7 @@ internal sealed class SensitivityMeter : IDisposable
             _batches.Add(batch);
             Tensor states = model.Backend.Allocate(batch.Hidden.Shape, DType.F32);
             batch.Hidden.HostSpan<float>().CopyTo(states.HostSpan<float>());
-            RunFrom(0, states, batch.Pass);
+            RunFrom(model, 0, states, batch.Pass);
             _dense.Add(states);
         }
     }
@@ -67,6 +67,24 @@ internal sealed class SensitivityMeter : IDisposable
                 CausalModel.RunBlock(block, batch.Hidden, batch.Pass);
             }
         }
+    }
+
+    /// <summary>The divergence of another model of the same sizes from this one; not after <see cref="Run"/>.</summary>
+    public double Of(CausalModel other)
+    {
+        double sum = 0;
+        long rows = 0;
+        for (int i = 0; i < _batches.Count; i++)
+        {
+            using Workspace.Scope scope = _workspace.Begin();
+            Tensor states = _workspace.Rent(_batches[i].Hidden.Shape);
+            _batches[i].Hidden.HostSpan<float>().CopyTo(states.HostSpan<float>());
+            RunFrom(other, 0, states, _batches[i].Pass);
+            sum += Divergences(_dense[i], states);
+            rows += states.Shape.Rows;
+        }
+
+        return sum / rows;
     }
 
     /// <inheritdoc/>
@@ -94,7 +112,7 @@ internal sealed class SensitivityMeter : IDisposable
                 using Workspace.Scope scope = _workspace.Begin();
                 Tensor states = _workspace.Rent(_batches[i].Hidden.Shape);
                 _batches[i].Hidden.HostSpan<float>().CopyTo(states.HostSpan<float>());
-                RunFrom(first, states, _batches[i].Pass);
+                RunFrom(_model, first, states, _batches[i].Pass);
                 sum += Divergences(_dense[i], states);
                 rows += states.Shape.Rows;
             }
@@ -107,14 +125,14 @@ internal sealed class SensitivityMeter : IDisposable
         }
     }
 
-    private void RunFrom(int first, Tensor states, in Pass pass)
+    private static void RunFrom(CausalModel model, int first, Tensor states, in Pass pass)
     {
-        for (int i = first; i < _model.Blocks.Count; i++)
+        for (int i = first; i < model.Blocks.Count; i++)
         {
-            CausalModel.RunBlock(_model.Blocks[i], states, pass);
+            CausalModel.RunBlock(model.Blocks[i], states, pass);
         }
 
-        _model.FinishHidden(states, pass);
+        model.FinishHidden(states, pass);
     }
 
     private double Divergences(Tensor dense, Tensor changed)

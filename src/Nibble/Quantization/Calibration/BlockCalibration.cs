@@ -64,6 +64,9 @@ public sealed class BlockCalibration : IDisposable
     /// <summary>Called with each block when its inputs are known and its layers are still dense, which it may change.</summary>
     internal Action<Block>? BeforeBlock { get; set; }
 
+    /// <summary>Puts something around each layer that takes the place of another (a repair), or gives it back as it is.</summary>
+    internal Func<ILinear, ILinear>? Around { get; set; }
+
     /// <summary>
     /// Quantizes every layer of every block: <paramref name="quantize"/> gets its path and the statistics of its inputs and returns
     /// the packed weight that takes its place. Layers that <paramref name="wanted"/> leaves out stay as they are, and cost no statistics.
@@ -83,7 +86,7 @@ public sealed class BlockCalibration : IDisposable
                 foreach (ILinear linear in groups.SelectMany(group => group.Layers))
                 {
                     cancellation.ThrowIfCancellationRequested();
-                    Put(block, linear, restore(linear.Path));
+                    Put(block, linear, restore(linear.Path), Around);
                 }
 
                 walk.Finish();
@@ -95,7 +98,7 @@ public sealed class BlockCalibration : IDisposable
                 foreach (ILinear linear in layers)
                 {
                     cancellation.ThrowIfCancellationRequested();
-                    Put(block, linear, quantize(linear.Path, statistics with { Layer = linear.Path }));
+                    Put(block, linear, quantize(linear.Path, statistics with { Layer = linear.Path }), Around);
                     progress?.Invoke(new(index, _model.Blocks.Count, linear.Path, statistics.Tokens, statistics.DeadInputs));
                 }
             }
@@ -177,7 +180,7 @@ public sealed class BlockCalibration : IDisposable
     }
 
     /// <summary>Puts another weight in the place of a layer's.</summary>
-    internal static void Put(Block block, ILinear old, IPackedWeight weight) =>
+    internal static void Put(Block block, ILinear old, IPackedWeight weight, Func<ILinear, ILinear>? around = null) =>
         block.Replace(linear =>
         {
             if (linear != old)
@@ -187,6 +190,6 @@ public sealed class BlockCalibration : IDisposable
 
             PackedLinear replacement = new(old.Path, weight, old.Bias);
             old.Dispose();
-            return replacement;
+            return around is null ? replacement : around(replacement);
         });
 }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization.Calibration;
@@ -6,7 +7,8 @@ namespace Nibble.Quantization.Calibration;
 /// <summary>What is remembered of a layer that was calibrated: the weight and what the report says about it.</summary>
 /// <param name="Weight">The weight.</param>
 /// <param name="Coverage">The report's entry.</param>
-internal sealed record WeightRecord(AffineWeight Weight, LayerCoverage Coverage)
+/// <param name="Repair">What stands beside the weight, or null.</param>
+internal sealed record WeightRecord(AffineWeight Weight, LayerCoverage Coverage, LowRankPair? Repair = null)
 {
     public void Write(BinaryWriter writer)
     {
@@ -23,6 +25,8 @@ internal sealed record WeightRecord(AffineWeight Weight, LayerCoverage Coverage)
         Write(writer, Weight.Offsets);
         Write(writer, Weight.ColumnGroups ?? []);
         writer.Write(Weight.Codes.HostSpan<byte>());
+        Write(writer, Repair is null ? [] : Repair.A.HostSpan<ushort>().ToArray());
+        Write(writer, Repair is null ? [] : Repair.B.HostSpan<ushort>().ToArray());
     }
 
     public static WeightRecord Read(BinaryReader reader)
@@ -36,8 +40,12 @@ internal sealed record WeightRecord(AffineWeight Weight, LayerCoverage Coverage)
         reader.BaseStream.ReadExactly(codes.HostSpan<byte>());
         AffineWeight weight = new(
             codes, facts[2], facts[3], scales, offsets, (DType)facts[4], (AffineForm)facts[5], (GroupOrder)facts[6], groups.Length == 0 ? null : groups, facts[7] == 1);
-        return new(weight, new LayerCoverage(path, tokens, dead) { RaisedDamping = damping == 0 ? null : damping });
+        ushort[] a = Read<ushort>(reader), b = Read<ushort>(reader);
+        return new(weight, new LayerCoverage(path, tokens, dead) { RaisedDamping = damping == 0 ? null : damping }, Pair(a, b, facts[0], facts[1]));
     }
+
+    private static LowRankPair? Pair(ushort[] a, ushort[] b, int rows, int columns) => a.Length == 0 ? null : new LowRankPair(
+        Tensor.From<ushort>(new Shape(a.Length / columns, columns), DType.BF16, a), Tensor.From<ushort>(new Shape(rows, b.Length / rows), DType.BF16, b));
 
     private static void Write<T>(BinaryWriter writer, T[] values)
         where T : unmanaged

@@ -8,6 +8,9 @@ internal static class BitStream
     /// <summary>Words for <paramref name="count"/> codes.</summary>
     public static nint Words(nint count, int bits) => ((count * bits) + 31) / 32;
 
+    /// <summary>Words where each holds as many whole codes as fit.</summary>
+    public static nint WholeCodeWords(nint count, int bits) => (count + (32 / bits) - 1) / (32 / bits);
+
     /// <summary>Packs codes; spare bits of the last word are zero.</summary>
     public static void Pack(ReadOnlySpan<byte> codes, int bits, Span<uint> words)
     {
@@ -35,6 +38,17 @@ internal static class BitStream
         if (filled > 0)
         {
             words[word] = (uint)pending;
+        }
+    }
+
+    /// <summary>Reads codes of words that hold whole codes only.</summary>
+    public static void UnpackWholeCodes(ReadOnlySpan<uint> words, int bits, Span<byte> codes)
+    {
+        int each = 32 / bits;
+        uint mask = (1u << bits) - 1;
+        for (int i = 0; i < codes.Length; i++)
+        {
+            codes[i] = (byte)((words[i / each] >> (i % each * bits)) & mask);
         }
     }
 

@@ -32,6 +32,7 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
             { Kind: WeightKind.Codebook } => "it holds affine weights, not codebooks",
             { Kind: WeightKind.Ternary, PerRow: false } => "it holds ternary weights only with a scale a row (--group-size -1)",
             { Kind: WeightKind.Ternary } => string.Empty,
+            { WholeCodeWords: true } => "words of whole codes are an older form, which is only read",
             { OutlierThreshold: not null } => "it does not tell LLM.int8's threshold",
             { Bits: < 2 } => "it holds 2 to 8 bits",
             { Order: not GroupOrder.AlongRow } => "it holds groups along rows only",
@@ -47,13 +48,13 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
         long groups = facts.Kind == WeightKind.Ternary ? 1 : facts.GroupsPerRow;
         List<StoredTensor> tensors =
         [
-            new(Packed, DType.I32, facts.Out, BitStream.Words(facts.In, facts.Bits)),
+            new(Packed, DType.I32, facts.Out, Words(facts, facts.In)),
             new(Scale, facts.ScaleDType, facts.Out, groups),
             new(ShapeName, DType.I64, 2),
         ];
         if (facts is { Kind: WeightKind.Affine, Symmetric: false })
         {
-            tensors.Add(new(Zero, DType.I32, BitStream.Words(facts.Out, facts.Bits), groups));
+            tensors.Add(new(Zero, DType.I32, Words(facts, facts.Out), groups));
         }
 
         if (facts.ActOrder)
@@ -143,6 +144,7 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
             Symmetric = symmetric,
             WholeOffsets = true,
             ActOrder = reader.Has(Groups),
+            WholeCodeWords = HasWholeCodeWords(reader, bits, inFeatures),
         };
     }
 
@@ -158,7 +160,7 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
         nint groups = ternary ? 1 : facts.GroupsPerRow;
         float[] scales = reader.Floats(Scale, facts.Out * groups);
         using Tensor packed = reader.Load(Packed);
-        Tensor codes = LayoutTensors.UnpackRows(packed, facts.Out, facts.In, (stored, row) => UnpackRow(stored, facts.Bits, row));
+        Tensor codes = LayoutTensors.UnpackRows(packed, facts.Out, facts.In, (stored, row) => Unpack(MemoryMarshal.Cast<byte, uint>(stored), facts, row));
         if (ternary)
         {
             return new TernaryWeight(Unshift(codes, reader), scales, facts.ScaleDType);
@@ -224,7 +226,35 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
         BitStream.Pack(shifted, bits, MemoryMarshal.Cast<byte, uint>(stored));
     }
 
-    private static void UnpackRow(ReadOnlySpan<byte> stored, int bits, Span<byte> codes) => BitStream.Unpack(MemoryMarshal.Cast<byte, uint>(stored), bits, codes);
+    /// <summary>
+    /// Until 0.16 a word held as many whole codes as fit (10 of 3 bits), from 0.17 on codes are one stream. Nearly always the number of words tells which;
+    /// where it does not, the version that wrote the file does.
+    /// </summary>
+    private static bool HasWholeCodeWords(LayoutReader reader, int bits, nint columns)
+    {
+        const int last = 16;
+        if (32 % bits == 0 || !reader.Has(Packed) || reader.Entry(Packed).Extents is not [_, long words] || words != BitStream.WholeCodeWords(columns, bits))
+        {
+            return false;
+        }
+
+        string[] version = (reader.Section.GetString("version", null) ?? string.Empty).Split('.');
+        return words != BitStream.Words(columns, bits)
+            || (version.Length > 1 && version[0] == "0" && int.TryParse(version[1], out int minor) && minor <= last);
+    }
+
+    private static nint Words(WeightFacts facts, nint count) => facts.WholeCodeWords ? BitStream.WholeCodeWords(count, facts.Bits) : BitStream.Words(count, facts.Bits);
+
+    private static void Unpack(ReadOnlySpan<uint> words, WeightFacts facts, Span<byte> codes)
+    {
+        if (facts.WholeCodeWords)
+        {
+            BitStream.UnpackWholeCodes(words, facts.Bits, codes);
+            return;
+        }
+
+        BitStream.Unpack(words, facts.Bits, codes);
+    }
 
     private static Tensor Unshift(Tensor codes, LayoutReader reader)
     {
@@ -272,7 +302,7 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
 
     private static float[] UnpackZeros(LayoutReader reader, WeightFacts facts)
     {
-        int rows = (int)facts.Out, groups = (int)facts.GroupsPerRow, words = (int)BitStream.Words(rows, facts.Bits);
+        int rows = (int)facts.Out, groups = (int)facts.GroupsPerRow, words = (int)Words(facts, rows);
         using Tensor packed = reader.Load(Zero);
         ReadOnlySpan<uint> source = packed.HostSpan<uint>();
         float[] offsets = new float[rows * groups];
@@ -285,7 +315,7 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
                 stream[word] = source[(word * groups) + group];
             }
 
-            BitStream.Unpack(stream, facts.Bits, column);
+            Unpack(stream, facts, column);
             for (int row = 0; row < rows; row++)
             {
                 offsets[(row * groups) + group] = column[row];

@@ -29,7 +29,7 @@ internal abstract class QuantizationMethod : IQuantizationMethod
     public QuantizationSettings Complete(QuantizationSettings settings)
     {
         QuantizationSettings.RefuseForeign(settings, Defaults);
-        QuantizationSettings complete = settings.Or(Adapt(settings));
+        QuantizationSettings complete = settings.Or(Adapt(settings)).CompleteRepair(NeedsCalibration);
         if (!SupportedBits.Contains(complete.Bits!.Value))
         {
             Refuse("--bits", complete.Bits, $"possible are {string.Join(", ", SupportedBits)}");

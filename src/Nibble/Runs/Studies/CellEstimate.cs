@@ -15,6 +15,11 @@ public sealed record CellEstimate(double Seconds, long Bytes)
     private const double FlopsPerThread = 40e9;
     private const double Overhead = 1.5;
     private const long RuntimeBytes = 90_000_000;
+    // What a budget in bytes leaves for a weight is known only with the model at hand.
+    private const double UsualBits = 4;
+
+    // A budget's plan takes a calibration with every candidate and some trials before the work itself.
+    private const double BudgetFactor = 8;
     private const double BytesPerToken = 3.7;
 
     /// <summary>The estimate of one cell.</summary>
@@ -27,14 +32,14 @@ public sealed record CellEstimate(double Seconds, long Bytes)
         double tokens = tasks.Tasks.Contains("perplexity") && text is not null ? Tokens(tasks, text, sizes.Facts.Context) : 0;
         double decoded = tasks.Tasks.Contains("latency") ? (tasks.Runs + 1) * (tasks.PromptTokens + (4.0 * tasks.DecodeTokens)) : 0;
         // Calibration runs each sample through each block twice, and the Gram matrices and the solver cost about as much again.
-        double calibrated = method.NeedsCalibration ? 4.0 * study.Calibration.Samples * (study.Calibration.Length ?? Math.Min(512, sizes.Facts.Context)) : 0;
+        double calibrated = method.NeedsCalibration ? 4.0 * (method.Budget is null ? 1 : BudgetFactor) * study.Calibration.Samples * (study.Calibration.Length ?? Math.Min(512, sizes.Facts.Context)) : 0;
         double seconds = Overhead + ((tokens + decoded + calibrated) * flopsPerToken / (threads * FlopsPerThread));
         double bytes = (sizes.Parameters.Blocks * BitsOf(method) / 8) + ((sizes.Parameters.Total - sizes.Parameters.Blocks) * DenseBits(method) / 8);
         return new CellEstimate(seconds, RuntimeBytes + (long)bytes);
     }
 
     /// <summary>Bits of a weight in a block, scales included.</summary>
-    internal static double BitsOf(StudyMethod method) => method.Settings switch
+    internal static double BitsOf(StudyMethod method) => method.Budget is { } budget ? budget.BitsPerWeight ?? UsualBits : method.Settings switch
     {
         null => DenseBits(method),
         { Method: "ternary" } => 2,

@@ -54,6 +54,12 @@ internal sealed class CellPreparation(CellProcess process, StudyCell cell, strin
 
         using JsonDocument document = JsonDocument.Parse(File.ReadAllText(Record));
         double seconds = document.RootElement.GetProperty("metrics").GetProperty("seconds").GetDouble();
+        if (cell.Method.Budget is { } budget)
+        {
+            // The folder's record names the method of most of its matrices; the cell is about the plan.
+            result = result with { Method = StudyMethod.BudgetName, Bits = null, Settings = new Dictionary<string, object> { ["budget"] = budget.ToString() } };
+        }
+
         return result with { Metrics = new Dictionary<string, double>(result.Metrics) { ["quantization_seconds"] = seconds } };
     }
 

@@ -1,6 +1,7 @@
 using Nibble.Evaluation;
-using Nibble.Quantization.Calibration;
 using Nibble.Quantization;
+using Nibble.Quantization.Budget;
+using Nibble.Quantization.Calibration;
 
 namespace Nibble.Runs.Studies;
 
@@ -18,11 +19,17 @@ public sealed record StudyModel(string Name, string Path, string? Adapter = null
 /// <param name="IsBaseline">True for the one that all others are compared with.</param>
 public sealed record StudyMethod(string Label, QuantizationSettings? Settings, string? Dtype, string Activations, bool IsBaseline)
 {
+    /// <summary>Name of a cell whose plan a budget makes.</summary>
+    public const string BudgetName = "budget";
+
+    /// <summary>How large the model may be, where a budget chooses method and bits of each matrix; <see cref="Settings"/> is null then.</summary>
+    public BudgetRequest? Budget { get; init; }
+
     /// <summary>Name of the method, <c>none</c> for a dense model.</summary>
-    public string Method => Settings?.Method ?? "none";
+    public string Method => Budget is not null ? BudgetName : Settings?.Method ?? "none";
 
     /// <summary>True if it looks at the inputs of layers: such a cell quantizes a folder first, then measures that.</summary>
-    public bool NeedsCalibration => Settings is { } settings && Registry.Method(settings.Method).NeedsCalibration;
+    public bool NeedsCalibration => Budget is not null || Settings?.NeedsInputs == true;
 }
 
 /// <summary>Models × methods × tasks, and everything that is the same for all cells.</summary>

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using Nibble.Evaluation;
 using Nibble.Quantization;
+using Nibble.Quantization.Budget;
 using Nibble.Quantization.Calibration;
 
 namespace Nibble.Runs.Studies;
@@ -36,7 +37,7 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
         CalibrationRequest calibration = study.Calibration;
         return
         [
-            "quantize", model.Path, .. MethodArguments(method.Settings!), Argument("--data", calibration.Data), Argument("--samples", calibration.Samples),
+            "quantize", model.Path, .. method.Budget is { } budget ? [BudgetArgument(budget)] : MethodArguments(method.Settings!), Argument("--data", calibration.Data), Argument("--samples", calibration.Samples),
             .. calibration.Length is { } length ? [Argument("--sample-length", length)] : Array.Empty<string>(), Argument("--seed", calibration.Seed),
             .. study.Threads is { } threads ? [Argument("--threads", threads)] : Array.Empty<string>(),
         ];
@@ -95,6 +96,9 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
 
     // With '=', a negative number is not taken for an option.
     private static string Argument(string flag, object value) => $"{flag}={Convert.ToString(value, CultureInfo.InvariantCulture)}";
+
+    private static string BudgetArgument(BudgetRequest budget) =>
+        budget.BitsPerWeight is { } bits ? Argument("--budget", bits) : Argument("--max-bytes", budget.MaxBytes!.Value);
 
     private static IEnumerable<string> MethodArguments(QuantizationSettings settings)
     {

@@ -3,6 +3,7 @@ using Nibble.Evaluation.Protocols;
 using Nibble.Evaluation.Texts;
 using Nibble.IO;
 using Nibble.Quantization;
+using Nibble.Quantization.Budget;
 using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 using YamlDotNet.RepresentationModel;
@@ -92,12 +93,39 @@ public static class StudyFile
         string? dtype = map.Choice("dtype", "f32", "bf16", "f16");
         bool baseline = map.Bool("baseline") ?? false;
         string chosen = map.Choice("activations", Activations) ?? activations;
+        if (method == StudyMethod.BudgetName)
+        {
+            StudyMethod cell = Budget(map, node, label, chosen);
+            map.RefuseUnknown();
+            return cell;
+        }
+
         QuantizationSettings settings = Settings(map, method);
         map.RefuseUnknown();
         try
         {
             QuantizationSettings? complete = method == "none" ? RequireNone(map, settings) : Registry.Method(method).Complete(settings);
             return new StudyMethod(label ?? Label(settings, dtype), complete, dtype, chosen, baseline);
+        }
+        catch (NibbleException error) when (error.Kind == ErrorKind.Usage)
+        {
+            throw map.Refusal(node, error.What, error.Why, error.Remedy);
+        }
+    }
+
+    /// <summary>A cell whose plan is made within a budget: <c>budget: 3.25bpw</c>, or <c>max_bytes: 3.2GB</c>.</summary>
+    private static StudyMethod Budget(YamlMap map, YamlNode node, string? label, string activations)
+    {
+        (string? bits, string? bytes) = (map.Text("budget"), map.Text("max_bytes"));
+        if ((bits is null) == (bytes is null))
+        {
+            throw map.Refusal("method 'budget' takes one of 'budget' and 'max_bytes'", "one of them says how large the model may be", "for example budget: 3.25bpw");
+        }
+
+        try
+        {
+            BudgetRequest request = bits is not null ? BudgetRequest.ParseBits(bits) : BudgetRequest.ParseBytes(bytes!);
+            return new StudyMethod(label ?? $"budget {bits ?? bytes}", null, null, activations, IsBaseline: false) { Budget = request };
         }
         catch (NibbleException error) when (error.Kind == ErrorKind.Usage)
         {
@@ -116,6 +144,12 @@ public static class StudyFile
         Threshold = map.Float("threshold"),
         Axis = map.Int("axis", 0),
         ActOrder = map.Bool("act_order"),
+        StaticGroups = map.Bool("static_groups"),
+        Mse = map.Bool("mse"),
+        Damping = map.Float("damping"),
+        RepairRank = map.Int("repair_rank", 1),
+        RepairIterations = map.Int("repair_iterations", 1),
+        RepairWeighted = map.Bool("repair_weighted"),
         ScaleDType = map.Choice("scale_dtype", "f32", "f16", "bf16") is { } dtype ? Enum.Parse<DType>(dtype, ignoreCase: true) : null,
     };
 
@@ -133,6 +167,7 @@ public static class StudyFile
             settings.DoubleQuant == true ? "+ double quantization" : null,
             settings.Symmetric is { } symmetric ? symmetric ? "symmetric" : "asymmetric" : null,
             settings.ActOrder == true ? "act-order" : null,
+            settings.RepairRank is { } rank ? $"+ rank {rank}" : null,
         }.OfType<string>()];
         return string.Join(' ', parts);
     }
@@ -229,7 +264,7 @@ public static class StudyFile
     // Without a mark the first dense method is what the others are compared with.
     private static IReadOnlyList<StudyMethod> WithBaseline(IReadOnlyList<StudyMethod> methods)
     {
-        StudyMethod? baseline = methods.FirstOrDefault(method => method.IsBaseline) ?? methods.FirstOrDefault(method => method.Settings is null);
+        StudyMethod? baseline = methods.FirstOrDefault(method => method.IsBaseline) ?? methods.FirstOrDefault(method => method is { Settings: null, Budget: null });
         return [.. methods.Select(method => ReferenceEquals(method, baseline) ? method with { IsBaseline = true } : method)];
     }
 }

@@ -34,6 +34,12 @@ internal sealed class RequantizedFolder : IDisposable
         }
 
         _weights = new QuantizedWeightSource(_source, Registry.Architecture(_source.Config));
+        if (_weights.IsRepaired)
+        {
+            string path = _source.Path;
+            _weights.Dispose();
+            Throw.BadInput($"{path} has a low-rank repair", "its codes alone are not the model that the adapter was trained on", "merge without --requantize, or keep the adapter beside the base");
+        }
     }
 
     /// <summary>The weight as the source holds it; the caller disposes it.</summary>

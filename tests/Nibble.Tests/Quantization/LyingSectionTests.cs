@@ -1,0 +1,171 @@
+using System.Text.Json.Nodes;
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Models;
+using Nibble.Quantization;
+using Nibble.Tensors;
+
+namespace Nibble.Tests.Quantization;
+
+/// <summary>
+/// Folders whose <c>quantization_config</c> and tensors say different things, in every layout: each key of the section with values that it cannot have, each
+/// tensor of a module missing, of another shape and of another type. The reader refuses, or the weights are what they were; nothing else happens.
+/// </summary>
+public sealed class LyingSectionTests : IDisposable
+{
+    private const string Module = "model.layers.0.mlp.up_proj";
+
+    // Written down in the file and nowhere else: another value makes other weights of the same tensors, and no reader can know.
+    private static readonly string[] Meanings =
+        ["checkpoint_format", "format", "sym", "symmetric", "llm_int8_threshold", "linear_class", "bnb_4bit_quant_type", "observer", "version", "axis", "weights", "quant_type", "zero_point", "quant_method", "load_in_8bit", "load_in_4bit"];
+
+    private static readonly string?[] Lies = ["0", "-1", "3", "7", "64", "4294967296", "1e300", "\"x\"", "true", "[]", "{}", "null"];
+
+    private readonly TempFolder _folder = new();
+
+    public static TheoryData<string, string> Layouts => new()
+    {
+        { "bitsandbytes-4bit", "nf4" }, { "bitsandbytes-4bit", "nf4:double_quant=true" }, { "bitsandbytes-int8", "int8" }, { "compressed-tensors", "rtn:bits=3,group_size=16" },
+        { "quanto", "quanto:bits=4" }, { "hqq", "hqq:bits=3,group_size=16" }, { "gptq", "rtn:group_size=16" }, { "awq", "rtn:group_size=16" }, { "bitnet", "ternary" },
+    };
+
+    public void Dispose() => _folder.Dispose();
+
+    [Theory]
+    [MemberData(nameof(Layouts))]
+    public void Keys_with_other_values_are_refused_or_change_nothing(string layout, string method)
+    {
+        string path = Path.Combine(Write(layout, method), "config.json"), text = File.ReadAllText(path), before = Digest();
+        int cases = 0, refused = 0;
+        foreach (string[] key in Leaves(JsonNode.Parse(text)!["quantization_config"]!, []))
+        {
+            foreach (string? lie in Lies)
+            {
+                JsonObject config = JsonNode.Parse(text)!.AsObject();
+                JsonNode section = config["quantization_config"]!;
+                foreach (string part in key[..^1])
+                {
+                    section = section[part]!;
+                }
+
+                section[key[^1]] = lie is null ? null : JsonNode.Parse(lie);
+                File.WriteAllText(path, config.ToJsonString());
+                cases++;
+                string what = $"{string.Join('/', key)} = {lie}";
+                Exception? error = Record.Exception(() =>
+                {
+                    string after = Digest();
+                    Assert.True(after == before || Meanings.Contains(key[^1]), $"{what}: other weights without a word");
+                });
+                Assert.True(error is null or NibbleException { Kind: ErrorKind.BadInput }, $"{what}: {error}");
+                refused += error is null ? 0 : 1;
+            }
+        }
+
+        Assert.True(cases >= 12 && refused >= 5, $"{refused} of {cases}");
+    }
+
+    [Theory]
+    [MemberData(nameof(Layouts))]
+    public void Tensors_that_are_missing_or_other_ones_are_refused(string layout, string method)
+    {
+        string path = Path.Combine(Write(layout, method), "model.safetensors");
+        byte[] whole = File.ReadAllBytes(path);
+        string[] names;
+        using (SafetensorsFile file = SafetensorsFile.Open(path))
+        {
+            names = [.. file.Entries.Keys.Where(name => name.StartsWith(Module, StringComparison.Ordinal))];
+        }
+
+        Assert.NotEmpty(names);
+        foreach (string name in names)
+        {
+            Change(path, whole, name, _ => null);
+            Refused($"{name} missing");
+            Change(path, whole, name, tensor => tensor.Shape.Rank == 0 ? null : Tensor.OnHost(new Shape(tensor.Shape[0] + 1, tensor.Shape.Rank > 1 ? tensor.Shape[1] : 1), tensor.DType));
+            Refused($"{name} with a row more");
+            Change(path, whole, name, _ => Tensor.OnHost(new Shape(1), DType.I64));
+            Refused($"{name} as one whole number");
+        }
+
+        File.WriteAllBytes(path, whole);
+        Digest();
+
+        void Refused(string what)
+        {
+            Exception? error = Record.Exception(() => Digest());
+            Assert.True(error is NibbleException { Kind: ErrorKind.BadInput or ErrorKind.NotFound }, $"{layout}, {what}: {error?.ToString() ?? "read"}");
+        }
+    }
+
+    private static void Change(string path, byte[] whole, string name, Func<Tensor, Tensor?> change)
+    {
+        File.WriteAllBytes(path, whole);
+        List<(string Name, Tensor Tensor)> kept = [];
+        using (SafetensorsFile file = SafetensorsFile.Open(path))
+        {
+            foreach (string item in file.Entries.Keys)
+            {
+                using Tensor stored = file.Load(item);
+                Tensor? tensor = item == name ? change(stored) : Copy(stored);
+                if (tensor is not null)
+                {
+                    kept.Add((item, tensor));
+                }
+            }
+        }
+
+        Safetensors.Save(path, kept);
+        kept.ForEach(item => item.Tensor.Dispose());
+    }
+
+    private static unsafe Tensor Copy(Tensor tensor)
+    {
+        Tensor copy = Tensor.OnHost(tensor.Shape, tensor.DType);
+        Buffer.MemoryCopy(tensor.HostPointer, copy.HostPointer, copy.ByteLength, copy.ByteLength);
+        return copy;
+    }
+
+    private static IEnumerable<string[]> Leaves(JsonNode node, string[] path)
+    {
+        foreach ((string key, JsonNode? value) in node.AsObject())
+        {
+            yield return [.. path, key];
+            if (value is JsonObject { Count: > 0 })
+            {
+                foreach (string[] leaf in Leaves(value, [.. path, key]))
+                {
+                    yield return leaf;
+                }
+            }
+        }
+    }
+
+    private string Write(string layout, string method)
+    {
+        string model = MethodTable.WriteModel(_folder["model"], "llama");
+        Quantizer.Run(model, _folder["out"], new PlanRequest(PlanOverride.Parse("*=" + method).Settings!) { Layout = layout });
+        return _folder["out"];
+    }
+
+    /// <summary>A hash of all weights as they are read.</summary>
+    private string Digest()
+    {
+        HfFolder folder = HfFolder.Open(_folder["out"]);
+        try
+        {
+            IArchitecture architecture = Registry.Architecture(folder.Config);
+            using QuantizedWeightSource source = new(folder, architecture);
+            ModelBuilder.Check(architecture, folder.Config, source);
+            return string.Concat(architecture.Linears(folder.Config).Where(source.IsQuantized).Select(spec =>
+            {
+                using QuantizedWeight weight = source.Read(spec);
+                return WeightDigest.Of(weight);
+            }));
+        }
+        finally
+        {
+            folder.Dispose();
+        }
+    }
+}
