@@ -95,7 +95,7 @@ internal sealed class BudgetTrials : IDisposable
 
         using LoadedModel model = LoadedModel.Load(_dense.Path);
         Dictionary<string, PlannedTensor> planned = problem.Plan(plan).Where(tensor => tensor.Spec.Role == LinearRole.Block).ToDictionary(tensor => tensor.Spec.Path);
-        using (BlockCalibration calibration = new(model.Model, _calibration.Choose(model), memoryBytes: _calibration.MemoryBytes))
+        using (BlockCalibration calibration = new(model.Model, _calibration.Choose(model), memoryBytes: _calibration.MemoryBytes, states: _calibration.States))
         {
             calibration.Run((path, statistics) => Pack(planned[path], problem, model.Backend, statistics), cancellation: _cancellation, wanted: planned.ContainsKey);
         }
