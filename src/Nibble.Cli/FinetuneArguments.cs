@@ -24,9 +24,12 @@ internal sealed class FinetuneArguments
     private readonly Option<int> _earlyStopping = Ranged("--early-stopping", 0, 0, int.MaxValue, "End after this many measurements in a row without a new best, and keep the best; 0 never.");
     private readonly Option<string> _task = new("--task") { Description = "causal (next token) or classification (a trained head; texts with labels).", DefaultValueFactory = _ => "causal" };
     private readonly Option<string?> _labels = new("--labels") { Description = "classification: names of the labels in the order of the head, separated by commas (default: those of the base or of the data)." };
-    private readonly Option<string> _method = new("--method") { Description = "full, lora, qlora, dora, ia3, prefix or prompt.", DefaultValueFactory = _ => "lora" };
-    private readonly Option<string?> _quantization = new("--quantization") { Description = "Quantize a dense base while it loads (nf4, fp4, rtn, hqq, quanto …; qlora: nf4 with double quantization). With full: train from those values." };
+    private readonly Option<string> _method = new("--method") { Description = "full, lora, qlora, dora, ia3, prefix, prompt, qat (through a quantizer, saved as codes) or bitnet (ternary weights, int8 activations).", DefaultValueFactory = _ => "lora" };
+    private readonly Option<string?> _quantization = new("--quantization") { Description = "Quantize a dense base while it loads (nf4, fp4, rtn, hqq, quanto …; qlora: nf4 with double quantization). With full: train from those values. With qat: train for this grid (default rtn, 4 bits)." };
     private readonly Option<int?> _bits = new("--bits") { Description = "Bits of the quantized base, where the quantization leaves a choice." };
+    private readonly Option<int?> _groupSize = new("--group-size") { Description = "Columns that share a scale; -1: one scale a row." };
+    private readonly Option<bool> _symmetric = new("--symmetric") { Description = "No zero points." };
+    private readonly Option<double?> _lambda = new("--lambda-warmup-ratio") { Description = "qat and bitnet: share of the steps over which rounding comes in gradually (default: bitnet 0.5, qat 0)." };
     private readonly Option<int> _rank = Ranged("--rank", 8, 1, 1 << 16, "Rank of the adapters.");
     private readonly Option<double?> _alpha = new("--alpha") { Description = "Numerator of the adapters' factor (default: twice the rank)." };
     private readonly Option<double> _dropout = Ranged("--dropout", 0.0, 0.0, 0.99, "Dropout on the adapters' input.");
@@ -39,7 +42,7 @@ internal sealed class FinetuneArguments
     private readonly Option<string> _weights = new("--weights") { Description = "full: what the model computes with: f32, or bf16 with f32 master weights.", DefaultValueFactory = _ => "f32" };
     private readonly Option<string> _optimizer = new("--optimizer") { Description = "adamw, adamw8bit, sgd, or paged-adamw, paged-adamw8bit (states in a file).", DefaultValueFactory = _ => "adamw" };
     private readonly Option<double> _momentum = Ranged("--momentum", 0.9, 0.0, 1.0, "Momentum of sgd.");
-    private readonly Option<double?> _learningRate = new("--learning-rate") { Description = "Highest learning rate (default 1e-3 for adapters, 1e-4 for full)." };
+    private readonly Option<double?> _learningRate = new("--learning-rate") { Description = "Highest learning rate (default 1e-3 for adapters and bitnet, 1e-4 for full and qat)." };
     private readonly Option<string> _schedule = new("--schedule") { Description = "cosine, linear or constant.", DefaultValueFactory = _ => "cosine" };
     private readonly Option<double> _warmup = Ranged("--warmup-ratio", 0.03, 0, 1, "Share of the steps over which the learning rate rises.");
     private readonly Option<int?> _warmupSteps = new("--warmup-steps") { Description = "Steps over which it rises; wins over --warmup-ratio." };
@@ -66,6 +69,13 @@ internal sealed class FinetuneArguments
     public FinetuneArguments()
     {
         _method.AcceptOnlyFromAmong([.. TuningMethod.Names]);
+        _lambda.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && result.GetValueOrDefault<double?>() is { } given && given is not (>= 0 and <= 1))
+            {
+                result.AddError($"--lambda-warmup-ratio {given}: expected 0 to 1");
+            }
+        });
         _format.AcceptOnlyFromAmong("auto", "text", "completion", "messages", "alpaca", "sharegpt");
         _task.AcceptOnlyFromAmong("causal", "classification");
         _init.AcceptOnlyFromAmong("kaiming", "pissa", "loftq");
@@ -81,7 +91,7 @@ internal sealed class FinetuneArguments
         command.Arguments.Add(_model);
         Option[] all =
         [
-            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _weights, _rank,
+            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _groupSize, _symmetric, _lambda, _weights, _rank,
             _alpha, _dropout, _targets, _exclude, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
             _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _streaming, _output, _force, _seed, _threads, _device, _activations,
         ];
@@ -111,6 +121,7 @@ internal sealed class FinetuneArguments
             ChatTemplate = parsed.GetValue(_chatTemplate),
             VirtualTokens = parsed.GetValue(_virtual),
             WeightDtype = parsed.GetValue(_weights) == "bf16" ? DType.BF16 : DType.F32,
+            LambdaWarmupRatio = parsed.GetValue(_lambda),
             Lora = Lora(parsed, demo),
             Quantization = Quantization(parsed),
             Trainer = Trainer(parsed, demo),
@@ -192,8 +203,14 @@ internal sealed class FinetuneArguments
     private QuantizationSettings? Quantization(ParseResult parsed)
     {
         string? name = parsed.GetValue(_quantization);
-        int? bits = parsed.GetValue(_bits);
-        return name is null && bits is null ? null : new QuantizationSettings { Method = name ?? "rtn", Bits = bits };
+        QuantizationSettings settings = new()
+        {
+            Method = name ?? "rtn",
+            Bits = parsed.GetValue(_bits),
+            GroupSize = parsed.GetValue(_groupSize),
+            Symmetric = parsed.GetValue(_symmetric) ? true : null,
+        };
+        return name is null && settings is { Bits: null, GroupSize: null, Symmetric: null } ? null : settings;
     }
 
     // The demo's own defaults (half an epoch, short rows) fit two minutes on two cores that are busy with other things as well.
@@ -204,7 +221,7 @@ internal sealed class FinetuneArguments
         MaxSeqLength = demo && IsDefault(parsed, _length) ? DemoLength : parsed.GetValue(_length),
         Epochs = parsed.GetValue(_epochs),
         MaxSteps = parsed.GetValue(_steps) ?? (demo && IsDefault(parsed, _epochs) ? DemoSteps : null),
-        LearningRate = parsed.GetValue(_learningRate) ?? (parsed.GetValue(_method) == "full" ? 1e-4 : demo ? DemoLearningRate : 1e-3),
+        LearningRate = parsed.GetValue(_learningRate) ?? (parsed.GetValue(_method) is "full" or "qat" ? 1e-4 : demo ? DemoLearningRate : 1e-3),
         Schedule = Enum.Parse<ScheduleKind>(parsed.GetValue(_schedule)!, ignoreCase: true),
         WarmupRatio = parsed.GetValue(_warmup),
         WarmupSteps = parsed.GetValue(_warmupSteps),

@@ -7,14 +7,14 @@ using Spectre.Console;
 
 namespace Nibble.Cli;
 
-/// <summary><c>nibble finetune</c>: trains an adapter, or all of a model.</summary>
+/// <summary><c>nibble finetune</c>: trains an adapter, or all of a model, also through a quantizer.</summary>
 internal sealed class FinetuneVerb : IVerb
 {
     public Command Create(CancellationToken cancellation)
     {
         FinetuneArguments arguments = new();
         Option<bool> dryRun = CommonOptions.DryRun(), json = CommonOptions.Json();
-        Command command = new("finetune", "Fine-tune a model: full, or an adapter (LoRA, DoRA, IA3, prefix, prompt) beside a dense or quantized base.") { dryRun, json };
+        Command command = new("finetune", "Fine-tune a model: full, through a quantizer (QAT, BitNet), or an adapter (LoRA, DoRA, IA3, prefix, prompt) beside a dense or quantized base.") { dryRun, json };
         arguments.AddTo(command);
         command.SetAction(parsed =>
         {
@@ -116,7 +116,8 @@ internal sealed class FinetuneVerb : IVerb
     private static object Settings(FineTuneOptions options) => new
     {
         options.Data,
-        Quantization = options.Quantization?.ToString() ?? (options.Method == "qlora" ? "nf4 double_quant=true" : null),
+        Quantization = options.Quantization?.ToString() ?? (options.Method switch { "qlora" => "nf4 double_quant=true", "qat" => "rtn bits=4", "bitnet" => "ternary", _ => null }),
+        options.LambdaWarmupRatio,
         Rank = IsLowRank(options) ? options.Lora.Rank : (int?)null,
         Alpha = IsLowRank(options) ? options.Lora.Alpha : (double?)null,
         Dropout = IsLowRank(options) ? options.Lora.Dropout : (double?)null,

@@ -84,6 +84,12 @@ public interface IKernels
     /// </summary>
     void Dropout(Tensor x, ulong key, float probability);
 
+    /// <summary>
+    /// x = x + share·(x̂ − x), in place: x̂ is x on the grid of 8-bit integers that its row's largest magnitude spans. A row with NaN or
+    /// infinity becomes NaN.
+    /// </summary>
+    void RoundRows(Tensor x, float share);
+
     /// <summary>Softmax over the last dimension, in place, stable.</summary>
     void Softmax(Tensor x);
 

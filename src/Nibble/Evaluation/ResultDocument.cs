@@ -55,6 +55,9 @@ public sealed record ResultDocument
     /// <summary>The base that a tuned model was compared with, as it was given; null where none was.</summary>
     public string? Before { get; init; }
 
+    /// <summary>In a study: the trainings that made the model, in their order; null without any.</summary>
+    public IReadOnlyList<TrainingFacts>? Training { get; init; }
+
     /// <summary>Quantization method; <c>none</c> for a dense model.</summary>
     public required string Method { get; init; }
 

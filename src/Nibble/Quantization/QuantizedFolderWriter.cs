@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Nibble.Backends;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
@@ -54,6 +55,9 @@ public sealed class QuantizedFolderWriter : IDisposable
 
         _writer = new HfFolderWriter(folder, Declare(), maxShardBytes);
     }
+
+    /// <summary>In which numbers the quantized layers must read their activations; int8 is written down (see <see cref="QuantizedWeightSource.ActivationsKey"/>).</summary>
+    public ActivationType Activations { get; init; } = ActivationType.F32;
 
     /// <summary>The dtype of the dense checkpoint's matrices, which some layouts write down.</summary>
     public DType SourceDType => _source.Entry(_storedNames[_plan.Tensors[0].Spec.WeightName]).DType ?? DType.F32;
@@ -157,7 +161,13 @@ public sealed class QuantizedFolderWriter : IDisposable
         _writer.Commit();
         LayoutModules modules = Modules();
         JsonObject config = JsonNode.Parse(_source.Config.Root.Element.GetRawText())!.AsObject();
-        config["quantization_config"] = _plan.Layout.Section(modules);
+        JsonObject section = _plan.Layout.Section(modules);
+        if (Activations == ActivationType.Int8)
+        {
+            section[QuantizedWeightSource.ActivationsKey] = "int8";
+        }
+
+        config["quantization_config"] = section;
         if (_repairs.Count > 0)
         {
             config[RepairFolder.Key] = RepairFolder.Name;

@@ -14,6 +14,12 @@ namespace Nibble.Quantization;
 /// </summary>
 public sealed class QuantizedWeightSource : IWeightSource
 {
+    /// <summary>
+    /// The key of <c>quantization_config</c> by which a model that was trained with 8-bit activations says so: its layers then read them so, whatever is asked for.
+    /// Other readers ignore it; transformers rounds the activations of every <c>bitnet</c> checkpoint.
+    /// </summary>
+    internal const string ActivationsKey = "activations";
+
     private readonly HfFolder _folder;
     private readonly DenseWeightSource _dense;
     private readonly ActivationChoice _activations;
@@ -27,7 +33,7 @@ public sealed class QuantizedWeightSource : IWeightSource
     public QuantizedWeightSource(HfFolder folder, IArchitecture architecture, DType? dtype = null, ActivationChoice activations = ActivationChoice.F32)
     {
         _folder = folder;
-        _activations = activations;
+        _activations = folder.Config.Quantization!.GetString(ActivationsKey, string.Empty) == "int8" ? ActivationChoice.Int8 : activations;
         Layout = Registry.Layout(folder.Config);
         _dense = new DenseWeightSource(folder, architecture, dtype);
         RequireQuantized(architecture);

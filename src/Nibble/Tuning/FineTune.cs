@@ -14,6 +14,7 @@ public sealed class FineTune : IDisposable
     private readonly FineTuneOptions _options;
     private readonly LoadedModel _model;
     private readonly PeftAdapter? _adapter;
+    private readonly QuantizedTraining? _quantized;
     private readonly ParameterSet _parameters = new();
     private readonly FineTunePlan _plan;
     private readonly TuningData _data;
@@ -23,6 +24,13 @@ public sealed class FineTune : IDisposable
     private FineTune(FineTuneOptions options, FineTunePlan plan, TuningData data, LoadedModel model, Action<string>? note)
     {
         (_options, _plan, _data, _model, _note) = (options, plan, data, model, note);
+        if (options.QuantizedTraining is { } settings)
+        {
+            _quantized = new QuantizedTraining(model.Model, model.Config, settings);
+            _quantized.AddTo(_parameters);
+            return;
+        }
+
         _adapter = TuningMethod.CreateAdapter(model.Model, model.Config, options, model.DenseMatrix);
         if (_adapter is null)
         {
@@ -58,6 +66,7 @@ public sealed class FineTune : IDisposable
     /// <summary>Frees adapter and gradients; the model belongs to the caller.</summary>
     public void Dispose()
     {
+        _quantized?.Dispose();
         _parameters.Dispose();
         _adapter?.Dispose();
     }
@@ -67,7 +76,7 @@ public sealed class FineTune : IDisposable
         int length = Math.Min(_options.Trainer.MaxSeqLength, _model.Facts.Context);
         _data.Tokenize(_model, length, _note);
         _note?.Invoke(_data.Describe(length));
-        using Trainer trainer = new(_model.Model, _parameters, _data.Batches(), _options.Trainer, _adapter);
+        using Trainer trainer = new(_model.Model, _parameters, _data.Batches(), _options.Trainer, _adapter) { Quantized = _quantized };
         TrainCheckpoints checkpoints = new(_options.Output!, trainer, _options);
         _history = checkpoints.Start(_note);
         if (_history.Evaluations.Count == 0)
@@ -153,7 +162,11 @@ public sealed class FineTune : IDisposable
             _note?.Invoke($"the best evaluation was that of step {after!.Step}: its state is the result");
         }
 
-        if (_adapter is null)
+        if (_quantized is not null)
+        {
+            _quantized.Write(_model.Config, _model.Path, _options.Output!);
+        }
+        else if (_adapter is null)
         {
             MergedModel.Write(_model.Model, _model.Config, _model.Path, null, _options.WeightDtype, _options.Output!);
         }
@@ -179,6 +192,7 @@ public sealed class FineTune : IDisposable
         }
 
         _adapter?.Refresh();
+        _quantized?.Refresh();
         EvaluationReport evaluation = HeldOut.Measure(_model.Model, heldOut, step, cancellation);
         _history.Evaluations.Add(evaluation);
         string classes = evaluation.Accuracy is null ? $"nats a token over {heldOut.ScoredTokens:N0} tokens" : $"nats, accuracy {evaluation.Accuracy:P1}, macro F1 {evaluation.MacroF1:F3} over {heldOut.Rows.Count:N0} rows";

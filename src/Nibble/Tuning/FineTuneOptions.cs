@@ -10,7 +10,7 @@ public sealed record FineTuneOptions
     /// <summary>Folder of the base model.</summary>
     public required string Model { get; init; }
 
-    /// <summary><c>full</c>, <c>lora</c>, <c>qlora</c>, <c>dora</c>, <c>ia3</c>, <c>prefix</c> or <c>prompt</c>.</summary>
+    /// <summary><c>full</c>, <c>lora</c>, <c>qlora</c>, <c>dora</c>, <c>ia3</c>, <c>prefix</c>, <c>prompt</c>, <c>qat</c> or <c>bitnet</c>.</summary>
     public string Method { get; init; } = "lora";
 
     /// <summary>True for texts with classes: a classification head takes the place of the model's head.</summary>
@@ -46,7 +46,10 @@ public sealed record FineTuneOptions
     /// <summary>Virtual tokens of prefix and prompt.</summary>
     public int VirtualTokens { get; init; } = 20;
 
-    /// <summary>How a dense base is quantized while it loads; null keeps it dense, but for qlora, which then takes NF4 with double quantization.</summary>
+    /// <summary>
+    /// How a dense base is quantized while it loads; null keeps it dense, but for qlora, which then takes NF4 with double quantization.
+    /// With qat: what the matrices of the blocks are trained for (null: <c>rtn</c>, 4 bits); with bitnet null.
+    /// </summary>
     public QuantizationSettings? Quantization { get; init; }
 
     /// <summary>Dtype that full fine-tuning computes with: F32, or BF16, which is rounded from F32 master weights after every step.</summary>
@@ -77,7 +80,18 @@ public sealed record FineTuneOptions
     public int? Threads { get; init; }
 
     /// <summary>True for the methods that train an adapter.</summary>
-    public bool UsesAdapter => Method != "full";
+    public bool UsesAdapter => Method is not ("full" or "qat" or "bitnet");
+
+    /// <summary>qat and bitnet: share of the steps over which rounding comes in; null for the method's own (0 and 0.5).</summary>
+    public double? LambdaWarmupRatio { get; init; }
+
+    /// <summary>What qat and bitnet round to; null for the other methods.</summary>
+    internal QuantizedTrainingSettings? QuantizedTraining => Method switch
+    {
+        "bitnet" => QuantizedTrainingSettings.BitNet with { WarmupRatio = LambdaWarmupRatio ?? QuantizedTrainingSettings.BitNet.WarmupRatio },
+        "qat" => new QuantizedTrainingSettings(Quantization ?? new QuantizationSettings { Method = "rtn" }, Backends.ActivationType.F32, LambdaWarmupRatio ?? 0),
+        _ => null,
+    };
 
     /// <summary>The settings of the low-rank adapter, with what the method says.</summary>
     internal LoraSettings LowRank => Lora with { UseDora = Lora.UseDora || Method == "dora", BaseModel = Lora.BaseModel ?? Model };

@@ -26,10 +26,14 @@ public sealed class ParameterSet : IDisposable
     }
 
     /// <summary>
-    /// Adds a matrix that the model computes with in 16 bits: an F32 copy of it is trained, and after every step its numbers are rounded
-    /// into the matrix. The set owns the copy.
+    /// Adds a matrix of which the model computes with something else than what is trained: an F32 copy is trained, and after every change
+    /// of it <paramref name="publish"/> brings it to the matrix. The set owns the copy.
     /// </summary>
-    public void AddRounded(string name, IPackedWeight weight, IBackend backend)
+    /// <param name="name">Its name.</param>
+    /// <param name="weight">The matrix of the model.</param>
+    /// <param name="backend">Where it lives.</param>
+    /// <param name="publish">Given the copy, what to call when it has changed; null rounds it into the matrix, which is then of 16 bits.</param>
+    public void AddMastered(string name, IPackedWeight weight, IBackend backend, Func<IPackedWeight, Action>? publish = null)
     {
         using Tensor start = ParameterRows.Dense(backend, weight);
         IPackedWeight master = backend.Prepare(start);
@@ -38,7 +42,7 @@ public sealed class ParameterSet : IDisposable
         Add(
             new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), master)
             {
-                Publish = () => backend.Gradients.Round(master, weight),
+                Publish = publish?.Invoke(master) ?? (() => backend.Gradients.Round(master, weight)),
             },
             weight);
     }
@@ -51,24 +55,26 @@ public sealed class ParameterSet : IDisposable
     public long ByteLength => _all.Sum(parameter => (long)parameter.Gradient.ByteLength) + _masters.Sum(master => (long)master.ByteLength);
 
     /// <summary>Adds every parameter of a model, which must have been loaded for training: its matrices as F32 or BF16.</summary>
-    public void AddAll(CausalModel model)
+    /// <param name="model">The model.</param>
+    /// <param name="publishOf">For matrices that are trained as copies: see <see cref="AddMastered"/>.</param>
+    public void AddAll(CausalModel model, Func<IPackedWeight, Func<IPackedWeight, Action>?>? publishOf = null)
     {
         foreach ((string name, object holder) in model.Parameters)
         {
-            if (holder is IPackedWeight weight)
+            if (holder is not IPackedWeight weight)
             {
-                if (model.Backend.Gradients.Values(weight) is null)
-                {
-                    AddRounded(name, weight, model.Backend);
-                }
-                else
-                {
-                    Add(name, weight, model.Backend);
-                }
+                Add(name, (Tensor)holder, model.Backend);
+                continue;
+            }
+
+            Func<IPackedWeight, Action>? publish = publishOf?.Invoke(weight);
+            if (publish is null && model.Backend.Gradients.Values(weight) is not null)
+            {
+                Add(name, weight, model.Backend);
             }
             else
             {
-                Add(name, (Tensor)holder, model.Backend);
+                AddMastered(name, weight, model.Backend, publish);
             }
         }
     }

@@ -286,6 +286,13 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
 
     public void AddGram(Tensor x, double[] sum) => _kernels.AddGram(x, sum);
 
+    /// <summary>Straight through: the gradient of what was rounded is that of what it was rounded from.</summary>
+    public void RoundRows(Tensor x, float share)
+    {
+        tape.Overwrite(x);
+        _kernels.RoundRows(x, share);
+    }
+
     public void Softmax(Tensor x) => Throw.Argument("tape", "softmax has no backward: attention and cross-entropy have their own");
 
     public void LogLikelihood(

@@ -168,6 +168,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             ["data"] = trainer.Source.Fingerprint,
             ["eval_data"] = options.EvalData is { } held && Path.Exists(held) ? Hash(held) : $"{options.EvalData}",
             ["quantization"] = $"{options.Quantization}",
+            ["lambda_warmup_ratio"] = $"{options.QuantizedTraining?.WarmupRatio:R}",
             ["weights"] = $"{options.WeightDtype}",
             ["virtual_tokens"] = $"{options.VirtualTokens}",
             ["use_dora"] = $"{options.LowRank.UseDora}",

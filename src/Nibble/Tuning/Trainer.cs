@@ -48,6 +48,9 @@ public sealed class Trainer : IDisposable
     /// <summary>Steps of the whole training.</summary>
     public int Steps { get; }
 
+    /// <summary>The quantizer through which the model is trained, or null.</summary>
+    internal QuantizedTraining? Quantized { get; init; }
+
     /// <summary>Steps done.</summary>
     public int Step => Optimizer.Steps;
 
@@ -81,6 +84,7 @@ public sealed class Trainer : IDisposable
         IReadOnlyList<TrainingBatch> batches = _batches.Batches(step);
         int tokens = batches.Sum(batch => batch.ScoredTokens);
         Optimizer.ClearGradients();
+        Quantized?.Prepare(step, Steps);
         double loss = 0;
         for (int i = 0; i < batches.Count; i++)
         {

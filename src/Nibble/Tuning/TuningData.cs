@@ -46,7 +46,7 @@ internal sealed class TuningData
     {
         if (_train is not null)
         {
-            Train = LabeledRows.Rows(_train, model.Tokenizer, length, _trainSkipped);
+            Train = Packed(LabeledRows.Rows(_train, model.Tokenizer, length, _trainSkipped), length);
             HeldOut = _heldOut is null ? null : LabeledRows.Rows(_heldOut, model.Tokenizer, length, _heldOutSkipped);
             return;
         }
@@ -58,8 +58,7 @@ internal sealed class TuningData
         }
         else
         {
-            Train = TrainingSetReader.Read(_options.Data!, model.Tokenizer, length, rows);
-            Train = _options.Trainer.Packing ? RowPacker.Pack(Train, length) : Train;
+            Train = Packed(TrainingSetReader.Read(_options.Data!, model.Tokenizer, length, rows), length);
         }
 
         HeldOut = _options.EvalData is null ? null : TrainingSetReader.Read(_options.EvalData, model.Tokenizer, length, rows with { Split = _options.EvalSplit }, "validation", "test", "train");
@@ -89,6 +88,8 @@ internal sealed class TuningData
         StreamSettings settings = new(_options.Data!, model.Tokenizer, length, trainer.Packing, CounterRandom.Key((ulong)trainer.Seed), rows);
         return new StreamedBatches(set, settings, trainer.BatchSize, trainer.GradAccumulationSteps);
     }
+
+    private TrainingSet Packed(TrainingSet set, int length) => _options.Trainer.Packing ? RowPacker.Pack(set, length) : set;
 
     private DataOptions Rows(Action<string>? note) => new()
     {

@@ -10,7 +10,7 @@ namespace Nibble.Tuning;
 public static class TuningMethod
 {
     /// <summary>All names.</summary>
-    public static IReadOnlyList<string> Names { get; } = ["full", "lora", "qlora", "dora", "ia3", "prefix", "prompt"];
+    public static IReadOnlyList<string> Names { get; } = ["full", "lora", "qlora", "dora", "ia3", "prefix", "prompt", "qat", "bitnet"];
 
     /// <summary>How the base is loaded.</summary>
     internal static LoadOptions LoadOptionsOf(FineTuneOptions options, IReadOnlyList<string>? labels)
@@ -24,7 +24,7 @@ public static class TuningMethod
             Compute = options.Activations,
             Trainable = !options.UsesAdapter,
             Dtype = options.UsesAdapter ? null : options.WeightDtype,
-            Quantization = quantization is null ? null : new PlanRequest(quantization),
+            Quantization = quantization is null || options.QuantizedTraining is not null ? null : new PlanRequest(quantization),
             Labels = labels,
             Seed = options.Trainer.Seed,
         };
@@ -37,7 +37,7 @@ public static class TuningMethod
         ulong seed = CounterRandom.Key((ulong)options.Trainer.Seed);
         return options.Method switch
         {
-            "full" => null,
+            "full" or "qat" or "bitnet" => null,
             "ia3" => Ia3Adapter.Create(model, linears, options.Ia3),
             "prefix" => PrefixAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
             "prompt" => PromptAdapter.Create(model, options.VirtualTokens, options.LowRank.BaseModel, seed),
@@ -54,7 +54,7 @@ public static class TuningMethod
         long head = (long)facts.Labels * facts.Hidden;
         switch (options.Method)
         {
-            case "full":
+            case "full" or "qat" or "bitnet":
                 return (ModelBuilder.CountParameters(architecture, config), []);
             case "ia3":
                 return (head + Ia3Adapter.CountParameters(options.Ia3, linears), Ia3Adapter.Modules(options.Ia3, linears));
@@ -72,13 +72,9 @@ public static class TuningMethod
     /// <summary>Settings that do not go together.</summary>
     internal static void Require(FineTuneOptions options)
     {
-        bool virtualTokens = options.Method is "prefix" or "prompt";
-        if (options.Trainer.Packing && (virtualTokens || options.Classification))
+        if (options.Trainer.Packing && (options.Method is "prefix" or "prompt"))
         {
-            Throw.Usage(
-                $"--packing can't be used with {(virtualTokens ? $"--method {options.Method}" : "--task classification")}",
-                virtualTokens ? "the virtual tokens stand before the first text of a row only" : "a row has one label, at its end",
-                "leave --packing out");
+            Throw.Usage($"--packing can't be used with --method {options.Method}", "the virtual tokens stand before the first text of a row only", "leave --packing out");
         }
 
         if (options.Streaming && (options.Classification || options.Trainer.MaxSteps is null))
@@ -89,20 +85,51 @@ public static class TuningMethod
                 options.Classification ? "leave --streaming out" : "give --max-steps, or leave --streaming out");
         }
 
-        if (options.WeightDtype != DType.F32 && options.UsesAdapter)
+        if (options.WeightDtype != DType.F32 && options.Method != "full")
         {
-            Throw.Usage("--weights bf16 is for --method full", "adapters are trained in F32 beside a base that stays as it is stored", "leave --weights out");
+            string why = options.UsesAdapter ? "adapters are trained in F32 beside a base that stays as it is stored" : "weights are rounded from F32 masters to the grid that is trained for";
+            Throw.Usage("--weights bf16 is for --method full", why, "leave --weights out");
         }
 
-        if (options.Activations != DType.F32 && options.Method is "dora" or "ia3")
+        if (options.Activations != DType.F32 && options.Method is "dora" or "ia3" or "qat" or "bitnet")
         {
             Throw.Usage(
-                $"--method {options.Method} trains with activations in F32 only", "its factors of columns have no kernels in BF16", "leave --activations out, or use lora");
+                $"--method {options.Method} trains with activations in F32 only", "its factors of columns, or its rounding, have no kernels in BF16", "leave --activations out, or use lora");
         }
+
+        RequireQuantizedTraining(options);
 
         if (options.Trainer.EarlyStopping > 0 && (options.EvalData is null || options.Trainer.EvalSteps == 0))
         {
             Throw.Usage("--early-stopping needs --eval-data and --eval-steps", "it counts evaluations that were no better", "give both");
+        }
+    }
+
+    private static void RequireQuantizedTraining(FineTuneOptions options)
+    {
+        if (options.Method == "bitnet" && options.Quantization is not null)
+        {
+            Throw.Usage("--method bitnet takes no --quantization", "its grid is BitNet's: ternary weights, int8 activations", "use --method qat for another grid");
+        }
+
+        if (options.LambdaWarmupRatio is not null && options.QuantizedTraining is null)
+        {
+            Throw.Usage("--lambda-warmup-ratio is for --method qat and bitnet", "nothing else is rounded in part", "leave it out");
+        }
+
+        if (options.QuantizedTraining is not { } settings)
+        {
+            return;
+        }
+
+        IQuantizationMethod method = Registry.Method(settings.Weights.Method);
+        method.Complete(settings.Weights);
+        if (method.NeedsCalibration || method.Name == "int8")
+        {
+            Throw.Usage(
+                $"--method qat can't train for {method.Name}",
+                method.NeedsCalibration ? "it chooses codes by the inputs of layers, and weights are rounded anew at every step" : "its product treats columns of large activations apart",
+                "use rtn (2 to 8 bits), quanto, hqq, nf4, fp4 or ternary");
         }
     }
 
@@ -123,6 +150,16 @@ public static class TuningMethod
         {
             string frozen = stored.Length > 0 ? $"base frozen as {stored} codes, never dense" : "base frozen as stored";
             return $"{frozen}; trained numbers and gradients in F32, {moments}{paged}; activations in {activations}";
+        }
+
+        if (options.QuantizedTraining is { } quantized)
+        {
+            string grid = Registry.Method(quantized.Weights.Method).Complete(quantized.Weights).ToString();
+            string inputs = quantized.Activations == Backends.ActivationType.Int8 ? "their inputs rounded to int8 by token" : "activations in F32";
+            string warmup = quantized.WarmupRatio > 0 ? $", rounding let in over the first {quantized.WarmupRatio:P0} of the steps" : string.Empty;
+            return string.Create(
+                System.Globalization.CultureInfo.InvariantCulture,
+                $"all parameters trained: every matrix of the blocks as {grid} codes of F32 master weights, rounded anew at each step (straight-through gradients), {inputs}{warmup}; embedding, head, norms and biases in F32; gradients in F32, {moments}{paged}; saved as codes");
         }
 
         string start = stored.Length > 0 ? $"starts at the values of {stored} codes, which are then ordinary numbers; " : string.Empty;

@@ -117,6 +117,12 @@ internal sealed class MirrorCheckKernels(IBackend device) : IKernels
         device.Kernels.Dropout(call[x], key, probability);
     }
 
+    public void RoundRows(Tensor x, float share)
+    {
+        using MirrorCheckCall call = new(device);
+        device.Kernels.RoundRows(call[x], share);
+    }
+
     public void Softmax(Tensor x)
     {
         using MirrorCheckCall call = new(device);

@@ -15,6 +15,7 @@ internal static class RowChecks
         new("layernorm", LayerNorms),
         new("rmsnorm", RmsNorms),
         new("softmax", Softmaxes),
+        new("round rows", RoundedRows),
         new("gelu exact", b => Unary((x, y) => Gelu.Forward(b, x, GeluKind.Exact, y), (x, y) => Gelu.Reference(x, GeluKind.Exact, y))),
         new("gelu tanh", b => Unary((x, y) => Gelu.Forward(b, x, GeluKind.Tanh, y), (x, y) => Gelu.Reference(x, GeluKind.Tanh, y))),
         new("swiglu", b => Binary((x, u, y) => SwiGlu.Forward(b, x, u, y), SwiGlu.Reference)),
@@ -72,6 +73,25 @@ internal static class RowChecks
         Softmax.Forward(backend, special);
         Softmax.Reference(reference);
         Close(special, reference, 1e-6f, "softmax of −∞ and NaN");
+    }
+
+    private static void RoundedRows(IBackend backend)
+    {
+        foreach ((int rows, int columns) in Sizes)
+        {
+            foreach (float share in new[] { 0, 0.3f, 1 })
+            {
+                using Tensor x = Random(new Shape(rows, columns), 1, 3, skip: 1), expected = Tensor.From<float>(x.Shape, DType.F32, x.HostSpan<float>());
+                RoundRows.Forward(backend, x, share);
+                RoundRows.Reference(expected, share);
+                Close(x, expected, 1e-6f, $"x {x.Shape}, share {share}");
+            }
+        }
+
+        using Tensor special = Tensor.From<float>(new Shape(3, 2), DType.F32, [0, 0, 1, float.NaN, float.PositiveInfinity, 1]);
+        RoundRows.Forward(backend, special, 1);
+        using Tensor wanted = Tensor.From<float>(special.Shape, DType.F32, [0, 0, float.NaN, float.NaN, float.NaN, float.NaN]);
+        Close(special, wanted, 1e-6f, "rows of zeros, NaN and infinity");
     }
 
     private static void Unary(Action<Tensor, Tensor> kernel, Action<Tensor, Tensor> reference) =>

@@ -20,6 +20,8 @@ public class FineTuneTests
     [InlineData("ia3", OptimizerKind.AdamW, false)]
     [InlineData("prefix", OptimizerKind.AdamW8Bit, false)]
     [InlineData("prompt", OptimizerKind.AdamW, false)]
+    [InlineData("qat", OptimizerKind.AdamW8Bit, false)]
+    [InlineData("bitnet", OptimizerKind.AdamW, true)]
     public void AnInterruptedTrainingThatGoesOnEqualsOneThatWasNot(string method, OptimizerKind optimizer, bool paged)
     {
         using TempFolder folder = new();
@@ -34,7 +36,7 @@ public class FineTuneTests
         FineTuneReport second = FineTune.Run(options with { Output = folder["parts"], Resume = true });
         Assert.True(whole.Log[^1].Step == 4 && second.Log.Count == 2);
         Assert.Equal(whole.Log.Select(step => step.Loss), first.Log.Concat(second.Log).Select(step => step.Loss));
-        string weights = method == "full" ? "model.safetensors" : PeftConfig.WeightsName;
+        string weights = method is "full" or "qat" or "bitnet" ? "model.safetensors" : PeftConfig.WeightsName;
         Assert.Equal(File.ReadAllBytes(Path.Combine(folder["whole"], weights)), File.ReadAllBytes(Path.Combine(folder["parts"], weights)));
     }
 
@@ -81,8 +83,10 @@ public class FineTuneTests
         Assert.Equal(report.HeldOutBefore!.Value, HeldOut.Nll(without.Model, data), 1e-6);
     }
 
-    [Fact]
-    public void AClassifierLearnsWithItsHeadAndIsLoadedWithItsLabels()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void AClassifierLearnsWithItsHeadAndIsLoadedWithItsLabels(bool packing)
     {
         using TempFolder folder = new();
         string[] words = ["alpha", "return", "import"];
@@ -93,7 +97,7 @@ public class FineTuneTests
         {
             Classification = true, Data = folder["train.jsonl"], EvalData = folder["val.jsonl"], Output = folder["out"],
         };
-        options = options with { Trainer = options.Trainer with { BatchSize = 12, MaxSteps = 20, LearningRate = 5e-3, EvalSteps = 5, EarlyStopping = 2 } };
+        options = options with { Trainer = options.Trainer with { BatchSize = 12, MaxSteps = 20, LearningRate = 5e-3, EvalSteps = 5, EarlyStopping = 2, Packing = packing } };
         FineTuneReport report = FineTune.Run(options);
         Assert.Equal(["class alpha", "class import", "class return"], report.Labels);
         Assert.True(report.After!.Accuracy > 0.95 && report.After.MacroF1 > 0.95, $"{report.After}");

@@ -114,7 +114,7 @@ public class OptimizerTests
         using Tensor start = KernelData.Random(new Shape(37, 50), 1), half = start.To(DType.BF16);
         using IPackedWeight weight = backend.Prepare(half);
         using ParameterSet parameters = new();
-        parameters.AddRounded("w", weight, backend);
+        parameters.AddMastered("w", weight, backend);
         using Optimizer optimizer = Optimizer.Create(parameters, backend, new OptimizerSettings());
         Parameter parameter = parameters.All[0];
         for (int step = 0; step < 3; step++)

@@ -27,7 +27,7 @@ internal static class CudaKernelNames
             "append_to_cache_gradient", "copy_columns", "copy_columns_gradient", "gather_gradient",
         ]),
         ("loss", ["log_likelihood", "cross_entropy"]),
-        ("int8", ["outlier_columns", "round_rows"]),
+        ("int8", ["outlier_columns", "round_rows", "round_rows_in_part"]),
         ("optimizer", ["adamw8bit", "adamw_many", "sum_of_squares_many"]),
         ("half",
         [

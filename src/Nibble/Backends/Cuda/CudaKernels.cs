@@ -150,6 +150,14 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
     public void Dropout(Tensor x, ulong key, float probability) =>
         Elements(Variant("dropout", x), x, [x, key, (ulong)(probability * (double)(1UL << 32)), 1 / (1 - probability), x.Shape.Count]);
 
+    public void RoundRows(Tensor x, float share)
+    {
+        if (x.Shape.Count > 0)
+        {
+            memory.Device.Launch(CudaKernelNames.Of("round_rows_in_part"), CudaGrid.Rows(x.Shape.Rows, x.Shape.Columns), [x, x.Shape.Columns, share]);
+        }
+    }
+
     public void Softmax(Tensor x)
     {
         if (x.Shape.Count > 0)

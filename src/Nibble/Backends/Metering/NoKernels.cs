@@ -37,6 +37,10 @@ internal sealed class NoKernels : IKernels
     {
     }
 
+    public void RoundRows(Tensor x, float share)
+    {
+    }
+
     public void Gelu(Tensor x, GeluKind kind, Tensor y)
     {
     }

@@ -24,6 +24,7 @@ internal static partial class HtmlReport
             ["facts"] = Facts(results),
             ["findings"] = Findings(results),
             ["table"] = Table(results),
+            ["training"] = TrainingTable.Html(results),
             ["classes"] = ClassTables.Html(results),
             ["failures"] = Failures(results),
             ["conditions"] = Conditions(results),

@@ -27,6 +27,15 @@ internal static class MarkdownReport
         }
 
         text.Append("\nIn brackets: 95 % intervals (block bootstrap over tokens; of speeds the fastest and slowest run). \"÷ baseline\" is paired: both models on the same tokens.\n");
+        if (TrainingTable.Markdown(results) is { Count: > 0 } trained)
+        {
+            text.Append("\n**What was trained**\n\n");
+            foreach (string[] line in trained)
+            {
+                Line(text, line);
+            }
+        }
+
         foreach ((string title, IReadOnlyList<string[]> lines) in ClassTables.Markdown(results))
         {
             text.Append($"\n**Classes:** {title}\n\n");

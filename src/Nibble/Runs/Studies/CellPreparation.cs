@@ -8,7 +8,7 @@ namespace Nibble.Runs.Studies;
 /// The quantized folder of a cell whose method looks at the inputs of layers: made in a process of its own, and kept until the study is
 /// complete, so that a study that was stopped does not calibrate twice. Cells without such a method need none.
 /// </summary>
-internal sealed class CellPreparation(CellProcess process, StudyCell cell, string work)
+internal sealed class CellPreparation(CellProcess process, StudyCell cell, PreparedModel model, string work)
 {
     private readonly string _folder = Path.Combine(work, "quantized-" + cell.Key);
 
@@ -18,12 +18,19 @@ internal sealed class CellPreparation(CellProcess process, StudyCell cell, strin
     private string Record => _folder + ".json";
 
     /// <summary>The arguments that measure the cell, with the quantized folder in the place of the model.</summary>
-    public IEnumerable<string> Arguments => IsNeeded ? cell.Arguments.Select((argument, i) => i == 1 ? _folder : argument) : cell.Arguments;
+    public IEnumerable<string> Arguments => Of(cell.Arguments, IsNeeded ? _folder : model.Path).Concat(model.Adapter is null || cell.Model.Adapter is not null ? [] : [$"--adapter={model.Adapter}"]);
 
     /// <summary>The same work on a command line.</summary>
-    public string Command => IsNeeded
-        ? $"nibble {Line([.. cell.Preparation, "-o", "OUT"])} && nibble {Line(cell.Arguments.Select((argument, i) => i == 1 ? "OUT" : argument))}"
-        : "nibble " + Line(cell.Arguments);
+    public string Command
+    {
+        get
+        {
+            string source = cell.Model.Steps.Count == 0 ? model.Path : $"OUT{cell.Model.Steps.Count}";
+            string measured = IsNeeded ? "OUT" : source;
+            string quantize = IsNeeded ? $"nibble {Line([.. Of(cell.Preparation, source), "-o", "OUT"])} && " : string.Empty;
+            return $"{model.Command}{quantize}nibble {Line(Of(cell.Arguments, measured))}";
+        }
+    }
 
     /// <summary>Makes the folder unless it is there already; returns what went wrong, or null.</summary>
     public CellProcess.Outcome? Run(CancellationToken cancellation)
@@ -34,7 +41,7 @@ internal sealed class CellPreparation(CellProcess process, StudyCell cell, strin
         }
 
         Directory.CreateDirectory(work);
-        CellProcess.Outcome outcome = process.Run([.. cell.Preparation, $"--output={_folder}", "--force", "--json"], cancellation);
+        CellProcess.Outcome outcome = process.Run([.. Of(cell.Preparation, model.Path), $"--output={_folder}", "--force", "--json"], cancellation);
         if (outcome.ExitCode != 0)
         {
             return outcome;
@@ -47,6 +54,7 @@ internal sealed class CellPreparation(CellProcess process, StudyCell cell, strin
     /// <summary>The result with the time that the quantization took, calibration included.</summary>
     public ResultDocument Complete(ResultDocument result)
     {
+        result = result with { Training = model.Training };
         if (!IsNeeded)
         {
             return result;
@@ -63,6 +71,10 @@ internal sealed class CellPreparation(CellProcess process, StudyCell cell, strin
         return result with { Metrics = new Dictionary<string, double>(result.Metrics) { ["quantization_seconds"] = seconds } };
     }
 
-    private static string Line(IEnumerable<string> arguments) =>
+    /// <summary>Arguments of a verb with another model.</summary>
+    private static IEnumerable<string> Of(IEnumerable<string> arguments, string path) => arguments.Select((argument, i) => i == 1 ? path : argument);
+
+    /// <summary>Arguments as one line.</summary>
+    internal static string Line(IEnumerable<string> arguments) =>
         string.Join(' ', arguments.Select(argument => argument.Any(char.IsWhiteSpace) ? $"'{argument}'" : argument));
 }

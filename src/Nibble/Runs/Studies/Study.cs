@@ -9,7 +9,23 @@ namespace Nibble.Runs.Studies;
 /// <param name="Name">How tables call it.</param>
 /// <param name="Path">Its folder.</param>
 /// <param name="Adapter">Folder of a PEFT adapter that is put on it; null for none.</param>
-public sealed record StudyModel(string Name, string Path, string? Adapter = null);
+public sealed record StudyModel(string Name, string Path, string? Adapter = null)
+{
+    /// <summary>What is done before anything is measured, each step with the result of the one before: trainings, quantizations, merges.</summary>
+    public IReadOnlyList<StudyStep> Steps { get; init; } = [];
+
+    /// <summary>Labels of the methods that this model is run with; null for all.</summary>
+    public IReadOnlyList<string>? Methods { get; init; }
+
+    /// <summary>True if the model is run with this method.</summary>
+    public bool Takes(StudyMethod method) => Methods?.Contains(method.Label) != false;
+}
+
+/// <summary>One step of a model's preparation.</summary>
+/// <param name="Verb"><c>finetune</c>, <c>quantize</c> or <c>merge</c>.</param>
+/// <param name="Options">Arguments of <c>nibble</c> without model, adapter and output.</param>
+/// <param name="Data">Files and folders among them.</param>
+public sealed record StudyStep(string Verb, IReadOnlyList<string> Options, IReadOnlyList<string> Data);
 
 /// <summary>A way to run a model.</summary>
 /// <param name="Label">How tables call it.</param>

@@ -21,18 +21,21 @@ public static class StudyFile
         string? name = root.Text("name"), description = root.Text("description"), device = root.Choice("device", "auto", "cpu", "cuda");
         int? threads = root.Int("threads", 1);
         string activations = root.Choice("activations", Activations) ?? "f32";
-        IReadOnlyList<StudyModel> models = [.. root.List("models").Select(node => Model(path, root, node))];
+        int seed = root.Int("seed") ?? 1234;
+        List<string> leftOut = [];
+        IReadOnlyList<StudyModel> models = [.. root.List("models").Select(node => Model(path, root, node, new StudySteps(data => DataOf(path, data), seed, threads), leftOut)).OfType<StudyModel>()];
         IReadOnlyList<StudyMethod> methods = [.. root.List("methods").Select(node => Method(root, node, activations))];
         EvaluationOptions declared = Tasks(root);
         EvaluationOptions tasks = declared with
         {
-            Seed = root.Int("seed") ?? 1234,
+            Seed = seed,
             Data = DataOf(path, declared.Data),
             Country = root.Text("country") is { } country ? Energy.CarbonIntensity.Find(country).Alpha2 : null,
         };
         CalibrationRequest calibration = Calibration(path, root, tasks.Seed);
         root.RefuseUnknown();
         Require(root, models, methods);
+        description = leftOut.Count == 0 ? description : $"{description?.Trim()} Left out: {string.Join("; ", leftOut)}.";
         return new Study(name ?? Path.GetFileNameWithoutExtension(path), description, path, models, WithBaseline(methods), tasks, device ?? "auto", threads) { Calibration = calibration };
     }
 
@@ -54,7 +57,7 @@ public static class StudyFile
 
     private static readonly string[] Activations = ["f32", "int8", "auto"];
 
-    private static StudyModel Model(string path, YamlMap root, YamlNode node)
+    private static StudyModel? Model(string path, YamlMap root, YamlNode node, StudySteps steps, List<string> leftOut)
     {
         string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
         if (node is YamlScalarNode { Value: { Length: > 0 } text })
@@ -65,8 +68,19 @@ public static class StudyFile
         YamlMap map = root.Item("models", node);
         string? name = map.Text("name"), adapter = map.Text("adapter");
         string place = map.Text("path") ?? throw map.Refusal("a model needs a 'path'");
+        bool optional = map.Bool("optional") ?? false;
+        string[] labels = [.. map.List("methods").Select(item => item.ToString())];
+        _ = map.List("prepare");
         map.RefuseUnknown();
-        return Create(name, place, adapter);
+        try
+        {
+            return Create(name, place, adapter) with { Steps = steps.Read(map), Methods = labels.Length == 0 ? null : labels };
+        }
+        catch (NibbleException error) when (optional && error.Kind == ErrorKind.NotFound)
+        {
+            leftOut.Add($"{name ?? place} ({error.Why})");
+            return null;
+        }
 
         StudyModel Create(string? name, string place, string? adapter = null)
         {
@@ -79,7 +93,7 @@ public static class StudyFile
         string Existing(string what, string place)
         {
             string full = Path.GetFullPath(Path.Combine(folder, place));
-            return Path.Exists(full) ? full : throw root.Refusal(node, $"{what} '{place}' does not exist", $"looked for {full}", "paths are relative to the study's file");
+            return Path.Exists(full) ? full : throw root.Missing(node, $"{what} '{place}' does not exist", $"looked for {full}");
         }
     }
 
@@ -251,6 +265,12 @@ public static class StudyFile
         if (methods.Count(method => method.IsBaseline) > 1)
         {
             throw root.Refusal("more than one method is marked as the baseline");
+        }
+
+        string? unknown = models.SelectMany(model => model.Methods ?? []).FirstOrDefault(label => methods.All(method => method.Label != label));
+        if (unknown is not null)
+        {
+            throw root.Refusal($"a model asks for the method '{unknown}'", $"the labels are {string.Join(", ", methods.Select(method => method.Label))}", "give one of them");
         }
 
         string? twice = methods.GroupBy(method => method.Label).FirstOrDefault(group => group.Count() > 1)?.Key

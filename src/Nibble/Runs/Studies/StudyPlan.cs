@@ -21,12 +21,13 @@ public sealed record StudyPlan(Study Study, IReadOnlyList<StudyCell> Cells)
         foreach (StudyModel model in study.Models)
         {
             string fingerprint = ModelFingerprint.Of(model.Path) + (model.Adapter is null ? string.Empty : ModelFingerprint.Of(model.Adapter));
-            IReadOnlyList<string>? baseline = study.Methods.FirstOrDefault(method => method.IsBaseline) is { } first ? StudyCell.ArgumentsFor(study, model, first) : null;
-            foreach (StudyMethod method in study.Methods.OrderByDescending(method => method.IsBaseline))
+            string[] steps = [.. model.Steps.SelectMany(step => new[] { step.Verb }.Concat(step.Options).Concat(step.Data.Select(ModelFingerprint.Of)))];
+            IReadOnlyList<string>? baseline = study.Methods.FirstOrDefault(method => method.IsBaseline && model.Takes(method)) is { } first ? StudyCell.ArgumentsFor(study, model, first) : null;
+            foreach (StudyMethod method in study.Methods.Where(model.Takes).OrderByDescending(method => method.IsBaseline))
             {
                 IReadOnlyList<string> arguments = StudyCell.ArgumentsFor(study, model, method);
                 IReadOnlyList<string> preparation = StudyCell.PreparationFor(study, model, method);
-                string key = StudyCell.KeyOf([.. preparation, .. arguments], method.IsBaseline ? null : baseline, fingerprint, data);
+                string key = StudyCell.KeyOf([.. steps, .. preparation, .. arguments], method.IsBaseline ? null : baseline, fingerprint, data);
                 cells.Add(new StudyCell(model, method, arguments, key, CellEstimate.Of(model, method, study, text)) { Preparation = preparation });
             }
         }

@@ -30,12 +30,14 @@ public sealed class StudyRunner
     private readonly StudyPlan _plan;
     private readonly string _output;
     private readonly CellProcess _process;
+    private readonly Dictionary<StudyModel, ModelPreparation> _models;
 
     /// <summary>Prepares to run <paramref name="plan"/> into <paramref name="output"/>.</summary>
     public StudyRunner(StudyPlan plan, string output, SelfCommand self)
     {
         (_plan, _output) = (plan, Path.GetFullPath(output));
         _process = new CellProcess(self);
+        _models = plan.Study.Models.ToDictionary(model => model, model => new ModelPreparation(_process, model, Path.Combine(_output, WorkFolder)));
     }
 
     /// <summary>Refuses an output folder that holds something else than a study; <paramref name="force"/> clears an earlier study.</summary>
@@ -101,9 +103,9 @@ public sealed class StudyRunner
 
         observer.Started(cell, number, _plan.Cells.Count);
         StudyCell? baseline = _plan.BaselineOf(cell);
-        CellPreparation preparation = new(_process, cell, Path.Combine(_output, WorkFolder));
-        CellProcess.Outcome outcome = preparation.Run(cancellation)
-            ?? _process.Run([.. preparation.Arguments, .. BaselineArguments(cell, baseline), "--json"], cancellation);
+        PreparedModel? model = _models[cell.Model].Run(cancellation, out CellProcess.Outcome? outcome);
+        CellPreparation? preparation = model is null ? null : new CellPreparation(_process, cell, model, Path.Combine(_output, WorkFolder));
+        outcome ??= preparation!.Run(cancellation) ?? _process.Run([.. preparation.Arguments, .. BaselineArguments(cell, baseline), "--json"], cancellation);
         if (outcome.ExitCode != 0)
         {
             CellFailure failure = CellFailure.Of(cell, outcome.ExitCode, outcome.Errors);
@@ -118,7 +120,7 @@ public sealed class StudyRunner
             Label = cell.Method.Label,
             Key = cell.Key,
             Baseline = cell.Method.IsBaseline ? true : null,
-            Command = preparation.Command,
+            Command = preparation!.Command,
         };
         result = preparation.Complete(result);
         AtomicFile.WriteAllText(CellFile(cell), JsonSerializer.Serialize(result, ResultDocument.JsonOptions));

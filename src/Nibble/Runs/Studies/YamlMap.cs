@@ -102,6 +102,9 @@ internal sealed class YamlMap
     /// <summary>An item of a list as a mapping.</summary>
     public YamlMap Item(string key, YamlNode node) => new(_file, $"an item of '{key}'", node);
 
+    /// <summary>All keys with their values, which must be single values.</summary>
+    public IReadOnlyList<(string Key, string Value)> Pairs() => [.. _node.Children.Select(item => (item.Key.ToString(), Scalar(item.Key.ToString())!.Value ?? string.Empty))];
+
     /// <summary>True if the key is there and holds a list.</summary>
     public bool IsList(string key) => Ask(key) is YamlSequenceNode;
 
@@ -125,6 +128,10 @@ internal sealed class YamlMap
     /// <summary>An error about a node, with its line.</summary>
     public NibbleException Refusal(YamlNode node, string what, string? why = null, string? remedy = null) =>
         new(ErrorKind.BadInput, $"{_file}, line {node.Start.Line}: {what}", why, remedy ?? "see docs/compare.md for the form of a study");
+
+    /// <summary>An error about a file or folder that a node names.</summary>
+    public NibbleException Missing(YamlNode node, string what, string why) =>
+        new(ErrorKind.NotFound, $"{_file}, line {node.Start.Line}: {what}", why, "paths are relative to the study's file");
 
     /// <summary>An error about this mapping, with its line.</summary>
     public NibbleException Refusal(string what, string? why = null, string? remedy = null) => Refusal(_node, what, why, remedy);

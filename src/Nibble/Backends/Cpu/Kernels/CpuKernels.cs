@@ -127,6 +127,12 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         threads.Run(job.Parts, job);
     }
 
+    public void RoundRows(Tensor x, float share)
+    {
+        RoundRowsJob job = new() { X = Floats(x), Rows = x.Shape.Rows, Columns = x.Shape.Columns, Share = share };
+        threads.Run(job.Parts, job);
+    }
+
     public void Softmax(Tensor x)
     {
         SoftmaxJob<S, V> job = new() { X = Floats(x), Rows = x.Shape.Rows, Columns = x.Shape.Columns };

@@ -42,3 +42,27 @@ KERNEL(round_rows)(const float* x, float* y, i64 columns, const u8* marks, float
         out[i] = kept ? row[i] : usable || spoiled > 0 ? rintf(__fmul_rn(row[i], inverse)) * scale : 0;
     }
 }
+
+// x = x + share·(x̂ − x) in place, x̂ as above: the forward pass of training with rounded activations.
+KERNEL(round_rows_in_part)(float* x, i64 columns, float share)
+{
+    __shared__ float scratch[32];
+    float* row = x + (i64)blockIdx.x * columns;
+    float absmax = 0, spoiled = 0;
+    for (i64 i = threadIdx.x; i < columns; i += blockDim.x)
+    {
+        absmax = fmaxf(absmax, fabsf(row[i]));
+        if (!(fabsf(row[i]) < infinity())) spoiled = 1;
+    }
+
+    absmax = block_max(absmax, scratch);
+    spoiled = block_max(spoiled, scratch);
+    bool usable = absmax >= 1e-35f;
+    float inverse = usable ? __fdiv_rn(127.0f, absmax) : 0, scale = __fdiv_rn(absmax, 127.0f);
+    if (spoiled > 0) scale = __uint_as_float(0x7fc00000u);
+    for (i64 i = threadIdx.x; i < columns; i += blockDim.x)
+    {
+        float rounded = usable || spoiled > 0 ? rintf(__fmul_rn(row[i], inverse)) * scale : 0;
+        row[i] = row[i] + share * (rounded - row[i]);
+    }
+}
