@@ -23,6 +23,33 @@ public sealed class CompareTests : IDisposable
     private static string Llama => AssetFolder.Find("assets/nibble-llama-4m");
 
     [Fact]
+    public void A_study_trains_first_and_says_what()
+    {
+        File.WriteAllText(Path.Combine(_folder, "train.txt"), File.ReadAllText(AssetFolder.Find("assets/text/tune-train.txt"))[..1500]);
+        string path = Path.Combine(_folder, "study.yaml");
+        File.WriteAllText(path, $$"""
+            models:
+              - path: {{Llama}}
+                name: tuned
+                prepare:
+                  - finetune: {method: bitnet, data: train.txt, max_steps: 2, batch_size: 2, max_seq_length: 32}
+                  - finetune: {method: qlora, rank: 2, data: train.txt, max_steps: 2, batch_size: 2, max_seq_length: 32}
+            methods: [none]
+            tasks:
+              perplexity: {window: 64, limit: 200}
+            """);
+        CliResult result = Cli.Run("compare", path, "-o", Output, "--json");
+        Assert.True(result.ExitCode == 0, result.Errors);
+        JsonElement cell = result.Json.GetProperty("cells")[0];
+        JsonElement[] training = [.. cell.GetProperty("training").EnumerateArray()];
+        Assert.Equal(["bitnet", "qlora"], training.Select(item => item.GetProperty("method").GetString()));
+        Assert.Equal("int8", cell.GetProperty("activation_dtype").GetString());
+        Assert.Contains("finetune OUT1", cell.GetProperty("command").GetString(), StringComparison.Ordinal);
+        Assert.Contains("What was trained", File.ReadAllText(Path.Combine(Output, "report.html")), StringComparison.Ordinal);
+        Assert.Contains("| tuned | bitnet |", File.ReadAllText(Path.Combine(Output, "report.md")), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_killed_study_goes_on_without_repeating_finished_cells()
     {
         string study = Study(Llama, "{method: none, dtype: f32}, nf4, {method: rtn, bits: 4}");

@@ -71,6 +71,46 @@ public sealed class StudyFileTests : IDisposable
     }
 
     [Fact]
+    public void A_model_can_be_prepared_by_steps()
+    {
+        File.WriteAllText(Path.Combine(_folder, "train.txt"), "text");
+        Study study = Read("""
+            models:
+              - model
+              - path: model
+                name: tuned
+                methods: [half]
+                prepare:
+                  - quantize: {method: nf4, double_quant: true}
+                  - finetune: {method: qlora, data: train.txt, max_steps: 3, packing: false}
+              - {path: nowhere, name: absent, optional: true}
+            methods: [{method: none, label: whole}, {method: none, dtype: bf16, label: half}]
+            tasks: {perplexity: {data: demo}}
+            seed: 5
+            """);
+        Assert.Equal(["model", "tuned"], study.Models.Select(model => model.Name));
+        Assert.Contains("Left out: absent (looked for", study.Description, StringComparison.Ordinal);
+        Assert.Equal(["whole", "half"], study.Methods.Where(study.Models[0].Takes).Select(method => method.Label));
+        Assert.Equal(["half"], study.Methods.Where(study.Models[1].Takes).Select(method => method.Label));
+        Assert.Equal(["quantize", "finetune"], study.Models[1].Steps.Select(step => step.Verb));
+        Assert.Equal(["--method=nf4", "--double-quant", "--seed=5"], study.Models[1].Steps[0].Options);
+        string data = Path.Combine(_folder, "train.txt");
+        Assert.Equal(["--method=qlora", $"--data={data}", "--max-steps=3", "--seed=5"], study.Models[1].Steps[1].Options);
+        Assert.Equal([data], study.Models[1].Steps[1].Data);
+    }
+
+    [Theory]
+    [InlineData("{finetune: {data: nowhere.txt}}", "'nowhere.txt' is not on this machine")]
+    [InlineData("{finetune: {output: here}}", "'output' can't be given to a step")]
+    [InlineData("{train: {}}", "unknown key 'train'")]
+    public void A_step_that_cannot_work_is_refused_with_its_line(string step, string what)
+    {
+        NibbleException error = Refused($"models: [{{path: model, prepare: [{step}]}}]\nmethods: [none]\n");
+        Assert.Contains("line 1", error.Message, StringComparison.Ordinal);
+        Assert.Contains(what, error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_method_that_needs_calibration_quantizes_a_folder_first()
     {
         Study study = Read("""
@@ -105,7 +145,7 @@ public sealed class StudyFileTests : IDisposable
     public void Mistakes_are_named_with_their_line(string yaml, string line, string what)
     {
         NibbleException error = Refused(yaml);
-        Assert.Equal(ErrorKind.BadInput, error.Kind);
+        Assert.Equal(what == "does not exist" ? ErrorKind.NotFound : ErrorKind.BadInput, error.Kind);
         Assert.Contains(line, error.Message, StringComparison.Ordinal);
         Assert.Contains(what, error.Message, StringComparison.Ordinal);
     }
