@@ -12,11 +12,13 @@ internal static class ModelSpeed
 {
     private const int MostRounds = 3;
 
+    private const string Gpt2 = "gpt2-124m";
+
     private static readonly (string Shapes, string Method)[] Cases =
     [
-        ("gpt2-124m", "none"),
-        ("gpt2-124m", "rtn:bits=8"),
-        ("gpt2-124m", "rtn:bits=4"),
+        (Gpt2, "none"),
+        (Gpt2, "rtn:bits=8"),
+        (Gpt2, "rtn:bits=4"),
         ("llama-1.1b", "rtn:bits=8"),
         ("llama-1.1b", "rtn:bits=4"),
         ("llama-1.1b", "ternary"),
@@ -29,7 +31,7 @@ internal static class ModelSpeed
             SpeedOptions speed = new()
             {
                 Shapes = shapes,
-                Methods = [Request(method)],
+                Methods = [Request(method, tied: shapes == Gpt2)],
                 Threads = [CpuThreads.Choose(options.Threads)],
                 Tokens = 32,
                 Rounds = Math.Min(options.Rounds, MostRounds),
@@ -42,9 +44,9 @@ internal static class ModelSpeed
         }
     }
 
-    /// <summary>The head has the width of the other matrices.</summary>
-    public static PlanRequest? Request(string method) =>
-        PlanOverride.Parse("*=" + method).Settings is { } settings ? new PlanRequest(settings) { Head = true } : null;
+    /// <summary>The head has the width of the other matrices; where it is tied to the embedding, both are one matrix.</summary>
+    public static PlanRequest? Request(string method, bool tied = false) =>
+        PlanOverride.Parse("*=" + method).Settings is { } settings ? new PlanRequest(settings) { Head = !tied, Embeddings = tied } : null;
 
     private static double[] Rounds(ResultDocument cell, string name) => [cell.Intervals[name][0], cell.Metrics[name], cell.Intervals[name][1]];
 }

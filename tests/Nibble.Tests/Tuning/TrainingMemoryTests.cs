@@ -29,7 +29,7 @@ public class TrainingMemoryTests
         long process = report.Plan.Memory.Lines.Single(line => line.Part == "process").Bytes;
         long expected = report.Plan.Memory.TotalBytes - process, taken = report.WeightBytes + report.StateBytes;
         // Small as these are, whole chunks of the workspace and padded packings count; large trainings are in docs/estimate.md.
-        Assert.InRange(taken / (double)expected, 0.85, 1.15);
+        Assert.InRange(taken / (double)expected, 0.8, 1.25);
         Assert.Equal(report.Plan.TrainableParameters, FineTunePlan.Of(ModelConfig.Open(options.Model), options).TrainableParameters);
     }
 }
