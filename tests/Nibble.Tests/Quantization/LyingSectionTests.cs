@@ -74,8 +74,8 @@ public sealed class LyingSectionTests : IDisposable
         string[] names;
         using (SafetensorsFile file = SafetensorsFile.Open(path))
         {
-            // hqq's name of a dtype is text that only hqq itself looks at.
-            names = [.. file.Entries.Keys.Where(name => name.StartsWith(Module, StringComparison.Ordinal) && !name.EndsWith(".compute_dtype", StringComparison.Ordinal))];
+            // hqq's names of dtypes are texts that only hqq itself looks at.
+            names = [.. file.Entries.Keys.Where(name => name.StartsWith(Module, StringComparison.Ordinal) && !name.EndsWith("_dtype", StringComparison.Ordinal))];
         }
 
         Assert.NotEmpty(names);
