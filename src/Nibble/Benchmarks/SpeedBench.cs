@@ -20,6 +20,7 @@ public static class SpeedBench
     /// <summary>Measures; one document for each quantization and number of threads.</summary>
     public static IReadOnlyList<ResultDocument> Run(SpeedOptions options, Action<string>? progress = null, CancellationToken cancellation = default)
     {
+        options.RequireProcessor();
         options.Peer?.Require();
         return [.. options.Methods.SelectMany(request => RunMethod(options, request, progress ?? (_ => { }), cancellation))];
     }

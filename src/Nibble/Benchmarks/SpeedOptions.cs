@@ -37,6 +37,18 @@ public sealed record SpeedOptions
     /// <summary>llama-bench and its model, or null.</summary>
     public LlamaBench? Peer { get; init; }
 
+    /// <summary>Its limit is the processor's memory, and its peer runs there.</summary>
+    internal void RequireProcessor()
+    {
+        if (Load.Device is not ("auto" or "cpu"))
+        {
+            Throw.Usage(
+                $"bench measures the processor, not {Load.Device}",
+                "what it compares with, a raw read of memory and a peer's program, runs there",
+                $"measure a card with: nibble eval MODEL --tasks latency --device {Load.Device}");
+        }
+    }
+
     /// <summary>Refuses values that make no sense, for a model of this context.</summary>
     internal void Require(int context)
     {

@@ -48,6 +48,11 @@ public class SpeedBenchTests
     }
 
     [Fact]
+    public void ACardIsRefused() => Assert.Equal(
+        ErrorKind.Usage,
+        Assert.Throws<NibbleException>(() => SpeedBench.Run(new SpeedOptions { Model = "none", Load = new LoadOptions { Device = "cuda" } })).Kind);
+
+    [Fact]
     public void TheSpreadIsThatOfASample()
     {
         Assert.Equal(2, SpeedRounds.StandardDeviation([1, 3, 5]), 12);
