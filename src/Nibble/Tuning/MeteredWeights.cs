@@ -35,8 +35,10 @@ internal sealed class MeteredWeights(ModelConfig config, IArchitecture architect
 
     public IPackedWeight Linear(LinearSpec spec, IBackend backend)
     {
-        double each = spec.Role == LinearRole.Block && bits is { } quantized ? quantized : 8 * (spec.Role == LinearRole.Classifier ? DType.F32 : dense).Size();
-        return ((MeteredBackend)backend).Weight(spec.Out, spec.In, (nint)Math.Ceiling((double)spec.Out * spec.In * each / 8));
+        MeteredBackend metered = (MeteredBackend)backend;
+        return spec.Role == LinearRole.Block && bits is { } quantized
+            ? metered.Weight(spec.Out, spec.In, (nint)Math.Ceiling((double)spec.Out * spec.In * quantized / 8))
+            : metered.Weight(spec.Out, spec.In, spec.Role == LinearRole.Classifier ? DType.F32 : dense);
     }
 
     public void Dispose()

@@ -24,7 +24,7 @@ internal static class TrainingMemory
     {
         IArchitecture architecture = Registry.Architecture(config);
         DType dense = options.UsesAdapter ? Stored(config) : options.WeightDtype;
-        using MeteredBackend backend = new();
+        using MeteredBackend backend = new(CpuVariant.Choose().PanelWidth);
         using MeteredWeights weights = new(config, architecture, dense, options.UsesAdapter ? QuantizedBits(config, options) : null);
         using CausalModel model = ModelBuilder.Build(config, weights, backend);
         List<MemoryLine> lines = [new("weights", backend.Bytes, weights.Words)];

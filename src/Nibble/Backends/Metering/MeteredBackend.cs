@@ -7,8 +7,8 @@ namespace Nibble.Backends.Metering;
 /// A device without memory: it counts what is allocated and computes nothing. A pass on it needs what the same pass needs on the
 /// processor, so an estimate of memory is that of the code that runs, for every architecture and method.
 /// </summary>
-/// <param name="bytesOf">Bytes of a dense matrix's packing.</param>
-internal sealed class MeteredBackend(Func<Tensor, nint>? bytesOf = null) : IBackend
+/// <param name="panelWidth">The processor keeps a dense matrix in panels of that many rows, the last one padded.</param>
+internal sealed class MeteredBackend(int panelWidth) : IBackend
 {
     /// <inheritdoc/>
     public string Name => "metered";
@@ -34,8 +34,12 @@ internal sealed class MeteredBackend(Func<Tensor, nint>? bytesOf = null) : IBack
     /// <inheritdoc/>
     public Tensor Allocate(Shape shape, DType dtype) => new(shape, dtype, new MeteredStorage(this, checked(shape.Count * dtype.Size())));
 
-    /// <summary>A weight of which only the size is known.</summary>
+    /// <summary>A quantized weight of which only the size is known.</summary>
     public MeteredWeight Weight(nint rows, nint columns, nint bytes) => new(rows, columns, Allocate(new Shape(bytes), DType.U8));
+
+    /// <summary>A dense weight, padding included: a LoRA matrix of 4 rows takes a whole panel.</summary>
+    public MeteredWeight Weight(nint rows, nint columns, DType dtype) =>
+        new(rows, columns, Allocate(new Shape((rows + panelWidth - 1) / panelWidth * panelWidth * columns), dtype));
 
     /// <inheritdoc/>
     public void CopyFromHost(ReadOnlySpan<byte> source, Tensor destination)
@@ -53,7 +57,7 @@ internal sealed class MeteredBackend(Func<Tensor, nint>? bytesOf = null) : IBack
     }
 
     /// <inheritdoc/>
-    public IPackedWeight Prepare(Tensor weight) => Weight(weight.Shape[0], weight.Shape[1], bytesOf?.Invoke(weight) ?? weight.ByteLength);
+    public IPackedWeight Prepare(Tensor weight) => Weight(weight.Shape[0], weight.Shape[1], weight.DType);
 
     /// <inheritdoc/>
     public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations) => throw new NotSupportedException("a metered weight is made from its size");
@@ -115,8 +119,8 @@ internal sealed class MeteredWeight(nint rows, nint columns, Tensor place) : IPa
     /// <inheritdoc/>
     public double? OutlierShare => null;
 
-    /// <summary>Its numbers where they stand, if it is as large as F32.</summary>
-    public Tensor? Values => ByteLength == rows * columns * sizeof(float) ? _values ??= new Tensor(new Shape(rows, columns), DType.F32, place.Storage, 0, ownsStorage: false) : null;
+    /// <summary>Its numbers where they stand, padding included; null unless it is F32.</summary>
+    public Tensor? Values => place.DType == DType.F32 ? _values ??= new Tensor(place.Shape, DType.F32, place.Storage, 0, ownsStorage: false) : null;
 
     /// <inheritdoc/>
     public QuantizedWeight? Unpack() => null;
