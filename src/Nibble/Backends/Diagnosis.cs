@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Nibble.Backends.Cpu.MachineCode;
 using Nibble.Backends.Cuda;
 
 namespace Nibble.Backends;
@@ -30,7 +31,7 @@ public static class Diagnosis
 
     /// <summary>Runs every check.</summary>
     public static IReadOnlyList<Finding> Run() =>
-        [Runtime(), Vectors(), Memory(), TemporaryFolder(), Energy(), .. CudaDiagnosis.Run()];
+        [Runtime(), Vectors(), MachineCode(), Memory(), TemporaryFolder(), Energy(), .. CudaDiagnosis.Run()];
 
     private static Finding Runtime() => new("runtime", FindingState.Ok, $"{RuntimeInformation.FrameworkDescription} on {RuntimeInformation.OSDescription}");
 
@@ -41,6 +42,20 @@ public static class Diagnosis
         return sets.Contains("avx2")
             ? new("vector instructions", FindingState.Ok, found)
             : new("vector instructions", FindingState.Limited, found, "the portable kernels run: correct, several times slower");
+    }
+
+    private static Finding MachineCode()
+    {
+        const string Check = "machine code";
+        MachineCodeSupport support = MachineCodeSupport.Current;
+        if (support.WhyNoVnni is { } why)
+        {
+            return new(Check, FindingState.Limited, why, "prompts in int8 take the compiled kernels: the same results, about half as fast where AVX-512 is there");
+        }
+
+        return support.WhyNoTiles is { } noTiles
+            ? new(Check, FindingState.Ok, $"AVX512-VNNI runs for prompts in int8; no tiles: {noTiles}")
+            : new(Check, FindingState.Ok, "AVX512-VNNI and AMX run for prompts in int8");
     }
 
     private static Finding Memory()

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
+using Nibble.Backends.Cpu.MachineCode;
 
 namespace Nibble.Backends;
 
@@ -27,6 +28,8 @@ public sealed record MachineFacts(string Device, string Processor, int Cores, lo
         yield return ("avx512f", Avx512F.IsSupported);
         yield return ("avx512bw", Avx512BW.IsSupported);
         yield return ("avx512vbmi", Avx512Vbmi.IsSupported);
+        yield return ("avx512vnni", MachineCodeSupport.Current.WhyNoVnni is null);
+        yield return ("amx-int8", MachineCodeSupport.Current.WhyNoTiles is null);
         yield return ("neon", System.Runtime.Intrinsics.Arm.AdvSimd.IsSupported);
     }
 

@@ -1,6 +1,7 @@
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Nibble.Backends.Cpu.Kernels;
+using Nibble.Backends.Cpu.MachineCode;
 using Nibble.Backends.Cpu.Packings;
 using Nibble.IO;
 
@@ -30,13 +31,18 @@ internal abstract class CpuVariant
     /// <summary>All variants, fastest first.</summary>
     public static IReadOnlyList<CpuVariant> All { get; } =
     [
-        new CpuVariant<Lanes512, Vector512<float>>("avx512", CpuIsa.Avx512, Vector512.IsHardwareAccelerated && Avx512BW.IsSupported),
-        new CpuVariant<Lanes256, Vector256<float>>("avx2", CpuIsa.Avx2, Avx2.IsSupported && Fma.IsSupported),
-        new CpuVariant<Lanes128, Vector128<float>>("vector128", CpuIsa.Vector128, Vector128.IsHardwareAccelerated),
-        new CpuVariant<Lanes1, float>("scalar", CpuIsa.Scalar, isSupported: true),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512-vnni", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoVnni is null, hasMachineCode: true),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512", CpuIsa.Avx512, () => Vector512.IsHardwareAccelerated && Avx512BW.IsSupported),
+        new CpuVariant<Lanes256, Vector256<float>>("avx2", CpuIsa.Avx2, () => Avx2.IsSupported && Fma.IsSupported),
+        new CpuVariant<Lanes128, Vector128<float>>("vector128", CpuIsa.Vector128, () => Vector128.IsHardwareAccelerated),
+        new CpuVariant<Lanes1, float>("scalar", CpuIsa.Scalar, () => true),
     ];
 
+    /// <summary>Those without machine code of their own: the others differ from avx512 in products of many rows alone.</summary>
+    public static IEnumerable<CpuVariant> Compiled => All.Where(variant => !variant.HasMachineCode);
+
     private ByteKernels? _bytes;
+    private ByteKernels? _batchBytes;
 
     public abstract string Name { get; }
 
@@ -44,6 +50,9 @@ internal abstract class CpuVariant
 
     /// <summary>False where the processor lacks the instructions (the variant then still computes, in software: tests use that).</summary>
     public abstract bool IsSupported { get; }
+
+    /// <summary>True if products of many rows run code of our own (<see cref="MachineKernels"/>), with the bits of the C# kernels.</summary>
+    public abstract bool HasMachineCode { get; }
 
     /// <summary>Output features of one panel: two vectors.</summary>
     public abstract int PanelWidth { get; }
@@ -53,6 +62,12 @@ internal abstract class CpuVariant
 
     /// <summary>Kernels on packed codes with int8 activations.</summary>
     public ByteKernels Bytes => _bytes ??= ByteKernels.For(Isa);
+
+    /// <summary>The same for many rows, whose codes are decoded first.</summary>
+    public ByteKernels BatchBytes => _batchBytes ??= HasMachineCode && IsSupported ? new MachineKernels() : Bytes;
+
+    /// <summary>One of the two.</summary>
+    public ByteKernels Kernels(bool isDecoded) => isDecoded ? BatchBytes : Bytes;
 
     public abstract IKernels CreateKernels(CpuThreads threads);
 

@@ -8,7 +8,7 @@ using Nibble.Tensors;
 namespace Nibble.Backends.Cpu;
 
 /// <summary>The kernels compiled for one kind of vector.</summary>
-internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, bool isSupported) : CpuVariant
+internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<bool> isSupported, bool hasMachineCode = false) : CpuVariant
     where S : struct, ILanes<V>
     where V : unmanaged
 {
@@ -16,7 +16,9 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, bool isSupported
 
     public override CpuIsa Isa => isa;
 
-    public override bool IsSupported => isSupported;
+    public override bool IsSupported => isSupported();
+
+    public override bool HasMachineCode => hasMachineCode;
 
     public override int PanelWidth => Gemm<S, V>.PanelWidth;
 

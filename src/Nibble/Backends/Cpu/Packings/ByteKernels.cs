@@ -84,7 +84,7 @@ internal abstract class ByteKernels
     };
 
     /// <summary>Rows of the kernel to use when <paramref name="left"/> rows are left: 6 if codes are decoded, 4, 2 or 1.</summary>
-    public static int Rows(nint left, bool isDecoded) => left >= 6 && isDecoded ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    public virtual int Rows(nint left, bool isDecoded) => left >= 6 && isDecoded ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 
     /// <summary>Vectors of bytes that a chunk of codes becomes.</summary>
     public static int Planes(ByteFormat format) => format switch
@@ -99,13 +99,13 @@ internal abstract class ByteKernels
     public abstract ByteFormat Decoded(ByteFormat format);
 
     /// <summary>Decodes a strip and lets the tile read the result, which takes <see cref="DecodedWords"/> words.</summary>
-    public abstract unsafe void Decode(ByteFormat format, ref ByteTile tile, uint* target);
+    public abstract unsafe void Decode(ByteFormat format, ByteOffsets offsets, ref ByteTile tile, uint* target);
 
     /// <summary>Words of a decoded strip.</summary>
-    public nint DecodedWords(ByteFormat format, nint chunks) =>
+    public virtual nint DecodedWords(ByteFormat format, nint chunks, nint groups) =>
         chunks * Planes(format) * StripLanes * (Decoded(format) == ByteFormat.Words ? 2 : 1);
 
-    /// <summary>Computes a tile of 1, 2 or 4 rows of x; of 6 also if codes are decoded.</summary>
+    /// <summary>Computes a tile of as many rows of x as <see cref="Rows"/> says.</summary>
     public abstract void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile);
 }
 
@@ -120,7 +120,8 @@ internal sealed class ByteKernels<S, V, L, B> : ByteKernels
 
     public override ByteFormat Decoded(ByteFormat format) => DecodedStrip<V, L, B>.Format(format);
 
-    public override unsafe void Decode(ByteFormat format, ref ByteTile tile, uint* target) => DecodedStrip<V, L, B>.Write(format, ref tile, target);
+    public override unsafe void Decode(ByteFormat format, ByteOffsets offsets, ref ByteTile tile, uint* target) =>
+        DecodedStrip<V, L, B>.Write(format, ref tile, target);
 
     public override void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile)
     {

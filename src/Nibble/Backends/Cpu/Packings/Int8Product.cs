@@ -69,9 +69,11 @@ internal static unsafe class Int8Product
 
         private readonly int Lanes => Packing.Variant.PanelWidth;
 
-        private readonly int RowBlocks => Kernels.Parts.Count(Call.Rows, RowBlock);
+        private readonly ByteKernels Kernels => Packing.Variant.Kernels(IsDecoded);
 
-        private readonly int PanelParts => Kernels.Parts.Count(Call.Count, PartWidth);
+        private readonly int RowBlocks => Cpu.Kernels.Parts.Count(Call.Rows, RowBlock);
+
+        private readonly int PanelParts => Cpu.Kernels.Parts.Count(Call.Count, PartWidth);
 
         private readonly nint PartWidth => Lanes * nint.Max(1, WeightsPerPart / (Lanes * nint.Max(1, X.Columns) * nint.Min(4, nint.Max(1, Call.Rows))));
 
@@ -87,7 +89,7 @@ internal static unsafe class Int8Product
             for (nint feature = part / RowBlocks * PartWidth; feature < end; feature += Lanes)
             {
                 ByteTile tile = Packing.Tile((Call.First + feature) / Lanes, (float*)values.Pointer, (float*)((byte*)values.Pointer + bytes));
-                for (int strip = 0; strip < Lanes && feature + strip < Call.Count; strip += Packing.Variant.Bytes.StripLanes)
+                for (int strip = 0; strip < Lanes && feature + strip < Call.Count; strip += Kernels.StripLanes)
                 {
                     RunStrip(tile, strip, feature + strip, row, rows, (uint*)codes.Pointer);
                 }
@@ -103,7 +105,7 @@ internal static unsafe class Int8Product
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void RunStrip(ByteTile tile, int strip, nint feature, nint row, nint rows, uint* codes)
         {
-            int width = Packing.Variant.Bytes.StripLanes;
+            int width = Kernels.StripLanes;
             nint valid = nint.Min(width, Call.Count - feature);
             float* bias = stackalloc float[MostLanes], buffer = stackalloc float[6 * MostLanes];
             tile.Bias = Call.FirstBias + feature;
@@ -126,7 +128,7 @@ internal static unsafe class Int8Product
             sbyte* x = X.IsWide ? (sbyte*)X.Wide : X.Values;
             for (nint r = row; r < row + rows;)
             {
-                int count = ByteKernels.Rows(row + rows - r, IsDecoded);
+                int count = Kernels.Rows(row + rows - r, IsDecoded);
                 tile.X = x + (r * tile.XStride);
                 tile.Sums = X.Sums + (r * X.Groups);
                 tile.XScales = X.Scales + r;

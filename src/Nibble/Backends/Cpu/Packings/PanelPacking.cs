@@ -126,17 +126,17 @@ internal abstract unsafe class PanelPacking : CpuPacking
     }
 
     /// <summary>The format of codes that have been decoded for many rows.</summary>
-    public ByteFormat DecodedFormat => Variant.Bytes.Decoded(_int8!.Format);
+    public ByteFormat DecodedFormat => Variant.BatchBytes.Decoded(_int8!.Format);
 
     /// <summary>Words of a decoded strip.</summary>
-    public nint DecodedWords => Variant.Bytes.DecodedWords(_int8!.Format, _codes.Chunks);
+    public nint DecodedWords => Variant.BatchBytes.DecodedWords(_int8!.Format, _codes.Chunks, _layout.Count);
 
     /// <summary>Decodes the strip of a tile.</summary>
-    public void Decode(ref ByteTile tile, uint* target) => Variant.Bytes.Decode(_int8!.Format, ref tile, target);
+    public void Decode(ref ByteTile tile, uint* target) => Variant.BatchBytes.Decode(_int8!.Format, _int8.Offsets, ref tile, target);
 
     /// <summary>Runs the kernel of this packing, or of its decoded codes, on some rows.</summary>
     public void RunTile(int rows, bool isDecoded, in ByteTile tile) =>
-        Variant.Bytes.Run(isDecoded ? DecodedFormat : _int8!.Format, _int8!.Offsets, rows, tile);
+        Variant.Kernels(isDecoded).Run(isDecoded ? DecodedFormat : _int8!.Format, _int8!.Offsets, rows, tile);
 
     /// <summary>The values of one column in all rows of a panel.</summary>
     public void DecodeColumn(nint panel, nint column, float* destination)

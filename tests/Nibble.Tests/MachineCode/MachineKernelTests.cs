@@ -1,0 +1,93 @@
+using Nibble.Backends;
+using Nibble.Backends.Cpu;
+using Nibble.Backends.Cpu.MachineCode;
+using Nibble.Ops;
+using Nibble.Quantization;
+using Nibble.Tensors;
+using Nibble.Tests.Kernels;
+using static Nibble.Tests.Kernels.KernelData;
+
+namespace Nibble.Tests.MachineCode;
+
+public unsafe class MachineKernelTests
+{
+    public static TheoryData<string> Variants => [.. CpuVariant.All.Where(variant => variant.HasMachineCode).Select(variant => variant.Name)];
+
+    [SkippableTheory]
+    [MemberData(nameof(Variants))]
+    public void MachineCodeGivesTheBitsOfTheCompiledKernels(string name)
+    {
+        CpuVariant variant = Supported(name), compiled = CpuVariant.All.Single(v => v.Name == "avx512");
+        foreach (PackingKind kind in PackingCheckData.All)
+        {
+            foreach ((int outs, int ins) in new[] { (1, 4), (31, 36), (64, 128), (70, 515), (97, 1100) })
+            {
+                if (kind.Name.Contains("strided", StringComparison.Ordinal))
+                {
+                    continue;
+                }
+
+                using QuantizedWeight weight = kind.Make(outs, ins, new Random(outs));
+                using Tensor expected = Product(compiled, weight, 70, 2), actual = Product(variant, weight, 70, 2), alone = Product(variant, weight, 70, 1);
+                Equal(actual, expected, $"{kind} [{outs}, {ins}]");
+                Equal(alone, expected, $"{kind} [{outs}, {ins}], 1 thread");
+            }
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(Variants))]
+    public void EveryNumberOfRowsGivesTheSameBits(string name)
+    {
+        CpuVariant variant = Supported(name), compiled = CpuVariant.All.Single(v => v.Name == "avx512");
+        using QuantizedWeight weight = PackingCheckData.Affine(100, 200, new Random(1), 4, 64);
+        using Tensor all = Product(compiled, weight, 300, 2);
+        foreach (int rows in Enumerable.Range(1, 70).Append(255).Append(257).Append(300))
+        {
+            using Tensor some = Product(variant, weight, rows, 2);
+            Equal(some, all.Slice(0, rows), $"{rows} rows");
+        }
+    }
+
+    [SkippableFact]
+    public void CodeIsExecutableAndNotWritable()
+    {
+        Skip.If(System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture != System.Runtime.InteropServices.Architecture.X64, "x86-64 code");
+        Skip.IfNot(OperatingSystem.IsLinux(), "reads /proc/self/maps");
+        Assembler code = new();
+        code.Mov(Gpr.Rax, Gpr.Rdi);
+        code.Add(Gpr.Rax, 42);
+        code.Ret();
+        using ExecutableMemory? memory = ExecutableMemory.TryCreate(code.ToCode(), out string? why);
+        Skip.If(memory is null, why);
+        Assert.Equal(1042, ((delegate* unmanaged<nint, nint>)memory.Address)(1000));
+        string line = File.ReadLines("/proc/self/maps").Single(text => text.StartsWith(memory.Address.ToString("x"), StringComparison.Ordinal));
+        Assert.Contains(" r-xp ", line, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void WhereMachineCodeCannotRunThereIsAReason()
+    {
+        MachineCodeSupport support = MachineCodeSupport.Current;
+        Assert.True(support.WhyNoVnni is null or { Length: > 10 });
+        Assert.True(support.WhyNoTiles is null or { Length: > 10 });
+        Assert.Equal(support.WhyNoVnni is null, CpuVariant.All.Single(v => v.Name == "avx512-vnni").IsSupported);
+    }
+
+    private static CpuVariant Supported(string name)
+    {
+        CpuVariant variant = CpuVariant.All.Single(v => v.Name == name);
+        Skip.IfNot(variant.IsSupported, MachineCodeSupport.Current.WhyNoVnni ?? MachineCodeSupport.Current.WhyNoTiles);
+        return variant;
+    }
+
+    private static Tensor Product(CpuVariant variant, QuantizedWeight weight, int rows, int threads)
+    {
+        using CpuBackend backend = new(variant, threads);
+        using IPackedWeight packed = backend.Prepare(weight, ActivationType.Int8);
+        using Tensor x = Random(new Shape(300, weight.In), 3, skip: 1), bias = Random(new Shape(weight.Out), 4);
+        Tensor y = Empty(new Shape(rows, weight.Out), skip: 1);
+        MatMul.Forward(backend, x.Slice(0, rows), packed, bias, y);
+        return y;
+    }
+}
