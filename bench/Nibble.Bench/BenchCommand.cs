@@ -59,7 +59,7 @@ internal static class BenchCommand
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH  --data PATH  --calibration PATH  --output PATH  --processor-time");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH  --data PATH  --calibration PATH  --output PATH  --method NAME  --processor-time");
                 return 2;
             }
 
@@ -109,6 +109,9 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     public string? Output { get; init; }
 
+    /// <summary>The one method that <c>train</c> measures; null for all.</summary>
+    public string? Method { get; init; }
+
     public CpuBackend CreateBackend() => new(new CpuOptions(Threads, Kernels));
 
     public static BenchOptions Parse(string[] args)
@@ -127,6 +130,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
                 "--data" => options with { Data = Text(args, ++i) },
                 "--calibration" => options with { Calibration = Text(args, ++i) },
                 "--output" => options with { Output = Text(args, ++i) },
+                "--method" => options with { Method = Text(args, ++i) },
                 "--peer" => options with { OpenBlas = Peer(Text(args, ++i)) },
                 _ when !args[i].StartsWith('-') => options with { Names = [.. options.Names, args[i]] },
                 _ => Unknown(args[i]),
@@ -138,7 +142,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     private static BenchOptions Unknown(string option)
     {
-        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model, --data, --calibration, --output, --processor-time");
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model, --data, --calibration, --output, --method, --processor-time");
         return null;
     }
 

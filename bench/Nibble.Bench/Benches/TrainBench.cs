@@ -22,7 +22,7 @@ internal static class TrainBench
 
     public static void Run(BenchOptions options, BenchReport report)
     {
-        foreach (string method in new[] { "full", "lora", "qlora" })
+        foreach (string method in new[] { "full", "lora", "qlora" }.Where(name => options.Method is null || options.Method == name))
         {
             using CpuBackend backend = options.CreateBackend();
             ModelConfig config = ModelConfig.Parse(Encoding.UTF8.GetBytes(Config), "embedded configuration");

@@ -49,8 +49,22 @@ public interface IGradientKernels
     /// <summary>dx += the gradient of the slots that x was copied to.</summary>
     void AppendToCache(Tensor dCache, int start, Tensor dx);
 
+    /// <summary>The same, written to dx, whatever it holds.</summary>
+    void AppendToCacheInto(Tensor dCache, int start, Tensor dx)
+    {
+        Fill(dx, 0);
+        AppendToCache(dCache, start, dx);
+    }
+
     /// <summary>Columns first … of dx += dy.</summary>
     void CopyColumns(Tensor dy, nint first, Tensor dx);
+
+    /// <summary>Columns first … of dx = dy and the others 0, whatever it holds.</summary>
+    void CopyColumnsInto(Tensor dy, nint first, Tensor dx)
+    {
+        Fill(dx, 0);
+        CopyColumns(dy, first, dx);
+    }
 
     /// <summary>Columns times a factor: dFactor (may be null) += the sum of the rows of x∘d; then, in place, d becomes d·factor. x may be null without dFactor.</summary>
     void ScaleColumns(Tensor? x, Tensor factor, Tensor d, Tensor? dFactor);

@@ -169,9 +169,11 @@ internal sealed class Gpt2Block : Block
         _ln2.Forward(hidden, x, pass);
         yield return x;
         Tensor inner = MlpCFc.Rent(x, pass);
-        Ops.Gelu.Forward(pass.Backend, inner, _gelu, inner);
-        yield return inner;
-        MlpCProj.Forward(inner, x, pass);
+        // Training needs both sides of the function again: writing beside is cheaper than the copy that writing over would cost.
+        Tensor active = pass.Training ? pass.Rent(inner.Shape) : inner;
+        Ops.Gelu.Forward(pass.Backend, inner, _gelu, active);
+        yield return active;
+        MlpCProj.Forward(active, x, pass);
         Ops.Add.Forward(pass.Backend, x, hidden);
     }
 

@@ -144,7 +144,20 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         _kernels.AppendToCache(x, cache, start);
         if (flows)
         {
-            tape.Record(cache, d => _gradients.AppendToCache(d, start, tape.Gradient(x)), added: before);
+            tape.Record(
+                cache,
+                d =>
+                {
+                    if (tape.OpenFresh(x, out Tensor dx))
+                    {
+                        _gradients.AppendToCacheInto(d, start, dx);
+                    }
+                    else
+                    {
+                        _gradients.AppendToCache(d, start, dx);
+                    }
+                },
+                added: before);
         }
         else if (!before)
         {
@@ -235,7 +248,19 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         _kernels.CopyColumns(x, first, y);
         if (flows)
         {
-            tape.Record(y, dy => _gradients.CopyColumns(dy, first, tape.Gradient(x)));
+            tape.Record(
+                y,
+                dy =>
+                {
+                    if (tape.OpenFresh(x, out Tensor dx))
+                    {
+                        _gradients.CopyColumnsInto(dy, first, dx);
+                    }
+                    else
+                    {
+                        _gradients.CopyColumns(dy, first, dx);
+                    }
+                });
         }
     }
 

@@ -55,7 +55,7 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<bool> isSup
             Rows = product.Rows, Columns = product.Columns, Depth = product.Depth,
             C = new(product.C, product.CRow, PanelWidth), Overwrite = product.Overwrite, UpperOnly = product.UpperOnly,
         };
-        threads.Run(job.Parts, job);
+        job.Run(threads);
     }
 
     private static unsafe bool AllFinite(Tensor half)

@@ -21,6 +21,9 @@ internal unsafe struct AttentionGradientJob<S, V> : ICpuJob
     private readonly float _scale;
     private readonly bool _ofQueries;
 
+    /// <summary>Writes dQ, dK and dV instead of adding.</summary>
+    public bool Overwrite { get; init; }
+
     public AttentionGradientJob(in AttentionArguments a, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
     {
         _query = Floats(a.Query);
@@ -51,6 +54,12 @@ internal unsafe struct AttentionGradientJob<S, V> : ICpuJob
         Blocks<S, V>.PackPanels(_values + cache, 1, _dim, _dim, slots, packed.Values);
         Blocks<S, V>.PackPanels(_keys + cache, _dim, 1, slots, _dim, packed.KeyRows);
         packed.KeyRowStride = Blocks<S, V>.Width * slots;
+        if (Overwrite)
+        {
+            new Span<float>(_dKeys + cache, checked((int)(_capacity * _dim))).Clear();
+            new Span<float>(_dValues + cache, checked((int)(_capacity * _dim))).Clear();
+        }
+
         nint group = _heads / _kvHeads;
         for (nint head = kvHead * group; head < (kvHead + 1) * group; head++)
         {
@@ -63,29 +72,27 @@ internal unsafe struct AttentionGradientJob<S, V> : ICpuJob
 
     private readonly void RunBlock(nint batch, nint head, nint token, nint rows, nint cache, in Packed packed)
     {
-        nint keys = _start + token + rows;
+        // Rows of scores end with whole panels: products need no edges, and the columns beyond the last key are zero.
+        nint keys = _start + token + rows, padded = Blocks<S, V>.Panels(keys) * Blocks<S, V>.Width;
         nint query = ((((batch * _length) + token) * _heads) + head) * _dim;
         nint stride = _heads * _dim;
         nint panelFloats = Blocks<S, V>.PanelFloats(_dim, QueryBlock);
-        using CpuScratch.Lease lease = CpuScratch.Rent(((2 * rows * keys) + TilesFloats(rows, keys) + panelFloats) * sizeof(float));
+        using CpuScratch.Lease lease = CpuScratch.Rent(((2 * rows * padded) + TilesFloats(rows, padded) + panelFloats) * sizeof(float));
         float* scores = (float*)lease.Pointer;
-        float* slopes = scores + (rows * keys);
-        float* tiles = slopes + (rows * keys);
-        float* panels = tiles + TilesFloats(rows, keys);
+        float* slopes = scores + (rows * padded);
+        float* tiles = slopes + (rows * padded);
+        float* panels = tiles + TilesFloats(rows, padded);
 
-        Blocks<S, V>.PackTiles(_query + query, stride, 1, rows, _dim, tiles);
-        Blocks<S, V>.Multiply(tiles, rows, packed.Keys, Blocks<S, V>.Width * _dim, keys, _dim, RowMajor(scores, keys), add: false);
-        Blocks<S, V>.PackTiles(_dOutput + query, stride, 1, rows, _dim, tiles);
-        Blocks<S, V>.Multiply(tiles, rows, packed.Values, Blocks<S, V>.Width * _dim, keys, _dim, RowMajor(slopes, keys), add: false);
+        Blocks<S, V>.MultiplyRows(_query + query, stride, rows, packed.Keys, Blocks<S, V>.Width * _dim, padded, _dim, RowMajor(scores, padded), add: false, tiles);
+        Blocks<S, V>.MultiplyRows(_dOutput + query, stride, rows, packed.Values, Blocks<S, V>.Width * _dim, padded, _dim, RowMajor(slopes, padded), add: false, tiles);
         for (nint row = 0; row < rows; row++)
         {
-            ScoreGradient(scores + (row * keys), slopes + (row * keys), FirstKey(batch, token + row), _start + token + row, keys);
+            ScoreGradient(scores + (row * padded), slopes + (row * padded), FirstKey(batch, token + row), _start + token + row, padded);
         }
 
-        Blocks<S, V>.PackTiles(slopes, keys, 1, rows, keys, tiles);
-        Blocks<S, V>.Multiply(tiles, rows, packed.KeyRows, packed.KeyRowStride, _dim, keys, RowMajor(_dQuery + query, stride), add: true);
-        AddTransposed(scores, _dOutput + query, stride, rows, keys, tiles, panels, _dValues + cache);
-        AddTransposed(slopes, _query + query, stride, rows, keys, tiles, panels, _dKeys + cache);
+        Blocks<S, V>.MultiplyRows(slopes, padded, rows, packed.KeyRows, packed.KeyRowStride, _dim, keys, RowMajor(_dQuery + query, stride), add: !Overwrite, tiles);
+        AddTransposed(scores, padded, _dOutput + query, stride, rows, keys, tiles, panels, _dValues + cache);
+        AddTransposed(slopes, padded, _query + query, stride, rows, keys, tiles, panels, _dKeys + cache);
     }
 
     /// <summary>Turns a row of scores into probabilities and a row of dP into dS.</summary>
@@ -110,10 +117,10 @@ internal unsafe struct AttentionGradientJob<S, V> : ICpuJob
     }
 
     /// <summary>target <c>[keys, dim]</c> += matrixᵀ·right, matrix <c>[rows, keys]</c>.</summary>
-    private readonly void AddTransposed(float* matrix, float* right, nint stride, nint rows, nint keys, float* tiles, float* panels, float* target)
+    private readonly void AddTransposed(float* matrix, nint matrixStride, float* right, nint stride, nint rows, nint keys, float* tiles, float* panels, float* target)
     {
         Blocks<S, V>.PackPanels(right, stride, 1, rows, _dim, panels);
-        Blocks<S, V>.PackTiles(matrix, 1, keys, keys, rows, tiles);
+        Blocks<S, V>.PackTiles(matrix, 1, matrixStride, keys, rows, tiles);
         Blocks<S, V>.Multiply(tiles, keys, panels, Blocks<S, V>.Width * rows, _dim, rows, RowMajor(target, _dim), add: true);
     }
 

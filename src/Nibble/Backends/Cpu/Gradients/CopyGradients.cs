@@ -11,13 +11,24 @@ internal unsafe struct CacheGradientJob<S, V> : ICpuJob
     public float* Dx, DCache;
     public nint Start, Length, Heads, Capacity, Dim;
 
+    /// <summary>Writes dx instead of adding to it.</summary>
+    public bool Overwrite;
+
     public readonly void Execute(int part)
     {
         (nint batch, nint token) = (part / Length, part % Length);
         for (nint head = 0; head < Heads; head++)
         {
             float* slot = DCache + (((((batch * Heads) + head) * Capacity) + Start + token) * Dim);
-            RowMath<S, V>.Add(slot, Dx + (((part * Heads) + head) * Dim), Dim);
+            float* target = Dx + (((part * Heads) + head) * Dim);
+            if (Overwrite)
+            {
+                new Span<float>(slot, (int)Dim).CopyTo(new Span<float>(target, (int)Dim));
+            }
+            else
+            {
+                RowMath<S, V>.Add(slot, target, Dim);
+            }
         }
     }
 }
@@ -30,6 +41,9 @@ internal unsafe struct ColumnsGradientJob<S, V> : ICpuJob
     public float* Dx, Dy;
     public nint Rows, First, Count, Stride;
 
+    /// <summary>Writes the columns, and zeros into all others.</summary>
+    public bool Overwrite;
+
     public readonly int Parts => Kernels.Parts.Count(Rows, Kernels.Parts.RowsPerPart(Count));
 
     public readonly void Execute(int part)
@@ -38,7 +52,16 @@ internal unsafe struct ColumnsGradientJob<S, V> : ICpuJob
         nint end = nint.Min(Rows, (part + 1) * perPart);
         for (nint row = part * perPart; row < end; row++)
         {
-            RowMath<S, V>.Add(Dy + (row * Count), Dx + (row * Stride) + First, Count);
+            float* dy = Dy + (row * Count), dx = Dx + (row * Stride);
+            if (!Overwrite)
+            {
+                RowMath<S, V>.Add(dy, dx + First, Count);
+                continue;
+            }
+
+            new Span<float>(dx, (int)First).Clear();
+            new Span<float>(dy, (int)Count).CopyTo(new Span<float>(dx + First, (int)Count));
+            new Span<float>(dx + First + Count, (int)(Stride - First - Count)).Clear();
         }
     }
 }

@@ -23,15 +23,9 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
         threads.Run(checked((int)weight.Out), job);
     }
 
-    public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx)
-    {
-        ProductJob<S, V, WeightPanels<S, V>> job = new()
-        {
-            A = Floats(dy), RowStride = w.Out, StepStride = 1, Right = new((CpuPacking)w),
-            Rows = dy.Shape.Rows, Columns = w.In, Depth = w.Out, C = new(Floats(dx), w.In, Blocks<S, V>.Width),
-        };
-        threads.Run(job.Parts, job);
-    }
+    public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx) => MatMulInput(dy, w, dx, overwrite: false);
+
+    public void MatMulInputInto(Tensor dy, IPackedWeight w, Tensor dx) => MatMulInput(dy, w, dx, overwrite: true);
 
     public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
     {
@@ -41,7 +35,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
             A = Floats(x), RowStride = 1, StepStride = w.In, Right = new(Floats(dy), w.Out, 1, w.Out),
             Rows = w.In, Columns = Blocks<S, V>.Panels(w.Out) * width, Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width),
         };
-        threads.Run(job.Parts, job);
+        job.Run(threads);
     }
 
     public void SumRows(Tensor dy, Tensor db) => SumRows(Floats(dy), dy.Shape.Columns, dy.Shape.Rows, db);
@@ -72,24 +66,13 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
         threads.Run(job.Parts, job);
     }
 
-    public void AppendToCache(Tensor dCache, int start, Tensor dx)
-    {
-        CacheGradientJob<S, V> job = new()
-        {
-            Dx = Floats(dx), DCache = Floats(dCache), Start = start, Length = dx.Shape[0] / nint.Max(dCache.Shape[0], 1),
-            Heads = dCache.Shape[1], Capacity = dCache.Shape[2], Dim = dCache.Shape[3],
-        };
-        threads.Run(checked((int)dx.Shape[0]), job);
-    }
+    public void AppendToCache(Tensor dCache, int start, Tensor dx) => AppendToCache(dCache, start, dx, overwrite: false);
 
-    public void CopyColumns(Tensor dy, nint first, Tensor dx)
-    {
-        ColumnsGradientJob<S, V> job = new()
-        {
-            Dx = Floats(dx), Dy = Floats(dy), Rows = dy.Shape.Rows, First = first, Count = dy.Shape.Columns, Stride = dx.Shape.Columns,
-        };
-        threads.Run(job.Parts, job);
-    }
+    public void AppendToCacheInto(Tensor dCache, int start, Tensor dx) => AppendToCache(dCache, start, dx, overwrite: true);
+
+    public void CopyColumns(Tensor dy, nint first, Tensor dx) => CopyColumns(dy, first, dx, overwrite: false);
+
+    public void CopyColumnsInto(Tensor dy, nint first, Tensor dx) => CopyColumns(dy, first, dx, overwrite: true);
 
     public void ScaleColumns(Tensor? x, Tensor factor, Tensor d, Tensor? dFactor)
     {
@@ -103,6 +86,12 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
     public void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
     {
         AttentionGradientJob<S, V> job = new(forward, dOutput, dQuery, dKeys, dValues);
+        threads.Run(job.Parts, job);
+    }
+
+    public void AttentionInto(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
+    {
+        AttentionGradientJob<S, V> job = new(forward, dOutput, dQuery, dKeys, dValues) { Overwrite = true };
         threads.Run(job.Parts, job);
     }
 
@@ -175,6 +164,36 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
     }
 
     private static float* Floats(Tensor? tensor) => tensor is null ? null : (float*)tensor.HostPointer;
+
+    private void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx, bool overwrite)
+    {
+        ProductJob<S, V, WeightPanels<S, V>> job = new()
+        {
+            A = Floats(dy), RowStride = w.Out, StepStride = 1, Right = new((CpuPacking)w),
+            Rows = dy.Shape.Rows, Columns = w.In, Depth = w.Out, C = new(Floats(dx), w.In, Blocks<S, V>.Width), Overwrite = overwrite,
+        };
+        job.Run(threads);
+    }
+
+    private void AppendToCache(Tensor dCache, int start, Tensor dx, bool overwrite)
+    {
+        CacheGradientJob<S, V> job = new()
+        {
+            Dx = Floats(dx), DCache = Floats(dCache), Start = start, Length = dx.Shape[0] / nint.Max(dCache.Shape[0], 1),
+            Heads = dCache.Shape[1], Capacity = dCache.Shape[2], Dim = dCache.Shape[3], Overwrite = overwrite,
+        };
+        threads.Run(checked((int)dx.Shape[0]), job);
+    }
+
+    private void CopyColumns(Tensor dy, nint first, Tensor dx, bool overwrite)
+    {
+        ColumnsGradientJob<S, V> job = new()
+        {
+            Dx = Floats(dx), Dy = Floats(dy), Rows = dy.Shape.Rows, First = first, Count = dy.Shape.Columns, Stride = dx.Shape.Columns,
+            Overwrite = overwrite,
+        };
+        threads.Run(job.Parts, job);
+    }
 
     private void SumRows(float* rows, nint stride, nint count, Tensor sum)
     {

@@ -2,28 +2,40 @@ using Nibble.Backends.Cpu.Kernels;
 
 namespace Nibble.Backends.Cpu.Gradients;
 
+/// <summary>A block of the right side of a product: columns First … (a multiple of the panel's width), steps Step ….</summary>
+/// <param name="First">First column.</param>
+/// <param name="Columns">Columns of the block.</param>
+/// <param name="Step">First step of k, a multiple of <see cref="ProductJob{S, V, B}.DepthBlock"/>.</param>
+/// <param name="Steps">Steps of the block.</param>
+internal readonly record struct RightBlock(nint First, nint Columns, nint Step, nint Steps);
+
 /// <summary>The right side B <c>[depth, columns]</c> of a product, brought into panels a block at a time.</summary>
 internal unsafe interface IPanelSource
 {
-    /// <summary>Columns first … first + columns − 1 (first is a multiple of the panel's width), steps k … k + steps − 1, as <see cref="Blocks{S, V}.PackPanels"/> writes them.</summary>
-    void Pack(nint first, nint columns, nint k, nint steps, float* packed);
+    /// <summary>Pieces in which a block can be packed, in any order.</summary>
+    int Parts(in RightBlock block);
+
+    /// <summary>Packs a piece; after all of them the block stands as <see cref="Blocks{S, V}.PackPanels"/> writes it.</summary>
+    void Pack(int part, in RightBlock block, float* packed);
 }
 
 /// <summary>
-/// C += A·B, blocked as in GotoBLAS: a part of the work is a block of rows times a block of columns over the whole depth, so every
-/// element is summed by one thread in one order.
+/// C += A·B, blocked as in GotoBLAS: a block of B is packed once for all rows, then parts of the work are blocks of rows times that block.
+/// Every element is summed in the order of k, whatever the blocks and the threads.
 /// </summary>
-internal unsafe struct ProductJob<S, V, B> : ICpuJob
+internal unsafe struct ProductJob<S, V, B>
     where S : struct, ILanes<V>
     where V : unmanaged
     where B : struct, IPanelSource
 {
-    // A block of A (288 × 256 floats, 288 KB) stays in the second-level cache while the panels pass; one panel (16 KB) in the first.
-    private const int RowBlock = 288;
-    private const int DepthBlock = 256;
+    /// <summary>Steps of k between two visits of C: one panel of them (16 KB, 32 KB with 512 bits) stays in the first-level cache.</summary>
+    public const int DepthBlock = 256;
 
-    // A wide block packs A less often, a narrow one gives more parts: the widest that still leaves some for many threads.
-    private const int WideColumns = 512, NarrowColumns = 128, EnoughParts = 16;
+    // 512 × 256 floats of B are 512 KB: with some rows of A they stay in the second-level cache.
+    private const int ColumnBlock = 512;
+
+    // Rows of a part are few enough for as many parts, and enough to use a panel often once it is loaded.
+    private const int PartsWanted = 24, FewestRows = 4 * Gemm<S, V>.TileRows, MostRows = 48 * Gemm<S, V>.TileRows;
 
     public float* A;
     public nint RowStride, StepStride;
@@ -37,49 +49,66 @@ internal unsafe struct ProductJob<S, V, B> : ICpuJob
     /// <summary>Only C's upper triangle is asked for; below it, whole parts are left out and others are computed for nothing.</summary>
     public bool UpperOnly;
 
-    private readonly nint RowBlocks => (Rows + RowBlock - 1) / RowBlock;
-
-    private readonly int ColumnBlock
+    /// <summary>Multiplies.</summary>
+    public readonly void Run(CpuThreads threads)
     {
-        get
+        nint width = nint.Min(ColumnBlock, Columns), most = nint.Min(DepthBlock, Depth);
+        using CpuScratch.Lease lease = CpuScratch.Rent(Blocks<S, V>.PanelFloats(width, most) * sizeof(float));
+        for (nint column = 0; column < Columns; column += ColumnBlock)
         {
-            int block = WideColumns;
-            while (block > NarrowColumns && RowBlocks * ((Columns + block - 1) / block) < EnoughParts)
+            for (nint k = 0; k < Depth; k += DepthBlock)
             {
-                block /= 2;
+                RightBlock block = new(column, nint.Min(ColumnBlock, Columns - column), k, nint.Min(DepthBlock, Depth - k));
+                PackJob pack = new() { Source = Right, Block = block, Packed = (float*)lease.Pointer };
+                threads.Run(Right.Parts(block), pack);
+                RowsJob rows = new() { Product = this, Block = block, Packed = (float*)lease.Pointer, BlockRows = BlockRows(nint.Min(Rows, LastRow(block))) };
+                threads.Run(Kernels.Parts.Count(nint.Min(Rows, LastRow(block)), (int)rows.BlockRows), rows);
             }
-
-            return block;
         }
     }
 
-    public readonly int Parts => checked((int)(RowBlocks * ((Columns + ColumnBlock - 1) / ColumnBlock)));
+    private readonly nint LastRow(in RightBlock block) => UpperOnly ? block.First + block.Columns : Rows;
 
-    public readonly void Execute(int part)
+    private static nint BlockRows(nint rows)
     {
-        int block = ColumnBlock;
-        nint row = part % RowBlocks * RowBlock, column = part / RowBlocks * block;
-        nint rows = nint.Min(RowBlock, Rows - row), columns = nint.Min(block, Columns - column);
-        if (UpperOnly)
+        nint part = ((rows + PartsWanted - 1) / PartsWanted + Gemm<S, V>.TileRows - 1) / Gemm<S, V>.TileRows * Gemm<S, V>.TileRows;
+        return nint.Clamp(part, FewestRows, MostRows);
+    }
+
+    private struct PackJob : ICpuJob
+    {
+        public B Source;
+        public RightBlock Block;
+        public float* Packed;
+
+        public readonly void Execute(int part) => Source.Pack(part, Block, Packed);
+    }
+
+    private struct RowsJob : ICpuJob
+    {
+        public ProductJob<S, V, B> Product;
+        public RightBlock Block;
+        public float* Packed;
+        public nint BlockRows;
+
+        public readonly void Execute(int part)
         {
-            rows = nint.Min(rows, column + columns - row);
-            if (rows <= 0)
+            nint row = part * BlockRows, rows = nint.Min(BlockRows, Product.Rows - row);
+            float* a = Product.A + (row * Product.RowStride) + (Block.Step * Product.StepStride);
+            Target c = Product.C.At(row, Block.First / Blocks<S, V>.Width);
+            bool add = !Product.Overwrite || Block.Step > 0;
+            bool strided = Product.StepStride == 1;
+            using CpuScratch.Lease lease = CpuScratch.Rent(Blocks<S, V>.TileFloats(strided ? 0 : rows, Block.Steps) * sizeof(float));
+            float* tiles = (float*)lease.Pointer;
+            nint panel = Blocks<S, V>.Width * Block.Steps;
+            if (strided)
             {
+                Blocks<S, V>.MultiplyRows(a, Product.RowStride, rows, Packed, panel, Block.Columns, Block.Steps, c, add, tiles);
                 return;
             }
-        }
 
-        nint most = nint.Min(DepthBlock, Depth);
-        using CpuScratch.Lease tiles = CpuScratch.Rent(Blocks<S, V>.TileFloats(rows, most) * sizeof(float));
-        using CpuScratch.Lease panels = CpuScratch.Rent(Blocks<S, V>.PanelFloats(columns, most) * sizeof(float));
-        Target c = C.At(row, column / Blocks<S, V>.Width);
-        for (nint k = 0; k < Depth; k += DepthBlock)
-        {
-            nint steps = nint.Min(DepthBlock, Depth - k);
-            Right.Pack(column, columns, k, steps, (float*)panels.Pointer);
-            Blocks<S, V>.PackTiles(A + (row * RowStride) + (k * StepStride), RowStride, StepStride, rows, steps, (float*)tiles.Pointer);
-            Blocks<S, V>.Multiply(
-                (float*)tiles.Pointer, rows, (float*)panels.Pointer, Blocks<S, V>.Width * steps, columns, steps, c, add: !Overwrite || k > 0);
+            Blocks<S, V>.PackTiles(a, Product.RowStride, Product.StepStride, rows, Block.Steps, tiles);
+            Blocks<S, V>.Multiply(tiles, rows, Packed, panel, Block.Columns, Block.Steps, c, add);
         }
     }
 }
@@ -91,9 +120,15 @@ internal readonly unsafe struct MatrixPanels<S, V>(float* pointer, nint stepStri
 {
     private readonly float* _pointer = pointer;
 
-    public void Pack(nint first, nint columns, nint k, nint steps, float* packed) =>
+    public int Parts(in RightBlock block) => (int)Blocks<S, V>.Panels(block.Columns);
+
+    public void Pack(int part, in RightBlock block, float* packed)
+    {
+        nint column = block.First + (part * Blocks<S, V>.Width);
         Blocks<S, V>.PackPanels(
-            _pointer + (k * stepStride) + (first * columnStride), stepStride, columnStride, steps, nint.Min(columns, valid - first), packed);
+            _pointer + (block.Step * stepStride) + (column * columnStride), stepStride, columnStride, block.Steps,
+            nint.Min(Blocks<S, V>.Width, valid - column), packed + (part * Blocks<S, V>.Width * block.Steps));
+    }
 }
 
 /// <summary>B is a weight <c>[out, in]</c> as it stands: depth runs over output features. A few panels of the packing are decoded at a time.</summary>
@@ -101,30 +136,25 @@ internal readonly unsafe struct WeightPanels<S, V>(CpuPacking weight) : IPanelSo
     where S : struct, ILanes<V>
     where V : unmanaged
 {
-    public void Pack(nint first, nint columns, nint k, nint steps, float* packed)
+    // A step is a multiple of every width, so a panel of the packing is never cut.
+    public int Parts(in RightBlock block) => (int)Blocks<S, V>.Panels(block.Steps);
+
+    public void Pack(int part, in RightBlock block, float* packed)
     {
         int width = Blocks<S, V>.Width;
-        using CpuScratch.Lease scratch = CpuScratch.Rent(columns * width * sizeof(float));
-        float* decoded = (float*)scratch.Pointer;
-        if (columns % width != 0)
+        nint done = part * width;
+        int features = (int)nint.Min(width, block.Steps - done);
+        float* target = packed + (done * width);
+        if (weight.FloatPanels != null)
         {
-            new Span<float>(packed, checked((int)Blocks<S, V>.PanelFloats(columns, steps))).Clear();
+            float* panel = weight.FloatPanels + (((block.Step + done) * weight.In) + (block.First * width));
+            Blocks<S, V>.TransposePanel(panel, block.Columns, features, block.Steps, target);
+            return;
         }
 
-        // DepthBlock and with it k are multiples of every width, so a panel of the packing is never cut.
-        for (nint done = 0; done < steps; done += width)
-        {
-            int features = (int)nint.Min(width, steps - done);
-            weight.DecodePanel(k + done, features, first, columns, decoded);
-            for (nint j = 0; j < columns; j++)
-            {
-                float* target = packed + (j / width * width * steps) + (done * width) + (j % width);
-                for (int i = 0; i < features; i++)
-                {
-                    target[i * width] = decoded[(j * width) + i];
-                }
-            }
-        }
+        using CpuScratch.Lease scratch = CpuScratch.Rent(block.Columns * width * sizeof(float));
+        weight.DecodePanel(block.Step + done, features, block.First, block.Columns, (float*)scratch.Pointer);
+        Blocks<S, V>.TransposePanel((float*)scratch.Pointer, block.Columns, features, block.Steps, target);
     }
 }
 
@@ -133,12 +163,12 @@ internal readonly unsafe struct TransposedPanels<S, V>(CpuPacking weight) : IPan
     where S : struct, ILanes<V>
     where V : unmanaged
 {
-    public void Pack(nint first, nint columns, nint k, nint steps, float* packed)
+    public int Parts(in RightBlock block) => (int)Blocks<S, V>.Panels(block.Columns);
+
+    public void Pack(int part, in RightBlock block, float* packed)
     {
         int width = Blocks<S, V>.Width;
-        for (nint column = 0; column < columns; column += width)
-        {
-            weight.DecodePanel(first + column, (int)nint.Min(width, columns - column), k, steps, packed + (column * steps));
-        }
+        nint column = part * width;
+        weight.DecodePanel(block.First + column, (int)nint.Min(width, block.Columns - column), block.Step, block.Steps, packed + (column * block.Steps));
     }
 }

@@ -98,7 +98,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
             A = Floats(x), RowStride = w.In, StepStride = 1, Right = new((CpuPacking)w),
             Rows = x.Shape.Rows, Columns = w.Out, Depth = w.In, C = new(Floats(y), w.Out, Blocks<S, V>.Width),
         };
-        threads.Run(job.Parts, job);
+        job.Run(threads);
     }
 
     public void AddGram(Tensor x, double[] sum)
