@@ -25,6 +25,7 @@ internal sealed class QuantizationOptions
     private readonly Option<int?> _repairRank = new("--repair-rank") { Description = "Rank of a low-rank term beside each matrix that makes up for a part of its error." };
     private readonly Option<int?> _repairIterations = new("--repair-iterations") { Description = "Quantize and repair in turn so often (LoftQ; default 1: the error as it is)." };
     private readonly Option<bool?> _repairWeighted = new("--repair-weighted") { Description = "The repair lessens the error of outputs on the calibration text (default with gptq and awq) or of weights." };
+    private readonly Option<int?> _activationBits = new("--activation-bits") { Description = "8: inputs and outputs of layers are rounded on scales that are found on --data (quanto)." };
     private readonly Option<string[]> _overrides = new("--override") { Description = "PATTERN=METHOD[:key=value,…]: other settings for some matrices, for example '*.mlp.*=rtn:bits=8' or '*.c_attn=none'; may be repeated, the last match wins." };
     private readonly Option<bool> _head = new("--quantize-head") { Description = "Quantize the output head as well." };
     private readonly Option<bool> _embeddings = new("--quantize-embeddings") { Description = "Quantize the token embedding as well, and a head that is tied to it." };
@@ -34,7 +35,7 @@ internal sealed class QuantizationOptions
     public void AddTo(Command command)
     {
         _scaleDtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
-        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _overrides, _head, _embeddings, _layout];
+        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _activationBits, _overrides, _head, _embeddings, _layout];
         foreach (Option option in all)
         {
             command.Options.Add(option);
@@ -86,6 +87,7 @@ internal sealed class QuantizationOptions
             RepairRank = parsed.GetValue(_repairRank),
             RepairIterations = parsed.GetValue(_repairIterations),
             RepairWeighted = parsed.GetValue(_repairWeighted),
+            ActivationBits = parsed.GetValue(_activationBits),
             ScaleDType = parsed.GetValue(_scaleDtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
         };
     }

@@ -49,6 +49,7 @@ public sealed class QuantizeTests : IDisposable
 
     [Theory]
     [InlineData("--method gptq --bits 4 --group-size 128")]
+    [InlineData("--method quanto --bits 8 --activation-bits 8")]
     [InlineData("--method awq --bits 4 --group-size 64 --override *.0.mlp.*=gptq:bits=4")]
     [InlineData("--method awq --bits 3 --group-size 32 --override *.k_proj=none")]
     [InlineData("--method gptq --bits 3 --group-size 64 --act-order --override *.o_proj=none --override *.mlp.*=rtn:bits=8")]
@@ -84,6 +85,9 @@ public sealed class QuantizeTests : IDisposable
     [InlineData("--method rtn --layout bitnet", 2, "ternary")]
     [InlineData("--method nf4 --quantize-head", 2, "--quantize-embeddings")]
     [InlineData("--method gptq", 2, "--data")]
+    [InlineData("--method quanto --activation-bits 8", 2, "--data")]
+    [InlineData("--method quanto --activation-bits 4", 2, "possible is 8")]
+    [InlineData("--method rtn --activation-bits 8", 2, "only quanto")]
     [InlineData("--method awq --bits 5", 2, "possible are 2, 3, 4, 8")]
     public void Mistakes_are_told_with_what_is_possible(string arguments, int exit, string text)
     {

@@ -121,7 +121,7 @@ public static class SpeedBench
             Device = backend.Name,
             ComputeDtype = "f32",
             KvCache = benched.Model.CacheType.Name(),
-            ActivationDtype = benched.Model.Weights.Any(item => item.Weight.Activations == ActivationType.Int8) ? "int8" : "f32",
+            ActivationDtype = benched.Model.HasInt8Activations ? "int8" : "f32",
             Kernels = backend.KernelVariant,
             Packings = sizes.Packings,
             Threads = backend.Threads,

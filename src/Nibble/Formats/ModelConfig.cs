@@ -65,15 +65,27 @@ public sealed class ModelConfig
             .Select(name => System.IO.Path.Combine(folder, name))
             .Where(File.Exists)
             .Select(name => JsonConfig.Open(name, limits))
-            .FirstOrDefault() ?? QuantoSection(folder);
+            .FirstOrDefault() ?? QuantoSection(folder, limits);
         return new ModelConfig(JsonConfig.Open(file, limits), quantization);
     }
 
     /// <summary>optimum-quanto writes no section, only its map of modules.</summary>
-    private static JsonConfig? QuantoSection(string folder)
+    private static JsonConfig? QuantoSection(string folder, Limits? limits)
     {
         string map = System.IO.Path.Combine(folder, "quanto_qmap.json");
-        return File.Exists(map) ? JsonConfig.Parse("""{"quant_method":"quanto"}"""u8, map) : null;
+        if (!File.Exists(map))
+        {
+            return null;
+        }
+
+        JsonConfig modules = JsonConfig.Open(map, limits);
+        string[] kinds = [.. modules.Element.EnumerateObject().Select(module => modules.Section(module.Name)?.GetString("activations", "none") ?? "none").Distinct()];
+        if (kinds.Length > 1)
+        {
+            Throw.BadInput($"{map}: modules differ in their activations ({string.Join(", ", kinds)})", "Nibble reads models that round activations in all quantized layers or in none", "quantize the model again, all modules alike");
+        }
+
+        return JsonConfig.Parse(JsonSerializer.SerializeToUtf8Bytes(new { quant_method = "quanto", activations = kinds.FirstOrDefault() ?? "none" }), map);
     }
 
     /// <summary>Reads a config from memory.</summary>

@@ -65,6 +65,10 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             .Prepend((EmbeddingPath, parts.Embedding))
             .Concat(IsTied ? [] : [(_head.Path, _head.Weight)]);
 
+    /// <summary>True if some layers read their activations as 8-bit integers.</summary>
+    internal bool HasInt8Activations =>
+        Weights.Any(item => item.Weight.Activations == ActivationType.Int8) || parts.Blocks.Any(block => block.Linears.Any(linear => linear is RoundedLinear));
+
     /// <summary>Bytes that weights take in the backend's memory: packings, embeddings, norms, biases.</summary>
     public long WeightBytes =>
         Weights.Sum(item => (long)item.Weight.ByteLength) + parts.Owned.Sum(part => part.Item switch

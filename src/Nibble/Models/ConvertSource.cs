@@ -49,6 +49,11 @@ internal sealed class ConvertSource : IDisposable
         }
     }
 
+    /// <summary>What a conversion of the weights leaves out.</summary>
+    public IReadOnlyList<string> Notes => (_source.Weights as QuantizedWeightSource)?.RoundsActivations == true
+        ? ["activations were rounded to 8 bits on fixed scales; the result holds the weights alone and computes with activations as they are"]
+        : [];
+
     /// <summary>A matrix as <c>[out, in]</c>: plain numbers as stored, quantized ones as F32.</summary>
     public Tensor Matrix(LinearSpec spec)
     {

@@ -39,6 +39,11 @@ internal sealed class FloatWeightSource(IWeightSource inner, DType dtype = DType
                 $"{Source} can't be trained as a whole", "its architecture computes with ternary weights, which no gradient moves", "train an adapter beside it: --method lora");
         }
 
+        if (inner.Activations(spec) is not null)
+        {
+            Throw.Usage($"{Source} can't be trained as a whole", "its layers round their activations on fixed scales, through which no gradient is defined", "train the dense model, or quantize without --activation-bits");
+        }
+
         IPackedWeight packed = inner.Linear(spec, backend);
         using RepairTerm? repair = inner.Repair(spec, backend);
         if (repair is null && packed.Name == dtype.ToString().ToLowerInvariant())

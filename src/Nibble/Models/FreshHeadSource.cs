@@ -1,5 +1,6 @@
 using Nibble.Backends;
 using Nibble.Nn;
+using Nibble.Quantization;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
@@ -42,6 +43,8 @@ internal sealed class FreshHeadSource(IWeightSource inner, int seed, double devi
     }
 
     RepairTerm? IWeightSource.Repair(LinearSpec spec, IBackend backend) => inner.Repair(spec, backend);
+
+    StaticActivations? IWeightSource.Activations(LinearSpec spec) => inner.Activations(spec);
 
     public void Dispose() => inner.Dispose();
 

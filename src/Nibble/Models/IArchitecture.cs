@@ -1,6 +1,7 @@
 using Nibble.Backends;
 using Nibble.Formats;
 using Nibble.Nn;
+using Nibble.Quantization;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
@@ -70,6 +71,9 @@ public interface IWeightSource : IDisposable
 
     /// <summary>The low-rank repair of the matrix that <see cref="Linear"/> gave last, which the caller then owns; null if it has none.</summary>
     internal RepairTerm? Repair(LinearSpec spec, IBackend backend) => null;
+
+    /// <summary>The fixed scales on which a layer's activations are rounded; null: they are not.</summary>
+    internal StaticActivations? Activations(LinearSpec spec) => null;
 }
 
 /// <summary>A family of models: the <c>model_type</c>s it serves, its tensors, and how to build it.</summary>

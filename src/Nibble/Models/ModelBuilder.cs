@@ -102,6 +102,11 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
         LinearSpec spec = _specs[path];
         Tensor? bias = spec.HasBias ? Vector(spec.BiasName) : null;
         ILinear linear = new PackedLinear(path, weights.Linear(spec, backend), bias);
+        if (weights.Activations(spec) is { } scales)
+        {
+            linear = new RoundedLinear(linear, scales);
+        }
+
         if (weights.Repair(spec, backend) is { } repair)
         {
             _owned.Add((path, repair));

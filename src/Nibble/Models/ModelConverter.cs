@@ -41,7 +41,7 @@ public static class ModelConverter
             ? GgufExport.Write(source, output, Enum.Parse<GgufType>(name, ignoreCase: true), cancellation)
             : WriteFolder(source, output, Enum.Parse<DType>(name, ignoreCase: true), force, cancellation);
         long bytes = file ? new FileInfo(output).Length : new DirectoryInfo(output).EnumerateFiles().Sum(part => part.Length);
-        return new ConversionReport(output, name, bytes, notes, Certify(input, output, file));
+        return new ConversionReport(output, name, bytes, [.. source.Notes, .. notes], Certify(input, output, file));
     }
 
     /// <summary>The certificate of a file, which is written beside it; that of a folder stands in it already.</summary>

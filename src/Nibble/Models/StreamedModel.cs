@@ -27,7 +27,12 @@ internal sealed class StreamedModel : IDisposable
         foreach (Block block in _model.Blocks)
         {
             block.Replace(linear => specs[linear.Path].Role != LinearRole.Block ? linear
-                : linear is RepairedLinear repaired ? new RepairedLinear(Streamed(repaired.Inner), repaired.Term) : Streamed(linear));
+                : linear switch
+                {
+                    RepairedLinear repaired => new RepairedLinear(Streamed(repaired.Inner), repaired.Term),
+                    RoundedLinear rounded => new RoundedLinear(Streamed(rounded.Inner), rounded.Scales),
+                    _ => Streamed(linear),
+                });
         }
     }
 
@@ -103,6 +108,8 @@ internal sealed class StreamedModel : IDisposable
         public IPackedWeight Linear(LinearSpec spec, IBackend backend) => spec.Role == LinearRole.Block ? new Absent(spec) : inner.Linear(spec, backend);
 
         RepairTerm? IWeightSource.Repair(LinearSpec spec, IBackend backend) => inner.Repair(spec, backend);
+
+        StaticActivations? IWeightSource.Activations(LinearSpec spec) => inner.Activations(spec);
 
         // The source stays the owner of the file.
         public void Dispose()

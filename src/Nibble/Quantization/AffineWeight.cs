@@ -81,6 +81,7 @@ public sealed class AffineWeight : QuantizedWeight
         WholeOffsets = HasIntegerOffsets,
         ActOrder = ColumnGroups is not null,
         OutlierThreshold = OutlierThreshold,
+        StaticActivations = Activations is not null,
     };
 
     /// <inheritdoc/>
@@ -88,6 +89,9 @@ public sealed class AffineWeight : QuantizedWeight
 
     /// <summary>Elements that share a scale.</summary>
     public int GroupSize { get; }
+
+    /// <summary>Scales on which the layer's inputs and outputs are rounded; null: they are not.</summary>
+    public StaticActivations? Activations { get; internal set; }
 
     /// <summary>Scale of each group.</summary>
     public float[] Scales { get; }

@@ -41,7 +41,7 @@ public sealed record PlanEstimate(long BytesBefore, long BytesAfter, double Bits
 
     private static double? Time(QuantPlan plan)
     {
-        if (plan.Quantized.Any(tensor => tensor.Settings!.NeedsInputs))
+        if (plan.Quantized.Any(tensor => tensor.Settings!.NeedsText))
         {
             return null;
         }

@@ -16,7 +16,7 @@ public sealed record PlanOverride
     public const string Dense = "none";
 
     private static readonly string[] Keys =
-        ["bits", "group_size", "symmetric", "block_size", "double_quant", "threshold", "axis", "act_order", "static_groups", "mse", "damping", "scale_dtype", "repair_rank", "repair_iterations", "repair_weighted"];
+        ["bits", "group_size", "symmetric", "block_size", "double_quant", "threshold", "axis", "act_order", "static_groups", "mse", "damping", "scale_dtype", "repair_rank", "repair_iterations", "repair_weighted", "activation_bits"];
 
     private readonly Regex _regex;
 
@@ -85,6 +85,7 @@ public sealed record PlanOverride
         "repair_rank" => settings with { RepairRank = Int(text, value) },
         "repair_iterations" => settings with { RepairIterations = Int(text, value) },
         "repair_weighted" => settings with { RepairWeighted = Bool(text, value) },
+        "activation_bits" => settings with { ActivationBits = Int(text, value) },
         _ => Refuse<QuantizationSettings>(text, key),
     };
 

@@ -90,13 +90,16 @@ public sealed class QuantPlan
     /// <summary>True if a method looks at the inputs of layers.</summary>
     public bool NeedsCalibration => Quantized.Any(tensor => tensor.Settings!.NeedsInputs);
 
+    /// <summary>True if scales of activations are found on a text.</summary>
+    public bool RoundsActivations => Quantized.Any(tensor => tensor.Settings!.ActivationBits is not null);
+
     /// <summary>Refuses methods that look at the inputs of layers, where there are none to look at.</summary>
     public void RequireDataFree()
     {
-        PlannedTensor? hungry = Quantized.FirstOrDefault(tensor => tensor.Settings!.NeedsInputs);
+        PlannedTensor? hungry = Quantized.FirstOrDefault(tensor => tensor.Settings!.NeedsText);
         if (hungry is not null)
         {
-            Throw.Usage($"method {hungry.Settings!.Method}{(hungry.Settings.RepairWeighted == true ? " with a weighted repair" : string.Empty)} needs calibration", "it looks at the inputs of each layer", "quantize into a folder, with a text given by --data");
+            Throw.Usage($"method {hungry.Settings!.Method}{(hungry.Settings.RepairWeighted == true ? " with a weighted repair" : hungry.Settings.ActivationBits is not null ? " with --activation-bits" : string.Empty)} needs calibration", hungry.Settings.NeedsInputs ? "it looks at the inputs of each layer" : "the scales of activations are found on a text", "quantize into a folder, with a text given by --data");
         }
     }
 
@@ -147,7 +150,8 @@ public sealed class QuantPlan
         if (spec.Role != LinearRole.Block)
         {
             // Embeddings are gathered and heads share them: a repair stands beside the layers of blocks only.
-            complete = complete.WithoutRepair();
+            // Heads are shared and computed in parts, too: activations are rounded in blocks only.
+            complete = complete.WithoutRepair() with { ActivationBits = null };
         }
 
         WeightFacts facts = method.FactsOf(complete, spec.Out, spec.In);

@@ -73,6 +73,9 @@ public sealed record QuantizationSettings
     /// <summary>True: the repair lessens the error of the layer's outputs on the calibration text; false: that of its weights.</summary>
     public bool? RepairWeighted { get; init; }
 
+    /// <summary>quanto: 8 rounds inputs and outputs of layers on scales that a calibration finds; null: activations stay as they are.</summary>
+    public int? ActivationBits { get; init; }
+
     /// <summary>The dtype in which scales are stored; they are rounded to it before codes are chosen.</summary>
     [JsonConverter(typeof(JsonStringEnumConverter<DType>))]
     public DType? ScaleDType { get; init; }
@@ -95,10 +98,14 @@ public sealed record QuantizationSettings
         RepairRank = RepairRank ?? other.RepairRank,
         RepairIterations = RepairIterations ?? other.RepairIterations,
         RepairWeighted = RepairWeighted ?? other.RepairWeighted,
+        ActivationBits = ActivationBits ?? other.ActivationBits,
     };
 
     /// <summary>True if the work looks at the inputs of layers.</summary>
     internal bool NeedsInputs => RepairWeighted == true || Registry.Method(Method).NeedsCalibration;
+
+    /// <summary>True if the work needs a text: for the inputs of layers, or for scales of activations.</summary>
+    internal bool NeedsText => NeedsInputs || ActivationBits is not null;
 
     /// <summary>Bytes that the repair takes beside a matrix.</summary>
     internal long RepairBytes(LinearSpec spec) => RepairRank is { } rank ? LowRankPair.BytesOf(spec.In, spec.Out, rank) : 0;
@@ -136,6 +143,7 @@ public sealed record QuantizationSettings
             ("threshold", Threshold), ("axis", Axis), ("act_order", ActOrder),
             ("static_groups", StaticGroups), ("mse", Mse), ("damping", Damping), ("scale_dtype", ScaleDType?.ToString().ToLowerInvariant()),
             ("repair_rank", RepairRank), ("repair_iterations", RepairIterations), ("repair_weighted", RepairWeighted),
+            ("activation_bits", ActivationBits),
         ];
         return all.Where(item => item.Value is not null).ToDictionary(item => item.Name, item => item.Value!);
     }

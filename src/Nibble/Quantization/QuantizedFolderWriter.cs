@@ -100,6 +100,11 @@ public sealed class QuantizedFolderWriter : IDisposable
     /// <summary>The same with a repair, which the writer then owns.</summary>
     internal void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight, LowRankPair? repair)
     {
+        if (weight.Facts.StaticActivations != tensor.Facts!.StaticActivations)
+        {
+            Throw.Failed($"{tensor.Spec.Path} came out {(weight.Facts.StaticActivations ? "with" : "without")} scales of activations, which is not what was planned");
+        }
+
         if (!_plan.Layout.CanHold(weight.Facts, out string why))
         {
             Throw.Failed($"{tensor.Spec.Path} came out as {weight.Facts}, which the layout {_plan.Layout.Name} cannot hold", why);

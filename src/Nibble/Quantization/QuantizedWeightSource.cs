@@ -15,7 +15,8 @@ namespace Nibble.Quantization;
 public sealed class QuantizedWeightSource : IWeightSource
 {
     /// <summary>
-    /// The key of <c>quantization_config</c> by which a model that was trained with 8-bit activations says so: its layers then read them so, whatever is asked for.
+    /// The key of <c>quantization_config</c> by which a model that was trained with 8-bit activations says so: its layers then read them so, whatever is asked for. In
+    /// optimum-quanto's layout it tells that activations are rounded on scales that stand beside the weights.
     /// Other readers ignore it; transformers rounds the activations of every <c>bitnet</c> checkpoint.
     /// </summary>
     internal const string ActivationsKey = "activations";
@@ -33,8 +34,11 @@ public sealed class QuantizedWeightSource : IWeightSource
     public QuantizedWeightSource(HfFolder folder, IArchitecture architecture, DType? dtype = null, ActivationChoice activations = ActivationChoice.F32)
     {
         _folder = folder;
-        _activations = folder.Config.Quantization!.GetString(ActivationsKey, string.Empty) == "int8" ? ActivationChoice.Int8 : activations;
         Layout = Registry.Layout(folder.Config);
+        string kind = folder.Config.Quantization!.GetString(ActivationsKey, "none");
+        RoundsActivations = Layout is QuantoLayout && kind != "none";
+        // On fixed scales the product runs over the rounded values as they are.
+        _activations = RoundsActivations ? ActivationChoice.F32 : kind == "int8" ? ActivationChoice.Int8 : activations;
         _dense = new DenseWeightSource(folder, architecture, dtype);
         RequireQuantized(architecture);
         _repair = RepairFolder.Open(folder, architecture);
@@ -118,6 +122,25 @@ public sealed class QuantizedWeightSource : IWeightSource
     {
         using LowRankPair? pair = ReadRepair(spec);
         return pair?.Pack(backend);
+    }
+
+    /// <summary>True if quantized layers round their activations on fixed scales.</summary>
+    internal bool RoundsActivations { get; }
+
+    /// <inheritdoc/>
+    StaticActivations? IWeightSource.Activations(LinearSpec spec)
+    {
+        if (!RoundsActivations || !IsQuantized(spec))
+        {
+            return null;
+        }
+
+        if (spec.Role != LinearRole.Block)
+        {
+            Throw.BadInput($"{Source}: {spec.Path} is quantized and reads rounded activations", "Nibble rounds activations in blocks only", "quantize it with exclude=['lm_head'], or without activations");
+        }
+
+        return QuantoLayout.Activations(Reader(spec));
     }
 
     /// <summary>True if some matrices have a repair.</summary>

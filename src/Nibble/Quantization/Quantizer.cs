@@ -119,8 +119,9 @@ public static class Quantizer
             }
             else
             {
+                (IReadOnlyDictionary<string, StaticActivations>? scales, record) = plan.RoundsActivations ? MeasureActivations(writer, plan, folder.Path, options, times, progress, cancellation) : default;
                 using PhaseTimes.Scope scope = times.In("quantize");
-                inside = WriteMatrices(writer, plan, progress, cancellation);
+                inside = WriteMatrices(writer, plan, scales, progress, cancellation);
             }
 
             report = writer.Finish(record, scaling);
@@ -157,21 +158,41 @@ public static class Quantizer
         }
     }
 
-    private static TimeSpan WriteMatrices(QuantizedFolderWriter writer, QuantPlan plan, Action<QuantizationStep>? progress, CancellationToken cancellation)
+    /// <summary>Runs the calibration samples through the quantized model to find scales of activations.</summary>
+    private static (IReadOnlyDictionary<string, StaticActivations> Scales, CalibrationRecord Record) MeasureActivations(
+        QuantizedFolderWriter writer, QuantPlan plan, string input, QuantizerOptions options, PhaseTimes times, Action<QuantizationStep>? progress, CancellationToken cancellation)
     {
+        using PhaseTimes.Scope scope = times.In("forward");
+        CalibrationRequest request = options.Calibration!;
+        using LoadedModel model = LoadedModel.Load(input);
+        IReadOnlyList<int[]> samples = request.Choose(model);
+        int done = 0;
+        IReadOnlyDictionary<string, StaticActivations> scales = new ActivationCalibration(plan, writer.Load).Measure(
+            model.Model, samples, request.MemoryBytes, request.States, path => progress?.Invoke(new(++done, 2 * plan.Tensors.Count, path)), cancellation);
+        return (scales, new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, 0)
+        {
+            Coverage = [.. scales.Keys.Select(path => new LayerCoverage(path, samples.Sum(sample => (long)sample.Length), 0))],
+            States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant(),
+        });
+    }
+
+    private static TimeSpan WriteMatrices(
+        QuantizedFolderWriter writer, QuantPlan plan, IReadOnlyDictionary<string, StaticActivations>? scales, Action<QuantizationStep>? progress, CancellationToken cancellation)
+    {
+        int before = scales is null ? 0 : plan.Tensors.Count;
         TimeSpan inside = TimeSpan.Zero;
         for (int i = 0; i < plan.Tensors.Count; i++)
         {
             cancellation.ThrowIfCancellationRequested();
-            inside += WriteMatrix(writer, plan.Tensors[i]);
-            progress?.Invoke(new(i + 1, plan.Tensors.Count, plan.Tensors[i].Spec.Path));
+            inside += WriteMatrix(writer, plan.Tensors[i], scales);
+            progress?.Invoke(new(before + i + 1, before + plan.Tensors.Count, plan.Tensors[i].Spec.Path));
         }
 
         return inside;
     }
 
     /// <summary>Writes one matrix, quantized without data or as it is; returns the time inside the method.</summary>
-    internal static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor)
+    internal static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor, IReadOnlyDictionary<string, StaticActivations>? scales = null)
     {
         if (tensor.Settings is null)
         {
@@ -184,6 +205,11 @@ public static class Quantizer
         RepairedWeight made = RepairedQuantization.Quantize(tensor, dense, null);
         using QuantizedWeight weight = made.Weight;
         TimeSpan inside = Stopwatch.GetElapsedTime(start);
+        if (scales?.GetValueOrDefault(tensor.Spec.Path) is { } found)
+        {
+            ((AffineWeight)weight).Activations = found;
+        }
+
         writer.Add(tensor, dense, weight, made.Repair);
         return inside;
     }

@@ -27,6 +27,11 @@ internal static class WeightDigest
             hash.AppendData(MemoryMarshal.AsBytes(groups.AsSpan()));
         }
 
+        if (weight is AffineWeight { Activations: { } activations })
+        {
+            hash.AppendData(MemoryMarshal.AsBytes<float>([activations.Input, activations.Output]));
+        }
+
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 

@@ -54,6 +54,9 @@ public sealed record WeightFacts(WeightKind Kind, nint Out, nint In, int Bits, D
     /// <summary>The file's 32-bit words hold whole codes only (compressed-tensors before 0.17): read, never written.</summary>
     public bool WholeCodeWords { get; init; }
 
+    /// <summary>The layer's inputs and outputs are rounded on fixed scales, which stand beside the weight.</summary>
+    public bool StaticActivations { get; init; }
+
     /// <summary>Elements of the matrix.</summary>
     public nint Count => Out * In;
 
@@ -69,7 +72,7 @@ public sealed record WeightFacts(WeightKind Kind, nint Out, nint In, int Bits, D
         WeightKind.Codebook => $"{Codebook ?? "codebook"}, block {GroupSize}{(Nested ? ", double quantization" : string.Empty)}",
         WeightKind.Ternary => $"ternary, {(PerRow ? "a scale a row" : "one scale")}, {ScaleName} scale",
         _ => $"affine {Bits} bit, {(WholeRows ? "a scale a row" : $"group {GroupSize}")}, {(Symmetric ? "symmetric" : WholeOffsets ? "whole zero points" : Form == AffineForm.Bias ? "real shifts" : "real zero points")}"
-            + $"{(ActOrder ? ", act-order" : string.Empty)}{(OutlierThreshold is null ? string.Empty : $", outliers from {OutlierThreshold} on")}, {ScaleName} scales",
+            + $"{(ActOrder ? ", act-order" : string.Empty)}{(OutlierThreshold is null ? string.Empty : $", outliers from {OutlierThreshold} on")}{(StaticActivations ? ", 8-bit activations" : string.Empty)}, {ScaleName} scales",
     };
 
     private string ScaleName => ScaleDType.ToString().ToLowerInvariant();

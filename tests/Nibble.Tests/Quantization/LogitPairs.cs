@@ -22,14 +22,20 @@ internal static class LogitPairs
     {
         ids ??= Ids;
         using LoadedModel loaded = LoadedModel.Load(path, new LoadOptions { Quantization = request });
-        using TokenBatch batch = TokenBatch.PadRight(loaded.Model, [ids]);
-        using Workspace workspace = new(loaded.Backend);
-        using KvCache cache = new(loaded.Model, 1, ids.Length);
-        Tensor hidden = loaded.Model.Forward(batch.Input, cache, workspace);
-        Tensor logits = workspace.Rent(new Shape(ids.Length, loaded.Facts.Vocabulary));
-        loaded.Model.Logits(hidden, logits);
+        return Of(loaded.Model, ids);
+    }
+
+    /// <summary>The same of a model in memory.</summary>
+    public static float[] Of(CausalModel model, int[] ids)
+    {
+        using TokenBatch batch = TokenBatch.PadRight(model, [ids]);
+        using Workspace workspace = new(model.Backend);
+        using KvCache cache = new(model, 1, ids.Length);
+        Tensor hidden = model.Forward(batch.Input, cache, workspace);
+        Tensor logits = workspace.Rent(new Shape(ids.Length, model.Facts.Vocabulary));
+        model.Logits(hidden, logits);
         float[] values = new float[logits.Shape.Count];
-        loaded.Backend.Read(logits, values);
+        model.Backend.Read(logits, values);
         return values;
     }
 }

@@ -3,6 +3,7 @@ using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
+using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 
 namespace Nibble.Tests.Quantization;
@@ -17,7 +18,7 @@ public sealed class LyingSectionTests : IDisposable
 
     // Written down in the file and nowhere else: another value makes other weights of the same tensors, and no reader can know.
     private static readonly string[] Meanings =
-        ["checkpoint_format", "format", "sym", "symmetric", "llm_int8_threshold", "linear_class", "bnb_4bit_quant_type", "observer", "version", "axis", "weights", "quant_type", "zero_point", "quant_method", "load_in_8bit", "load_in_4bit"];
+        ["checkpoint_format", "format", "sym", "symmetric", "llm_int8_threshold", "linear_class", "bnb_4bit_quant_type", "observer", "version", "axis", "weights", "quant_type", "zero_point", "quant_method", "load_in_8bit", "load_in_4bit", "activations"];
 
     private static readonly string?[] Lies = ["0", "-1", "3", "7", "64", "4294967296", "1e300", "\"x\"", "true", "[]", "{}", "null"];
 
@@ -26,7 +27,7 @@ public sealed class LyingSectionTests : IDisposable
     public static TheoryData<string, string> Layouts => new()
     {
         { "bitsandbytes-4bit", "nf4" }, { "bitsandbytes-4bit", "nf4:double_quant=true" }, { "bitsandbytes-int8", "int8" }, { "compressed-tensors", "rtn:bits=3,group_size=16" },
-        { "quanto", "quanto:bits=4" }, { "hqq", "hqq:bits=3,group_size=16" }, { "gptq", "rtn:group_size=16" }, { "awq", "rtn:group_size=16" }, { "bitnet", "ternary" },
+        { "quanto", "quanto:bits=4" }, { "quanto", "quanto:bits=8,activation_bits=8" }, { "hqq", "hqq:bits=3,group_size=16" }, { "gptq", "rtn:group_size=16" }, { "awq", "rtn:group_size=16" }, { "bitnet", "ternary" },
     };
 
     public void Dispose() => _folder.Dispose();
@@ -150,7 +151,7 @@ public sealed class LyingSectionTests : IDisposable
     private string Write(string layout, string method)
     {
         string model = MethodTable.WriteModel(_folder["model"], "llama");
-        Quantizer.Run(model, _folder["out"], new PlanRequest(PlanOverride.Parse("*=" + method).Settings!) { Layout = layout });
+        Quantizer.Run(model, _folder["out"], new PlanRequest(PlanOverride.Parse("*=" + method).Settings!) { Layout = layout }, new QuantizerOptions { Calibration = new CalibrationRequest("demo") { Samples = 2, Length = 64 }, Force = true });
         return _folder["out"];
     }
 

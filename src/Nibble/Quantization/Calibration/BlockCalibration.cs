@@ -75,9 +75,11 @@ public sealed class BlockCalibration : IDisposable
     public void Run(
         Func<string, GramStatistics, IPackedWeight> quantize, Action<CalibrationStep>? progress = null, CancellationToken cancellation = default, Func<string, bool>? wanted = null, IBlockJournal? journal = null)
     {
+        Probe();
         for (int index = 0; index < _model.Blocks.Count; index++)
         {
             Block block = _model.Blocks[index];
+            bool isLast = index == _model.Blocks.Count - 1;
             BeforeBlock?.Invoke(block);
             List<(int Input, ILinear[] Layers)> groups = Groups(block, wanted);
             using BlockWalk walk = new(block, _batches, _own, _shared);
@@ -89,7 +91,7 @@ public sealed class BlockCalibration : IDisposable
                     Put(block, linear, restore(linear.Path), Around);
                 }
 
-                walk.Finish();
+                Finish(walk, isLast);
                 continue;
             }
 
@@ -104,7 +106,7 @@ public sealed class BlockCalibration : IDisposable
             }
 
             journal?.Finished(index);
-            walk.Finish();
+            Finish(walk, isLast);
             KeepMore();
         }
     }
@@ -143,7 +145,27 @@ public sealed class BlockCalibration : IDisposable
         return found;
     }
 
-    /// <summary>After the first block it is known what the intermediates of a batch take.</summary>
+    /// <summary>Nobody reads what the last block gives.</summary>
+    private static void Finish(BlockWalk walk, bool isLast)
+    {
+        if (!isLast)
+        {
+            walk.Finish();
+        }
+    }
+
+    /// <summary>One batch through one block tells what the intermediates of a batch take: without it all batches of the first block would start over for each layer.</summary>
+    private void Probe()
+    {
+        if (_own.Count == 0 && _batches.Count > 1 && _model.Blocks.Count > 0)
+        {
+            using BlockWalk walk = new(_model.Blocks[0], [_batches[0]], [], _shared);
+            walk.Peek(int.MaxValue, (_, _) => { });
+            KeepMore();
+        }
+    }
+
+    /// <summary>After the first pass it is known what the intermediates of a batch take.</summary>
     private void KeepMore()
     {
         long each = _own.Count > 0 ? _own[0].ByteLength : _shared.ByteLength;

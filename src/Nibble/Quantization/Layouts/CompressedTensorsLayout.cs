@@ -29,6 +29,7 @@ internal sealed class CompressedTensorsLayout : IQuantizationLayout
     {
         why = facts switch
         {
+            { StaticActivations: true } => "it holds no scales of activations",
             { Kind: WeightKind.Codebook } => "it holds affine weights, not codebooks",
             { Kind: WeightKind.Ternary, PerRow: false } => "it holds ternary weights only with a scale a row (--group-size -1)",
             { Kind: WeightKind.Ternary } => string.Empty,

@@ -25,6 +25,7 @@ internal sealed class GptqLayout : IQuantizationLayout
     {
         why = facts switch
         {
+            { StaticActivations: true } => "it holds no scales of activations",
             { Kind: not WeightKind.Affine } or { Form: not AffineForm.ZeroPoint } or { WholeOffsets: false } or { OutlierThreshold: not null } => "it holds affine weights with whole zero points",
             { Order: not GroupOrder.AlongRow } => "it holds groups along rows",
             { Bits: not (2 or 3 or 4 or 8) } => "it holds 2, 3, 4 and 8 bits",

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Nibble.Formats;
+using Nibble.IO;
 using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
@@ -21,6 +22,13 @@ internal sealed class QuantoLayout : IQuantizationLayout
     public string Marker => Scale;
 
     public bool Reads(JsonConfig section) => true;
+
+    public bool CanHoldTogether(IReadOnlyList<WeightFacts> all, out string why)
+    {
+        // The section says it once for the whole model.
+        why = all.Select(facts => facts.StaticActivations).Distinct().Count() > 1 ? "it holds 8-bit activations in all layers or in none" : string.Empty;
+        return why.Length == 0;
+    }
 
     public bool CanHold(WeightFacts facts, out string why)
     {
@@ -49,7 +57,7 @@ internal sealed class QuantoLayout : IQuantizationLayout
             tensors.Add(new(Shift, facts.ScaleDType, groups, 1));
         }
 
-        // Scales of quantized activations, which are not used; their reader wants them there.
+        // Scales of quantized activations; without those they are 1, and their reader wants them there all the same.
         string float32 = SafetensorsDType.Name(DType.F32);
         tensors.Add(new(InputScale, float32, [], Loose: true));
         tensors.Add(new(OutputScale, float32, [], Loose: true));
@@ -69,15 +77,15 @@ internal sealed class QuantoLayout : IQuantizationLayout
             yield return new(Shift, LayoutTensors.Floats(Array.ConvertAll(affine.Offsets, offset => -offset), affine.ScaleDType, groups, 1));
         }
 
-        yield return new(InputScale, LayoutTensors.Floats([1], DType.F32));
-        yield return new(OutputScale, LayoutTensors.Floats([1], DType.F32));
+        yield return new(InputScale, LayoutTensors.Floats([affine.Activations?.Input ?? 1], DType.F32));
+        yield return new(OutputScale, LayoutTensors.Floats([affine.Activations?.Output ?? 1], DType.F32));
     }
 
     public JsonObject Section(LayoutModules modules) => new()
     {
         ["quant_method"] = QuantMethod,
         ["weights"] = $"int{modules.Quantized.GroupBy(module => module.Facts.Bits).MaxBy(group => group.Count())?.Key ?? 8}",
-        ["activations"] = null,
+        [QuantizedWeightSource.ActivationsKey] = modules.Quantized.Any(module => module.Facts.StaticActivations) ? "int8" : null,
         ["modules_to_not_convert"] = new JsonArray([.. modules.Kept.Select(module => (JsonNode)module)]),
     };
 
@@ -86,7 +94,7 @@ internal sealed class QuantoLayout : IQuantizationLayout
         JsonObject map = [];
         foreach ((string module, _, WeightFacts facts) in modules.Quantized)
         {
-            map[module] = new JsonObject { ["weights"] = $"qint{facts.Bits}", ["activations"] = "none" };
+            map[module] = new JsonObject { ["weights"] = $"qint{facts.Bits}", ["activations"] = facts.StaticActivations ? "qint8" : "none" };
         }
 
         return [("quanto_qmap.json", map)];
@@ -101,8 +109,12 @@ internal sealed class QuantoLayout : IQuantizationLayout
             Form = bits == 8 ? AffineForm.ZeroPoint : AffineForm.Bias,
             Symmetric = bits == 8,
             WholeOffsets = bits == 8,
+            StaticActivations = RoundsActivations(reader),
         };
     }
+
+    /// <summary>The scales on which a module's activations are rounded; null: they are not.</summary>
+    public static StaticActivations? Activations(LayoutReader reader) => RoundsActivations(reader) ? new(Positive(reader, InputScale), Positive(reader, OutputScale)) : null;
 
     public QuantizedWeight Decode(LayoutReader reader, WeightFacts facts)
     {
@@ -114,13 +126,35 @@ internal sealed class QuantoLayout : IQuantizationLayout
             float[] middle = new float[groups];
             Array.Fill(middle, LlmInt8Method.Middle);
             Tensor signed = LayoutTensors.UnpackRows(stored, facts.Out, facts.In, LayoutTensors.Recentre);
-            return new AffineWeight(signed, 8, facts.GroupSize, scales, middle, facts.ScaleDType, symmetric: true);
+            return new AffineWeight(signed, 8, facts.GroupSize, scales, middle, facts.ScaleDType, symmetric: true) { Activations = Activations(reader) };
         }
 
         float[] offsets = Array.ConvertAll(reader.Floats(Shift, groups), shift => -shift);
         using Tensor packed = reader.Load(Packed);
         Tensor codes = LayoutTensors.UnpackStrided(packed, groups, facts.Bits, new Shape(facts.Out, facts.In));
-        return new AffineWeight(codes, facts.Bits, facts.GroupSize, scales, offsets, facts.ScaleDType, AffineForm.Bias);
+        return new AffineWeight(codes, facts.Bits, facts.GroupSize, scales, offsets, facts.ScaleDType, AffineForm.Bias) { Activations = Activations(reader) };
+    }
+
+    private static bool RoundsActivations(LayoutReader reader)
+    {
+        string kind = reader.Section.GetString(QuantizedWeightSource.ActivationsKey, "none");
+        if (kind is not ("none" or "int8" or "qint8"))
+        {
+            Throw.BadInput($"{reader.Folder.Path}: activations in '{kind}' cannot be read", "Nibble rounds quanto's activations to int8 only", "quantize the model again with activations=qint8, or without");
+        }
+
+        return kind != "none";
+    }
+
+    private static float Positive(LayoutReader reader, string suffix)
+    {
+        float scale = reader.Floats(suffix, 1)[0];
+        if (!(scale > 0))
+        {
+            reader.Refuse(suffix, $"a scale of activations must be positive, and this is {scale}");
+        }
+
+        return scale;
     }
 
     /// <summary>8 bits have a tensor of another name; 4 and 2 bits differ in the number of packed rows, unless there are too few.</summary>

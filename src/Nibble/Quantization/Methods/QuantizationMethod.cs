@@ -19,6 +19,9 @@ internal abstract class QuantizationMethod : IQuantizationMethod
 
     public virtual string PreferredLayout => "compressed-tensors";
 
+    /// <summary>True if the method's layers can read and give activations on fixed scales.</summary>
+    protected virtual bool RoundsActivations => false;
+
     public abstract WeightFacts FactsOf(QuantizationSettings settings, nint outFeatures, nint inFeatures);
 
     /// <summary>The defaults; a setting that is null here is one that the method does not take.</summary>
@@ -40,6 +43,7 @@ internal abstract class QuantizationMethod : IQuantizationMethod
             Refuse("--scale-dtype", dtype, "possible are f32, f16, bf16");
         }
 
+        ValidateActivations(complete);
         Validate(complete);
         return complete;
     }
@@ -67,6 +71,24 @@ internal abstract class QuantizationMethod : IQuantizationMethod
 
     protected void Refuse(string flag, object? value, string possible) =>
         Throw.Usage($"method {Name} cannot use {flag} {value}".ToString(System.Globalization.CultureInfo.InvariantCulture), possible, $"see docs/methods.md, {Name}");
+
+    private void ValidateActivations(QuantizationSettings settings)
+    {
+        if (settings.ActivationBits is not { } bits)
+        {
+            return;
+        }
+
+        if (!RoundsActivations || bits != 8)
+        {
+            Refuse("--activation-bits", bits, RoundsActivations ? "possible is 8" : "only quanto stores scales of activations; int8 and bitnet round each token on a scale of its own");
+        }
+
+        if (settings.RepairRank is not null)
+        {
+            Throw.Usage("--activation-bits and --repair-rank exclude each other", "a repair reads activations as they are", "leave one of them out");
+        }
+    }
 
     /// <summary>Refuses group sizes that make no sense for rows.</summary>
     protected void ValidateGroupSize(int groupSize)

@@ -35,6 +35,8 @@ internal sealed class QuantoMethod : QuantizationMethod
         return columns % group == 0 ? group : (int)columns;
     }
 
+    protected override bool RoundsActivations => true;
+
     public override string PreferredLayout => "quanto";
 
     /// <summary>Scales in the dtype of the model, as optimum-quanto makes them: its layers refuse inputs of another dtype than their scales.</summary>
@@ -47,6 +49,7 @@ internal sealed class QuantoMethod : QuantizationMethod
             Symmetric = settings.Bits == 8,
             WholeOffsets = settings.Bits == 8,
             Form = settings.Bits == 8 ? AffineForm.ZeroPoint : AffineForm.Bias,
+            StaticActivations = settings.ActivationBits is not null,
         };
 
     protected override QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics)

@@ -45,7 +45,7 @@ public sealed record StudyMethod(string Label, QuantizationSettings? Settings, s
     public string Method => Budget is not null ? BudgetName : Settings?.Method ?? "none";
 
     /// <summary>True if it looks at the inputs of layers: such a cell quantizes a folder first, then measures that.</summary>
-    public bool NeedsCalibration => Budget is not null || Settings?.NeedsInputs == true;
+    public bool NeedsCalibration => Budget is not null || Settings?.NeedsText == true;
 }
 
 /// <summary>Models × methods × tasks, and everything that is the same for all cells.</summary>

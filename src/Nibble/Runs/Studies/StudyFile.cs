@@ -164,6 +164,7 @@ public static class StudyFile
         RepairRank = map.Int("repair_rank", 1),
         RepairIterations = map.Int("repair_iterations", 1),
         RepairWeighted = map.Bool("repair_weighted"),
+        ActivationBits = map.Int("activation_bits", 1),
         ScaleDType = map.Choice("scale_dtype", "f32", "f16", "bf16") is { } dtype ? Enum.Parse<DType>(dtype, ignoreCase: true) : null,
     };
 
@@ -182,6 +183,7 @@ public static class StudyFile
             settings.Symmetric is { } symmetric ? symmetric ? "symmetric" : "asymmetric" : null,
             settings.ActOrder == true ? "act-order" : null,
             settings.RepairRank is { } rank ? $"+ rank {rank}" : null,
+            settings.ActivationBits is { } width ? $"+ {width}-bit activations" : null,
         }.OfType<string>()];
         return string.Join(' ', parts);
     }

@@ -34,6 +34,13 @@ internal sealed class RequantizedFolder : IDisposable
         }
 
         _weights = new QuantizedWeightSource(_source, Registry.Architecture(_source.Config));
+        if (_weights.RoundsActivations)
+        {
+            string path = _source.Path;
+            _weights.Dispose();
+            Throw.BadInput($"{path} rounds its activations on fixed scales", "an adapter changes them, and the scales would not fit any more", "merge into the dense model, and quantize that");
+        }
+
         if (_weights.IsRepaired)
         {
             string path = _source.Path;
