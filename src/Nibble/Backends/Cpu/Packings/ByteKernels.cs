@@ -105,6 +105,9 @@ internal abstract class ByteKernels
     public virtual nint DecodedWords(ByteFormat format, nint chunks, nint groups) =>
         chunks * Planes(format) * StripLanes * (Decoded(format) == ByteFormat.Words ? 2 : 1);
 
+    /// <summary>Adds a run of groups of a panel for one row of x, from codes as they are packed.</summary>
+    public virtual void RunRow(ByteFormat format, ByteOffsets offsets, in ByteRow row) => throw new NotSupportedException($"no kernel of one row for {format}");
+
     /// <summary>Computes a tile of as many rows of x as <see cref="Rows"/> says.</summary>
     public abstract void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile);
 }
@@ -130,6 +133,30 @@ internal sealed class ByteKernels<S, V, L, B> : ByteKernels
             case ByteOffsets.Whole: Run<WholeOffsets>(format, rows, tile); break;
             case ByteOffsets.Real: Run<RealOffsets>(format, rows, tile); break;
             default: Run<BiasOffsets>(format, rows, tile); break;
+        }
+    }
+
+    public override void RunRow(ByteFormat format, ByteOffsets offsets, in ByteRow row)
+    {
+        switch (offsets)
+        {
+            case ByteOffsets.Whole: RunRow<WholeOffsets>(format, row); break;
+            case ByteOffsets.Real: RunRow<RealOffsets>(format, row); break;
+            default: RunRow<BiasOffsets>(format, row); break;
+        }
+    }
+
+    private static void RunRow<E>(ByteFormat format, in ByteRow row)
+        where E : struct, IByteEpilogue
+    {
+        switch (format)
+        {
+            case ByteFormat.Bits2: ByteRows<S, V, L, B, E, RowBits2>.Add(row); break;
+            case ByteFormat.Bits3: ByteRows<S, V, L, B, E, RowBits3>.Add(row); break;
+            case ByteFormat.Bits4: ByteRows<S, V, L, B, E, RowBits4>.Add(row); break;
+            case ByteFormat.Bits8: ByteRows<S, V, L, B, E, RowBits8>.Add(row); break;
+            case ByteFormat.Levels: ByteRows<S, V, L, B, E, RowLevels>.Add(row); break;
+            default: throw new InvalidOperationException($"no kernel of one row for {format}");
         }
     }
 

@@ -53,6 +53,14 @@ internal readonly unsafe struct Bytes1 : IByteLanes<Bytes1.Lane, float>
 
     public static Lane Flush(Lane sum, Lane small) => new(sum.Value + small.Value);
 
+    public static Lane Field(Lane words, int shift, byte mask) => And(Shift(words, shift), mask);
+
+    public static Lane FlushField(Lane sum, Lane small, int shift) => Flush(sum, small);
+
+    public static Lane AddShifted(Lane a, Lane b, int shift) => new(a.Value + (b.Value << shift));
+
+    public static Lane AddSeven(Lane sum, Lane codes, Lane x) => AddByte(sum, codes, x);
+
     public static Lane AddByte(Lane sum, Lane codes, Lane x)
     {
         int result = sum.Value;

@@ -66,6 +66,18 @@ internal readonly unsafe struct Bytes128 : IByteLanes<Bytes, Floats>
     [MethodImpl(Inline)]
     public static Bytes Flush(Bytes sum, Bytes small) => (sum.AsInt32() + Pairs(small.AsInt16())).AsByte();
 
+    [MethodImpl(Inline)]
+    public static Bytes Field(Bytes words, int shift, byte mask) => And(shift == 0 ? words : Shift(words, shift), mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes FlushField(Bytes sum, Bytes small, int shift) => Flush(sum, small);
+
+    [MethodImpl(Inline)]
+    public static Bytes AddShifted(Bytes a, Bytes b, int shift) => (a.AsInt32() + Vector.ShiftLeft(b.AsInt32(), shift)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes AddSeven(Bytes sum, Bytes codes, Bytes x) => AddByte(sum, codes, x);
+
     // A product of a byte and an activation fits in 16 bits (255·127), the sum of two does not.
     [MethodImpl(Inline)]
     public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x) =>

@@ -70,6 +70,18 @@ internal readonly unsafe struct Bytes256 : IByteLanes<Bytes, Floats>
         (sum.AsInt32() + Avx2.MultiplyAddAdjacent(small.AsInt16(), Vector.Create((short)1))).AsByte();
 
     [MethodImpl(Inline)]
+    public static Bytes Field(Bytes words, int shift, byte mask) => And(shift == 0 ? words : Shift(words, shift), mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes FlushField(Bytes sum, Bytes small, int shift) => Flush(sum, small);
+
+    [MethodImpl(Inline)]
+    public static Bytes AddShifted(Bytes a, Bytes b, int shift) => (a.AsInt32() + Vector.ShiftLeft(b.AsInt32(), shift)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes AddSeven(Bytes sum, Bytes codes, Bytes x) => Flush(sum, Avx2.MultiplyAddAdjacent(codes, x.AsSByte()).AsByte());
+
+    [MethodImpl(Inline)]
     public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x)
     {
         Vector256<sbyte> signed = (codes ^ Vector.Create((byte)0x80)).AsSByte();

@@ -85,6 +85,20 @@ internal readonly unsafe struct Bytes512 : IByteLanes<Bytes, Floats>
     public static Bytes Flush(Bytes sum, Bytes small) => (sum.AsInt32() + Pairs(small.AsInt16(), Vector.Create((short)1))).AsByte();
 
     [MethodImpl(Inline)]
+    public static Bytes Field(Bytes words, int shift, byte mask) => And(shift == 0 ? words : Shift(words, shift), mask);
+
+    [MethodImpl(Inline)]
+    public static Bytes FlushField(Bytes sum, Bytes small, int shift) => Flush(sum, small);
+
+    [MethodImpl(Inline)]
+    public static Bytes AddShifted(Bytes a, Bytes b, int shift) => (a.AsInt32() + Vector.ShiftLeft(b.AsInt32(), shift)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes AddSeven(Bytes sum, Bytes codes, Bytes x) => Avx512BW.IsSupported
+        ? Flush(sum, Avx512BW.MultiplyAddAdjacent(codes, x.AsSByte()).AsByte())
+        : AddByte(sum, codes, x);
+
+    [MethodImpl(Inline)]
     public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x) =>
         (sum.AsInt32() + Pairs(UnsignedEven(codes), SignedEven(x)) + Pairs(UnsignedOdd(codes), SignedOdd(x))).AsByte();
 

@@ -57,6 +57,20 @@ internal readonly unsafe struct BytesVnni : IByteLanes<Bytes, Floats>
     [MethodImpl(Inline)]
     public static Bytes Flush(Bytes sum, Bytes small) => (sum.AsInt32() + small.AsInt32()).AsByte();
 
+    // A multiple of 2^shift: nothing is lost.
+    [MethodImpl(Inline)]
+    public static Bytes FlushField(Bytes sum, Bytes small, int shift) =>
+        (sum.AsInt32() + Vector.ShiftRightArithmetic(small.AsInt32(), shift)).AsByte();
+
+    [MethodImpl(Inline)]
+    public static Bytes Field(Bytes words, int shift, byte mask) => words & Vector.Create((byte)(mask << shift));
+
+    [MethodImpl(Inline)]
+    public static Bytes AddShifted(Bytes a, Bytes b, int shift) => Bytes256.AddShifted(a, b, shift);
+
+    [MethodImpl(Inline)]
+    public static Bytes AddSeven(Bytes sum, Bytes codes, Bytes x) => AddByte(sum, codes, x);
+
     [MethodImpl(Inline)]
     public static Bytes AddByte(Bytes sum, Bytes codes, Bytes x) =>
         AvxVnni.MultiplyWideningAndAdd(sum.AsInt32(), codes, x.AsSByte()).AsByte();

@@ -57,6 +57,21 @@ internal unsafe interface IByteLanes<B, V>
     /// <summary>sum + what small holds, in 32 bits.</summary>
     static abstract B Flush(B sum, B small);
 
+    /// <summary>
+    /// The codes at some bits of each byte, for sums of their own: where products of bytes go straight into 32 bits they stay at their
+    /// place, which saves a shift a vector, and <see cref="FlushField"/> shifts the sum.
+    /// </summary>
+    static abstract B Field(B words, int shift, byte mask);
+
+    /// <summary>sum + what small holds of codes from <see cref="Field"/> at that shift.</summary>
+    static abstract B FlushField(B sum, B small, int shift);
+
+    /// <summary>a + (b « shift) in 32 bits.</summary>
+    static abstract B AddShifted(B a, B b, int shift);
+
+    /// <summary>sum + Σ codes·x, for codes below 128, in 32 bits.</summary>
+    static abstract B AddSeven(B sum, B codes, B x);
+
     /// <summary>sum + Σ code·x, for codes of 8 bits; some variants leave out a constant times Σ x until <see cref="RestoreBytes"/>.</summary>
     static abstract B AddByte(B sum, B codes, B x);
 

@@ -21,6 +21,13 @@ internal static unsafe class Int8Product
         x.Place(memory.Pointer);
         QuantizeJob quantize = new() { X = x, Outliers = outliers };
         call.Threads.Run(quantize.Parts, quantize);
+        if (call.Rows == 1)
+        {
+            RowInt8Job row = new() { Packing = packing, Call = call, X = x, Outliers = outliers };
+            call.Threads.Run(row.Parts, row);
+            return;
+        }
+
         MultiplyJob multiply = new() { Packing = packing, Call = call, X = x, Outliers = outliers, IsDecoded = isDecoded };
         call.Threads.Run(multiply.Parts, multiply);
     }

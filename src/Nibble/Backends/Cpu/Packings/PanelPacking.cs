@@ -125,6 +125,29 @@ internal abstract unsafe class PanelPacking : CpuPacking
         };
     }
 
+    /// <summary>The part of a single row's product that a run of groups of a panel decides; values: memory for two floats a group and row.</summary>
+    public ByteRow Row(nint panel, nint group, nint groups, float* values)
+    {
+        GroupValues zeros = _int8!.Zeros ?? _offsets;
+        return new()
+        {
+            Words = _codes.Panel(panel) + (group * _groupChunks * _codes.ChunkWords * _codes.Lanes),
+            Step = _codes.Lanes,
+            Strips = _codes.Lanes / Variant.Bytes.StripLanes,
+            Scales = _scales.Read(panel, group, groups, values),
+            Offsets = zeros.Read(panel, group, groups, values + (groups * _codes.Lanes)),
+            ScaleStride = _scales.Stride,
+            OffsetStride = zeros.Stride,
+            Groups = groups,
+            GroupChunks = _groupChunks,
+            LastChunks = group + groups == _layout.Count ? _lastChunks : _groupChunks,
+            Levels = _int8.Levels,
+        };
+    }
+
+    /// <summary>Runs the kernel of one row.</summary>
+    public void RunRow(in ByteRow row) => Variant.Bytes.RunRow(_int8!.Format, _int8.Offsets, row);
+
     /// <summary>The format of codes that have been decoded for many rows.</summary>
     public ByteFormat DecodedFormat => Variant.BatchBytes.Decoded(_int8!.Format);
 
