@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
 using Nibble.Quantization;
 using Nibble.Tensors;
 
@@ -92,11 +90,12 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
         private readonly NativeStorage _storage;
         private readonly nint _groups;
         private readonly DType _dtype;
+        private readonly bool _areFinite;
 
         public Stored(float[] values, nint groups, DType dtype, int lanes)
             : base(lanes)
         {
-            (_groups, _dtype) = (groups, dtype);
+            (_groups, _dtype, _areFinite) = (groups, dtype, Array.TrueForAll(values, float.IsFinite));
             _storage = new NativeStorage(values.Length * dtype.Size());
             for (int i = 0; i < values.Length; i++)
             {
@@ -115,7 +114,7 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
                 return (float*)source;
             }
 
-            GroupWidening.Widen(_dtype, source, count * Lanes, buffer);
+            GroupWidening.Widen(_dtype, _areFinite, source, count * Lanes, buffer);
             return buffer;
         }
 
@@ -139,80 +138,5 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
                     break;
             }
         }
-    }
-}
-
-/// <summary>Widening of stored scales to floats, 8 at a time; reads up to 8 values past the last, and writes none.</summary>
-internal static unsafe class GroupWidening
-{
-    public static void Widen(DType dtype, byte* source, nint count, float* destination)
-    {
-        switch (dtype)
-        {
-            case DType.U8: Bytes(source, count, destination); break;
-            case DType.F16: Halves((ushort*)source, count, destination); break;
-            default: BFloats((ushort*)source, count, destination); break;
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Bytes(byte* source, nint count, float* destination)
-    {
-        nint i = 0;
-        for (; i <= count - 8; i += 8)
-        {
-            Vector128<ushort> wide = Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(ulong*)(source + i)).AsByte());
-            Vector128.ConvertToSingle(Vector128.WidenLower(wide).AsInt32()).Store(destination + i);
-            Vector128.ConvertToSingle(Vector128.WidenUpper(wide).AsInt32()).Store(destination + i + 4);
-        }
-
-        for (; i < count; i++)
-        {
-            destination[i] = source[i];
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void BFloats(ushort* source, nint count, float* destination)
-    {
-        nint i = 0;
-        for (; i <= count - 8; i += 8)
-        {
-            Vector128<ushort> bits = Vector128.Load(source + i);
-            Vector128.ShiftLeft(Vector128.WidenLower(bits), 16).AsSingle().Store(destination + i);
-            Vector128.ShiftLeft(Vector128.WidenUpper(bits), 16).AsSingle().Store(destination + i + 4);
-        }
-
-        for (; i < count; i++)
-        {
-            destination[i] = BitConverter.UInt32BitsToSingle((uint)source[i] << 16);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Halves(ushort* source, nint count, float* destination)
-    {
-        nint i = 0;
-        for (; i <= count - 8; i += 8)
-        {
-            Vector128<ushort> bits = Vector128.Load(source + i);
-            Half(Vector128.WidenLower(bits)).Store(destination + i);
-            Half(Vector128.WidenUpper(bits)).Store(destination + i + 4);
-        }
-
-        for (; i < count; i++)
-        {
-            destination[i] = (float)((Half*)source)[i];
-        }
-    }
-
-    // As in Lanes256: the exponent's bias is corrected by a product, which is exact, also for subnormal halves.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector128<float> Half(Vector128<uint> half)
-    {
-        Vector128<uint> sign = Vector128.ShiftLeft(half & Vector128.Create(0x8000u), 16);
-        Vector128<uint> magnitude = Vector128.ShiftLeft(half & Vector128.Create(0x7fffu), 13);
-        Vector128<uint> special = Vector128.GreaterThan(magnitude.AsInt32(), Vector128.Create(0x0f7fffff)).AsUInt32() & Vector128.Create(0x7f800000u);
-        return ((magnitude.AsSingle() * Vector128.Create(5.192296858534828e33f)).AsUInt32() | special | sign).AsSingle();
     }
 }

@@ -9,6 +9,8 @@ namespace Nibble.Backends.Cpu.Packings;
 /// </summary>
 internal abstract unsafe class PanelPacking : CpuPacking
 {
+    private const int MostExactColumns = 256;
+
     private readonly CodePanels _codes;
     private readonly GroupLayout _layout;
     private readonly PanelForm _form;
@@ -146,7 +148,7 @@ internal abstract unsafe class PanelPacking : CpuPacking
     }
 
     /// <summary>Runs the kernel of one row.</summary>
-    public void RunRow(in ByteRow row) => Variant.Bytes.RunRow(_int8!.Format, _int8.Offsets, row);
+    public void RunRow(in ByteRow row) => Variant.Bytes.RunRow(_int8!.Format, RowOffsets, row);
 
     /// <summary>The format of codes that have been decoded for many rows.</summary>
     public ByteFormat DecodedFormat => Variant.BatchBytes.Decoded(_int8!.Format);
@@ -180,6 +182,12 @@ internal abstract unsafe class PanelPacking : CpuPacking
         _offsets.Dispose();
         _levels.Dispose();
     }
+
+    // Sums of at most 256 codes of 8 bits, and offsets up to 256 times a sum of x, are whole floats: so nothing is rounded in floats
+    // either, which takes fewer instructions.
+    private ByteOffsets RowOffsets => _int8!.Offsets == ByteOffsets.Whole && _form == PanelForm.ZeroPoint && _layout.Size <= MostExactColumns
+        ? ByteOffsets.Real
+        : _int8.Offsets;
 
     private nint GroupOf(nint column) => _layout.Map is null ? column / _layout.Size : _layout.Map[column];
 
