@@ -28,7 +28,7 @@ internal unsafe struct ByteRow
 
 /// <summary>
 /// result += Σ over groups of scale·(Σ code·x − offset·Σ x): bit for bit what <see cref="ByteTiles{S, V, L, B, E}"/> computes for one row.
-/// The strips of a panel take turns every few chunks, so that memory is read in one stream, each line once.
+/// A panel of four vectors is multiplied as a whole, so that memory is read in one stream, each line once.
 /// </summary>
 internal static unsafe class ByteRows<S, V, L, B, E, F>
     where S : struct, ILanes<V>
@@ -50,7 +50,6 @@ internal static unsafe class ByteRows<S, V, L, B, E, F>
         sbyte* x = t.X;
         nint step = t.Step, chunks = t.GroupChunks;
         float* scales = t.Scales, offsets = t.Offsets;
-        int width = 2 * L.Count, lanes = t.Strips * width;
         for (nint g = 0; g < t.Groups; g++, scales += t.ScaleStride, offsets += t.OffsetStride)
         {
             chunks = g == t.Groups - 1 ? t.LastChunks : chunks;
@@ -58,30 +57,43 @@ internal static unsafe class ByteRows<S, V, L, B, E, F>
             for (nint c = 0; c < chunks; c += F.Chunks)
             {
                 nint count = nint.Min(F.Chunks, chunks - c);
-                for (int lane = 0; lane < lanes; lane += width)
+                bool ends = c + count == chunks;
+                if (t.Strips == 2)
                 {
-                    B s0 = c == 0 ? L.Zero : L.Load(pending + lane), s1 = c == 0 ? L.Zero : L.Load(pending + lane + L.Count);
-                    F.Add<L, B, V>(words + lane, step, count, x, t.Levels, ref s0, ref s1);
-                    if (c + count < chunks)
-                    {
-                        L.Store(s0, pending + lane);
-                        L.Store(s1, pending + lane + L.Count);
-                        continue;
-                    }
-
-                    if (F.IsBytes)
-                    {
-                        (s0, s1) = (L.RestoreBytes(s0, n), L.RestoreBytes(s1, n));
-                    }
-
-                    float* result = t.Result + lane, scale = scales + lane, offset = offsets + lane;
-                    S.Store(E.Add<S, V, L, B>(S.Load(result), s0, S.Load(scale), S.Load(offset), n), result);
-                    S.Store(E.Add<S, V, L, B>(S.Load(result + L.Count), s1, S.Load(scale + L.Count), S.Load(offset + L.Count), n), result + L.Count);
+                    B s0 = Begin(c, pending), s1 = Begin(c, pending + L.Count), s2 = Begin(c, pending + (2 * L.Count)), s3 = Begin(c, pending + (3 * L.Count));
+                    F.Add<L, B, V>(words, step, count, x, t.Levels, ref s0, ref s1, ref s2, ref s3);
+                    End(ends, s0, n, 0, pending, t.Result, scales, offsets);
+                    End(ends, s1, n, L.Count, pending, t.Result, scales, offsets);
+                    End(ends, s2, n, 2 * L.Count, pending, t.Result, scales, offsets);
+                    End(ends, s3, n, 3 * L.Count, pending, t.Result, scales, offsets);
+                }
+                else
+                {
+                    B s0 = Begin(c, pending), s1 = Begin(c, pending + L.Count);
+                    F.Add<L, B, V>(words, step, count, x, t.Levels, ref s0, ref s1);
+                    End(ends, s0, n, 0, pending, t.Result, scales, offsets);
+                    End(ends, s1, n, L.Count, pending, t.Result, scales, offsets);
                 }
 
                 words += count * F.Words * step;
                 x += count * F.Columns;
             }
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static B Begin(nint chunk, uint* pending) => chunk == 0 ? L.Zero : L.Load(pending);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void End(bool ends, B sum, B n, int lane, uint* pending, float* result, float* scales, float* offsets)
+    {
+        if (!ends)
+        {
+            L.Store(sum, pending + lane);
+            return;
+        }
+
+        sum = F.IsBytes ? L.RestoreBytes(sum, n) : sum;
+        S.Store(E.Add<S, V, L, B>(S.Load(result + lane), sum, S.Load(scales + lane), S.Load(offsets + lane), n), result + lane);
     }
 }
