@@ -89,11 +89,12 @@ internal static class CudaTrainBench
             }
 
             string name = $"{batch}x{heads}x{length}x{dim}";
+            Console.Error.WriteLine($"{name}: {(device.Attention is { } cudnn ? cudnn.Refusal ?? $"cuDNN {CudnnAttention.Version()}" : $"own kernels ({CudnnAttention.Problem()})")}");
             report.Add(name + " forward", [.. Enumerable.Range(0, options.Rounds).Select(_ => Micros(() => backend.Kernels.Attention(a)))], "µs");
             report.Add(name + " forward + backward", [.. Enumerable.Range(0, options.Rounds).Select(_ => Micros(() =>
             {
                 backend.Kernels.Attention(a);
-                backend.Gradients.Attention(a, t[4], t[5], t[6], t[7]);
+                backend.Gradients.AttentionInto(a, t[4], t[5], t[6], t[7]);
             }))], "µs");
             Array.ForEach(t, tensor => tensor.Dispose());
         }

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cuda;
 using Nibble.Backends.Cuda.Driver;
 
 namespace Nibble.Bench.Benches;
@@ -46,6 +47,14 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
     {
         GemmCall copy = call;
         Add($"product {call.M} × {call.N} × {call.K} {(call.TransposeA ? 't' : 'n')}{(call.TransposeB ? 't' : 'n')} {call.Result}{(call.Add ? " added" : "")}", () => inner.Multiply(copy));
+    }
+
+    public CudnnAttention? Attention => inner.Attention;
+
+    public void Attend(in FlashShape shape, in AttentionAddresses addresses, bool backward, nint workspace)
+    {
+        (FlashShape s, AttentionAddresses a) = (shape, addresses);
+        Add(backward ? "cudnn attention gradient" : "cudnn attention", () => inner.Attend(s, a, backward, workspace));
     }
 
     // A step that is recorded would hide its parts.

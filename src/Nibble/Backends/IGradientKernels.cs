@@ -81,6 +81,10 @@ public interface IGradientKernels
         Attention(forward, dOutput, dQuery, dKeys, dValues);
     }
 
+    /// <summary>The gradient of <see cref="IKernels.AttendRows"/>, written to the columns of dQuery, dKeys and dValues.</summary>
+    void AttendRows(in RowAttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues) =>
+        throw new NotSupportedException("attention without a cache");
+
     /// <summary>In place: d becomes d·gelu′(x).</summary>
     void Gelu(Tensor x, GeluKind kind, Tensor d);
 

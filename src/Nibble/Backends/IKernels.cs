@@ -48,6 +48,12 @@ public interface IKernels
     /// <summary>Causal attention of the newest tokens over the cache.</summary>
     void Attention(in AttentionArguments arguments);
 
+    /// <summary>True if <see cref="AttendRows"/> is there.</summary>
+    bool AttendsRows => false;
+
+    /// <summary>Causal attention of whole rows among themselves, all in BF16, without a cache: for training.</summary>
+    void AttendRows(in RowAttentionArguments arguments) => throw new NotSupportedException("attention without a cache");
+
     /// <summary>GELU elementwise; y may be x.</summary>
     void Gelu(Tensor x, GeluKind kind, Tensor y);
 
@@ -65,6 +71,9 @@ public interface IKernels
 
     /// <summary>y += x·Wᵀ: what a low-rank adapter adds to its layer.</summary>
     void MatMulAdd(Tensor x, IPackedWeight w, Tensor y);
+
+    /// <summary>y += x·Wᵀ + bias: x BF16, y F32, for training on a device that computes so.</summary>
+    void MatMulAdd(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) => throw new NotSupportedException("a product of BF16 added to F32");
 
     /// <summary>
     /// sum += xᵀ·x, the lower triangle with the diagonal: x <c>[rows, columns]</c>, sum <c>[columns, columns]</c> on the host. The
@@ -119,4 +128,31 @@ public readonly record struct AttentionArguments(
 
     /// <summary>True if <see cref="FirstKey"/> has a slot for each query.</summary>
     public bool HasFirstKeyOfQueries => FirstKey is not null && FirstKey.Shape.Count == (nint)Batch * Length;
+}
+
+/// <summary>
+/// Arguments of <see cref="IKernels.AttendRows"/>: queries, keys and values are columns of matrices <c>[batch·length, columns]</c>, of one or
+/// of three; a gradient stands in a matrix of the same shape, in the same columns.
+/// </summary>
+/// <param name="Query">Holds the queries from <paramref name="QueryColumn"/> on, head after head.</param>
+/// <param name="QueryColumn">See <paramref name="Query"/>.</param>
+/// <param name="Keys">Holds the keys.</param>
+/// <param name="KeyColumn">Their first column.</param>
+/// <param name="Values">Holds the values; as many columns as <paramref name="Keys"/>.</param>
+/// <param name="ValueColumn">Their first column.</param>
+/// <param name="Output"><c>[batch·length, heads·dim]</c>.</param>
+/// <param name="Heads">Heads of queries.</param>
+/// <param name="KvHeads">Heads of keys and values.</param>
+/// <param name="HeadDim">Elements of a head.</param>
+/// <param name="Batch">Rows of the batch.</param>
+/// <param name="Length">Tokens of a row.</param>
+/// <param name="FirstKey">I32 <c>[batch·length]</c>: the first token that each query sees, or null for all before it.</param>
+/// <param name="Scale">Factor on q·k.</param>
+/// <param name="Window">Sliding window; 0 means none.</param>
+public readonly record struct RowAttentionArguments(
+    Tensor Query, nint QueryColumn, Tensor Keys, nint KeyColumn, Tensor Values, nint ValueColumn, Tensor Output, int Heads, int KvHeads, int HeadDim, int Batch,
+    int Length, Tensor? FirstKey, float Scale, int Window)
+{
+    /// <summary>What the gradient needs to know: F32 <c>[batch·length, heads]</c>, written forward and read backward.</summary>
+    public Tensor? LogSums { get; init; }
 }

@@ -158,29 +158,35 @@ internal sealed class Gpt2Block : Block
 
     public override IEnumerable<Tensor> Steps(Tensor hidden, Pass pass)
     {
+        using Workspace.Scope? scratch = pass.BeginScratch();
         Tensor x = pass.Rent(hidden.Shape);
         Tensor y = pass.Rent(hidden.Shape);
         _ln1.Forward(hidden, x, pass);
         yield return x;
         Attend(x, y, pass);
         yield return y;
-        CProj.Forward(y, x, pass);
-        Ops.Add.Forward(pass.Backend, x, hidden);
+        CProj.AddTo(y, x, hidden, pass);
+        x = pass.Beside(x);
         _ln2.Forward(hidden, x, pass);
         yield return x;
         Tensor inner = MlpCFc.Rent(x, pass);
         // Training needs both sides of the function again: writing beside is cheaper than the copy that writing over would cost.
-        Tensor active = pass.Training ? pass.Rent(inner.Shape) : inner;
+        Tensor active = pass.Training && pass.Scratch is null ? pass.Rent(inner.Shape) : pass.Briefly(inner);
         Ops.Gelu.Forward(pass.Backend, inner, _gelu, active);
         yield return active;
-        MlpCProj.Forward(active, x, pass);
-        Ops.Add.Forward(pass.Backend, x, hidden);
+        MlpCProj.AddTo(active, x, hidden, pass);
     }
 
     private void Attend(Tensor x, Tensor output, in Pass pass)
     {
         using Workspace.Scope scope = pass.Workspace.Begin();
         Tensor fused = CAttn.Rent(x, pass);
+        if (Attention.AttendsRows(pass))
+        {
+            _attention.ForwardFused(fused, output, pass);
+            return;
+        }
+
         Tensor query = Columns.Take(fused, 0, x.Shape[1], pass);
         Tensor key = Columns.Take(fused, x.Shape[1], x.Shape[1], pass);
         Tensor value = Columns.Take(fused, 2 * x.Shape[1], x.Shape[1], pass);

@@ -9,8 +9,10 @@ namespace Nibble.Models;
 /// </summary>
 public sealed class KvCache : IDisposable
 {
-    private readonly Tensor[] _keys;
-    private readonly Tensor[] _values;
+    private readonly Tensor?[] _keys;
+    private readonly Tensor?[] _values;
+    private readonly Func<Tensor> _allocate;
+    private readonly bool _oneLayer;
 
     /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots for tokens.</summary>
     public KvCache(CausalModel model, int batch, int capacity)
@@ -24,8 +26,8 @@ public sealed class KvCache : IDisposable
     {
     }
 
-    /// <summary>The same with another number of slots before those of tokens.</summary>
-    internal KvCache(CausalModel model, int batch, int capacity, int first, bool oneLayer = false, KvCacheType type = KvCacheType.F32, DType? numbers = null)
+    /// <summary>The same with another number of slots before those of tokens; if it is <paramref name="late"/>, layers take memory when they are first asked for.</summary>
+    internal KvCache(CausalModel model, int batch, int capacity, int first, bool oneLayer = false, KvCacheType type = KvCacheType.F32, DType? numbers = null, bool late = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(capacity);
@@ -33,8 +35,14 @@ public sealed class KvCache : IDisposable
         First = first;
         Type = type;
         Shape shape = new(batch, facts.KvHeads, First + capacity, type.Columns(facts.HeadDim));
-        _keys = Allocate(model, shape, numbers ?? type.Storage(), oneLayer);
-        _values = Allocate(model, shape, numbers ?? type.Storage(), oneLayer);
+        (_keys, _values, _oneLayer) = (new Tensor?[facts.Layers], new Tensor?[facts.Layers], oneLayer);
+        _allocate = () => model.Backend.Allocate(shape, numbers ?? type.Storage());
+        for (int layer = 0; !late && layer < facts.Layers; layer++)
+        {
+            Keys(layer);
+            Values(layer);
+        }
+
         Batch = batch;
         Capacity = capacity;
         Length = First;
@@ -62,10 +70,10 @@ public sealed class KvCache : IDisposable
     public long ByteLength => Owned.Sum(tensor => (long)tensor.ByteLength);
 
     /// <summary>The keys of a layer.</summary>
-    public Tensor Keys(int layer) => _keys[layer];
+    public Tensor Keys(int layer) => _keys[layer] ??= _oneLayer && layer > 0 ? Keys(0) : _allocate();
 
     /// <summary>The values of a layer.</summary>
-    public Tensor Values(int layer) => _values[layer];
+    public Tensor Values(int layer) => _values[layer] ??= _oneLayer && layer > 0 ? Values(0) : _allocate();
 
     /// <inheritdoc/>
     public void Dispose()
@@ -76,16 +84,5 @@ public sealed class KvCache : IDisposable
         }
     }
 
-    private IEnumerable<Tensor> Owned => _keys.Distinct().Concat(_values.Distinct());
-
-    private static Tensor[] Allocate(CausalModel model, Shape shape, DType dtype, bool oneLayer)
-    {
-        Tensor[] layers = new Tensor[model.Facts.Layers];
-        for (int i = 0; i < layers.Length; i++)
-        {
-            layers[i] = oneLayer && i > 0 ? layers[0] : model.Backend.Allocate(shape, dtype);
-        }
-
-        return layers;
-    }
+    private IEnumerable<Tensor> Owned => _keys.Concat(_values).OfType<Tensor>().Distinct();
 }

@@ -201,6 +201,7 @@ internal sealed class LlamaBlock : Block
 
     public override IEnumerable<Tensor> Steps(Tensor hidden, Pass pass)
     {
+        using Workspace.Scope? scratch = pass.BeginScratch();
         Tensor x = pass.Rent(hidden.Shape);
         _inputNorm.Forward(hidden, x, pass);
         yield return x;
@@ -208,20 +209,18 @@ internal sealed class LlamaBlock : Block
         {
             Tensor attended = Attend(x, pass);
             yield return attended;
-            OProj.Forward(attended, x, pass);
+            OProj.AddTo(attended, x, hidden, pass);
         }
 
-        Ops.Add.Forward(pass.Backend, x, hidden);
+        x = pass.Beside(x);
         _postAttentionNorm.Forward(hidden, x, pass);
         yield return x;
         using (pass.Workspace.Begin())
         {
             Tensor inner = Inner(x, pass);
             yield return inner;
-            DownProj.Forward(inner, x, pass);
+            DownProj.AddTo(inner, x, hidden, pass);
         }
-
-        Ops.Add.Forward(pass.Backend, x, hidden);
     }
 
     private Tensor Attend(Tensor x, in Pass pass)
@@ -239,16 +238,17 @@ internal sealed class LlamaBlock : Block
     {
         Tensor gate = GateProj.Rent(x, pass);
         Tensor up = UpProj.Rent(x, pass);
+        Tensor inner = pass.Beside(gate);
         if (_squaredRelu)
         {
-            Ops.SquaredReluGate.Forward(pass.Backend, gate, up, gate);
+            Ops.SquaredReluGate.Forward(pass.Backend, gate, up, inner);
         }
         else
         {
-            Ops.SwiGlu.Forward(pass.Backend, gate, up, gate);
+            Ops.SwiGlu.Forward(pass.Backend, gate, up, inner);
         }
 
-        _mlpSubNorm?.Forward(gate, gate, pass);
-        return gate;
+        _mlpSubNorm?.Forward(inner, inner, pass);
+        return inner;
     }
 }

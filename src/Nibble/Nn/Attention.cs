@@ -24,6 +24,15 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
     /// <summary>Norm of each key head, or null.</summary>
     public INorm? KeyNorm { get; init; }
 
+    /// <summary>True if a pass needs no cache, and its backend none either.</summary>
+    public static bool AttendsRows(in Pass pass) =>
+        pass.Training && pass.Activations == DType.BF16 && pass.Cache.Length == 0 && pass.Virtual is null && pass.Backend.Kernels.AttendsRows;
+
+    /// <summary>The same for queries, keys and values side by side in <c>[rows, (heads + 2·kvHeads)·dim]</c>, without rotation and norms of heads.</summary>
+    public void ForwardFused(Tensor fused, Tensor output, in Pass pass) => Ops.Attention.Rows(pass.Backend, new RowAttentionArguments(
+        fused, 0, fused, Heads * HeadDim, fused, (Heads + KvHeads) * HeadDim, output, Heads, KvHeads, HeadDim, pass.Input.Batch, pass.Input.Length,
+        pass.Input.FirstKey, Scale, Window));
+
     /// <summary>query <c>[rows, heads·dim]</c>, key and value <c>[rows, kvHeads·dim]</c> to output <c>[rows, heads·dim]</c>.</summary>
     public void Forward(Tensor query, Tensor key, Tensor value, Tensor output, in Pass pass)
     {
@@ -37,6 +46,13 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
         int positions = Math.Max(start + pass.Input.Length, pass.Cache.First + pass.Cache.Capacity);
         Rope?.Apply(q, positions, pass);
         Rope?.Apply(k, positions, pass);
+        if (AttendsRows(pass))
+        {
+            Ops.Attention.Rows(pass.Backend, new RowAttentionArguments(
+                query, 0, key, 0, value, 0, output, Heads, KvHeads, HeadDim, pass.Input.Batch, pass.Input.Length, pass.Input.FirstKey, Scale, Window));
+            return;
+        }
+
         Tensor keys = pass.Cache.Keys(Layer), values = pass.Cache.Values(Layer);
         Ops.Attention.Append(pass.Backend, k, keys, start);
         Ops.Attention.Append(pass.Backend, v, values, start);

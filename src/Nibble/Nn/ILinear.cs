@@ -17,6 +17,14 @@ public interface ILinear : IDisposable
 
     /// <summary>x <c>[rows, in]</c> to y <c>[rows, out]</c>, both F32.</summary>
     void Forward(Tensor x, Tensor y, in Pass pass);
+
+    /// <summary>y += the layer's result, y the F32 residual stream; <paramref name="free"/> is a place of the result's shape that may be overwritten.</summary>
+    void AddTo(Tensor x, Tensor free, Tensor y, in Pass pass)
+    {
+        Tensor result = pass.Briefly(free);
+        Forward(x, result, pass);
+        Ops.Add.Forward(pass.Backend, result, y);
+    }
 }
 
 /// <summary>A linear layer over a packed weight.</summary>
@@ -36,6 +44,20 @@ public sealed class PackedLinear(string path, IPackedWeight weight, Tensor? bias
 
     /// <inheritdoc/>
     public void Forward(Tensor x, Tensor y, in Pass pass) => Ops.MatMul.Forward(pass.Backend, x, weight, bias, y);
+
+    /// <inheritdoc/>
+    public void AddTo(Tensor x, Tensor free, Tensor y, in Pass pass)
+    {
+        if (pass.Scratch is not null && weight.Activations == ActivationType.F32)
+        {
+            Ops.MatMul.AddForward(pass.Backend, x, weight, bias, y);
+            return;
+        }
+
+        Tensor result = pass.Briefly(free);
+        Forward(x, result, pass);
+        Ops.Add.Forward(pass.Backend, result, y);
+    }
 
     /// <inheritdoc/>
     public void Dispose() => weight.Dispose();

@@ -23,6 +23,18 @@ public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelI
     /// <summary>An intermediate from the workspace.</summary>
     public Tensor Rent(Shape shape) => Workspace.Rent(shape, Activations);
 
+    /// <summary>Memory for what no backward pass reads, or can compute again; it is used again by every block. Null where everything comes from <see cref="Workspace"/>.</summary>
+    internal Workspace? Scratch { get; init; }
+
+    /// <summary>A place for a result where <paramref name="old"/> must be kept for a backward pass on a device: writing beside it is cheaper than copying it first. Elsewhere the same place.</summary>
+    internal Tensor Beside(Tensor old) => Scratch is null ? old : Rent(old.Shape);
+
+    /// <summary>The same for what lives shortly: from <see cref="Scratch"/>.</summary>
+    internal Tensor Briefly(Tensor old) => Scratch is null ? old : Scratch.Rent(old.Shape, Activations);
+
+    /// <summary>Starts a scope of <see cref="Scratch"/>, or of nothing.</summary>
+    internal Workspace.Scope? BeginScratch() => Scratch?.Begin();
+
     /// <summary>Keys and values before every row's tokens.</summary>
     internal VirtualTokens? Virtual { get; init; }
 

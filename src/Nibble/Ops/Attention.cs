@@ -45,6 +45,24 @@ public static class Attention
         backend.Kernels.Attention(a);
     }
 
+    /// <summary>Whole rows among themselves; see <see cref="RowAttentionArguments"/>.</summary>
+    /// <exception cref="ArgumentException">The shapes do not fit.</exception>
+    public static void Rows(IBackend backend, in RowAttentionArguments a)
+    {
+        nint rows = (nint)a.Batch * a.Length, own = (nint)a.Heads * a.HeadDim, shared = (nint)a.KvHeads * a.HeadDim;
+        bool Holds(Tensor x, nint column, nint count) => x.DType == DType.BF16 && x.Shape.Rows == rows && column >= 0 && column + count <= x.Shape.Columns;
+        Check.Indices("attention", "first key", a.FirstKey, rows);
+        if (!Holds(a.Query, a.QueryColumn, own) || !Holds(a.Keys, a.KeyColumn, shared) || !Holds(a.Values, a.ValueColumn, shared) || !Holds(a.Output, 0, own)
+            || a.Keys.Shape.Columns != a.Values.Shape.Columns || a.KvHeads == 0 || a.Heads % a.KvHeads != 0 || a.Window < 0)
+        {
+            Throw.Argument(
+                "attention",
+                $"query {a.Query.Shape}, keys {a.Keys.Shape}, values {a.Values.Shape} and output {a.Output.Shape} do not fit batch {a.Batch}, length {a.Length}, heads {a.Heads}/{a.KvHeads} of {a.HeadDim}");
+        }
+
+        backend.Kernels.AttendRows(a);
+    }
+
     /// <summary>The definition, in double precision; a query that sees no key gets zeros.</summary>
     internal static void Reference(in AttentionArguments a)
     {

@@ -21,6 +21,19 @@ public static class MatMul
         backend.Kernels.MatMul(x, w, bias, y);
     }
 
+    /// <summary>y += x·Wᵀ + bias, x BF16 and y F32: what a layer of a block adds to the residual stream in training.</summary>
+    /// <exception cref="ArgumentException">The shapes do not fit.</exception>
+    internal static void AddForward(IBackend backend, Tensor x, IPackedWeight w, Tensor? bias, Tensor y)
+    {
+        if (x.DType != DType.BF16 || y.DType != DType.F32 || x.Shape.Columns != w.In || y.Shape.Columns != w.Out || x.Shape.Rows != y.Shape.Rows)
+        {
+            Throw.Argument("matmul", $"x {x.DType} {x.Shape} times Wᵀ, W [{w.Out}, {w.In}], can't be added to y {y.DType} {y.Shape}");
+        }
+
+        Check.Vector("matmul", "bias", bias, w.Out);
+        backend.Kernels.MatMulAdd(x, w, bias, y);
+    }
+
     /// <summary>The definition, in double precision; w is F32 <c>[out, in]</c>.</summary>
     internal static void Reference(Tensor x, Tensor w, Tensor? bias, Tensor y)
     {

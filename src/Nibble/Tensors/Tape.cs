@@ -31,6 +31,7 @@ public sealed class Tape : IDisposable
     private readonly List<Saved> _saved = [];
     private readonly HashSet<Place> _active = [];
     private readonly Dictionary<Place, Tensor> _gradients = [];
+    private readonly Dictionary<Place, Action<Tensor>> _recipes = [];
     private readonly BufferPool _pool;
 
     /// <summary>A tape over passes whose intermediates come from <paramref name="workspace"/>.</summary>
@@ -56,7 +57,7 @@ public sealed class Tape : IDisposable
     /// <summary>Remembers a value until its node has run backward.</summary>
     internal Saved Save(Tensor tensor)
     {
-        Saved? known = _saved.Find(saved => !saved.IsCopy && Place.Of(saved.Value) == Place.Of(tensor) && saved.Value.Shape == tensor.Shape);
+        Saved? known = _saved.Find(saved => saved.IsInPlace && Place.Of(saved.Value) == Place.Of(tensor) && saved.Value.Shape == tensor.Shape);
         if (known is not null)
         {
             known.Uses++;
@@ -74,14 +75,39 @@ public sealed class Tape : IDisposable
         Place place = Place.Of(tensor);
         foreach (Saved saved in _saved)
         {
-            if (!saved.IsCopy && Place.Of(saved.Value).Overlaps(place))
+            if (!saved.IsInPlace || !Place.Of(saved.Value).Overlaps(place))
+            {
+                continue;
+            }
+
+            if (_recipes.TryGetValue(Place.Of(saved.Value), out Action<Tensor>? recipe))
+            {
+                (Shape shape, DType dtype) = (saved.Value.Shape, saved.Value.DType);
+                saved.Defer(() =>
+                {
+                    Tensor again = _pool.Rent(shape, zeroed: false, dtype);
+                    recipe(again);
+                    return again;
+                });
+            }
+            else
             {
                 saved.Replace(_pool.Copy(saved.Value));
             }
         }
 
         _active.RemoveWhere(other => other != place && other.Overlaps(place));
+        foreach (Place other in _recipes.Keys.Where(other => other.Overlaps(place)).ToArray())
+        {
+            _recipes.Remove(other);
+        }
     }
+
+    /// <summary>
+    /// Tells how to compute what an op has just written from what its node has saved: it then need not be kept when it is overwritten. Nodes
+    /// that come later in the pass, and so run earlier on the way back, may need it.
+    /// </summary>
+    internal void Derive(Tensor tensor, Action<Tensor> recipe) => _recipes[Place.Of(tensor)] = recipe;
 
     /// <summary>What an op wrote does not depend on any parameter.</summary>
     internal void Passive(Tensor tensor) => _active.Remove(Place.Of(tensor));
@@ -254,6 +280,7 @@ public sealed class Tape : IDisposable
     {
         _nodes.Clear();
         _saved.ForEach(saved => saved.Uses = 1);
+        _recipes.Clear();
         Forget([.. _saved]);
         foreach (Tensor gradient in _gradients.Values)
         {
@@ -343,7 +370,22 @@ public sealed class Tape : IDisposable
     /// <summary>A value that the backward pass needs.</summary>
     internal sealed class Saved(Tensor value)
     {
-        public Tensor Value { get; private set; } = value;
+        private Tensor _value = value;
+        private Func<Tensor>? _again;
+
+        public Tensor Value
+        {
+            get
+            {
+                if (_again is { } again)
+                {
+                    _again = null;
+                    Replace(again());
+                }
+
+                return _value;
+            }
+        }
 
         /// <summary>Nodes that still need it.</summary>
         public int Uses { get; set; } = 1;
@@ -351,6 +393,12 @@ public sealed class Tape : IDisposable
         /// <summary>True once the value stands in a buffer of its own.</summary>
         public bool IsCopy { get; private set; }
 
-        public void Replace(Tensor copy) => (Value, IsCopy) = (copy, true);
+        /// <summary>True while the value stands where it was saved.</summary>
+        public bool IsInPlace => !IsCopy && _again is null;
+
+        public void Replace(Tensor copy) => (_value, IsCopy) = (copy, true);
+
+        /// <summary>The value is computed again when it is asked for.</summary>
+        public void Defer(Func<Tensor> again) => _again = again;
     }
 }

@@ -21,6 +21,14 @@ internal sealed class LoraLinear(ILinear inner, LoraPair pair, float dropout) : 
     public void Forward(Tensor x, Tensor y, in Pass pass)
     {
         using Workspace.Scope scope = pass.Workspace.Begin();
+        if (pass.Activations == DType.BF16 && _path.CanWrite && inner is PackedLinear { Bias: null, Weight.Activations: ActivationType.F32 })
+        {
+            // The narrow way first: the large product then adds to what it wrote while it computes; the other way round is a pass over y.
+            _path.WriteTo(_path.Dropped(x, pass), y, pass);
+            Ops.LowRank.Add(pass.Backend, x, inner.Weight, y);
+            return;
+        }
+
         inner.Forward(x, y, pass);
         _path.AddTo(_path.Dropped(x, pass), y, pass);
     }
@@ -50,6 +58,12 @@ internal sealed class LowRankPath(string path, LoraPair pair, float dropout)
         return copy;
     }
 
+    /// <summary>True if the way is one pair, without one that is subtracted.</summary>
+    public bool CanWrite => pair.Start is null;
+
+    /// <summary>y = s·B(A(x)).</summary>
+    public void WriteTo(Tensor x, Tensor y, in Pass pass) => Ops.MatMul.Forward(pass.Backend, Narrow(x, pair.A, pair.Scale, pass), pair.B, null, y);
+
     /// <summary>y += s·B(A(x)), less what A and B were at the start if that is subtracted.</summary>
     public void AddTo(Tensor x, Tensor y, in Pass pass)
     {
@@ -60,11 +74,14 @@ internal sealed class LowRankPath(string path, LoraPair pair, float dropout)
         }
     }
 
-    private static void Add(Tensor x, IPackedWeight a, IPackedWeight b, float scale, Tensor y, in Pass pass)
+    private static void Add(Tensor x, IPackedWeight a, IPackedWeight b, float scale, Tensor y, in Pass pass) =>
+        Ops.LowRank.Add(pass.Backend, Narrow(x, a, scale, pass), b, y);
+
+    private static Tensor Narrow(Tensor x, IPackedWeight a, float scale, in Pass pass)
     {
         Tensor narrow = pass.Rent(new Shape(x.Shape.Rows, a.Out));
         Ops.MatMul.Forward(pass.Backend, x, a, null, narrow);
         Ops.LowRank.Scale(pass.Backend, narrow, scale);
-        Ops.LowRank.Add(pass.Backend, narrow, b, y);
+        return narrow;
     }
 }

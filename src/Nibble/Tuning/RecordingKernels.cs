@@ -54,6 +54,38 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         }
     }
 
+    public void MatMulAdd(Tensor x, IPackedWeight w, Tensor? bias, Tensor y)
+    {
+        Parameter? weight = parameters.Find(w), shift = parameters.Find(bias);
+        bool before = tape.IsActive(y), active = tape.IsActive(x);
+        bool flows = tape.IsRecording && (active || weight is not null || shift is not null);
+        Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
+        tape.Overwrite(y);
+        _kernels.MatMulAdd(x, w, bias, y);
+        if (!flows)
+        {
+            return;
+        }
+
+        tape.Record(
+            y,
+            dy =>
+            {
+                // Rounded once, not by each of the products that read it.
+                Tensor half = tape.Rent(dy.Shape, x.DType);
+                _gradients.Copy(dy, half);
+                if (shift is not null)
+                {
+                    _gradients.SumRows(half, shift.Gradient);
+                }
+
+                MatMulBackward(half, w, weight, saved, active ? x : null);
+                tape.Return(half);
+            },
+            added: before,
+            saved);
+    }
+
     public void Gather(IPackedWeight table, Tensor ids, Tensor y)
     {
         Parameter? rows = parameters.Find(table);
@@ -200,6 +232,28 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
             saved: saved);
     }
 
+    public bool AttendsRows => _kernels.AttendsRows;
+
+    public void AttendRows(in RowAttentionArguments arguments)
+    {
+        RowAttentionArguments a = arguments;
+        Tensor[] places = ReferenceEquals(a.Query, a.Keys) ? [a.Query] : [a.Query, a.Keys, a.Values];
+        bool[] active = [.. places.Select(tape.IsActive)];
+        bool flows = tape.IsRecording && active.Any(one => one);
+        Tape.Saved[] saved = flows ? [.. places.Select(tape.Save)] : [];
+        Tensor? sums = flows ? tape.Rent(new Shape(a.Output.Shape.Rows, a.Heads)) : null;
+        tape.Overwrite(a.Output);
+        _kernels.AttendRows(a with { LogSums = sums });
+        if (!flows)
+        {
+            tape.Passive(a.Output);
+            return;
+        }
+
+        saved = [.. saved, tape.Save(a.Output)];
+        tape.Record(a.Output, dy => AttendRowsBackward(a with { LogSums = sums, Output = saved[^1].Value }, dy, places, active, saved), saved: saved);
+    }
+
     public void Gelu(Tensor x, GeluKind kind, Tensor y)
     {
         bool flows = Starts(y, x, null, null, out _);
@@ -209,6 +263,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         if (flows)
         {
             tape.RecordInPlace(x, y, d => _gradients.Gelu(saved[0].Value, kind, d), saved);
+            tape.Derive(y, again => _kernels.Gelu(saved[0].Value, kind, again));
         }
     }
 
@@ -343,6 +398,19 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         }
 
         _gradients.Attention(a, dy, dQuery.Gradient, dKeys.Gradient, dValues.Gradient);
+    }
+
+    private void AttendRowsBackward(in RowAttentionArguments a, Tensor dy, Tensor[] places, bool[] active, Tape.Saved[] saved)
+    {
+        Tensor[] gradients = [.. places.Select(place => tape.Rent(place.Shape, place.DType))];
+        int keys = places.Length == 1 ? 0 : 1, values = places.Length == 1 ? 0 : 2;
+        _gradients.AttendRows(
+            a with { Query = saved[0].Value, Keys = saved[keys].Value, Values = saved[values].Value }, dy, gradients[0], gradients[keys], gradients[values]);
+        tape.Return(a.LogSums!);
+        for (int i = 0; i < places.Length; i++)
+        {
+            tape.Give(places[i], gradients[i], active[i]);
+        }
     }
 
     private void Gate(Tensor gate, Tensor up, Tensor y, Action<Tensor, Tensor, Tensor> forward, Action<Tensor, Tensor, Tensor, Tensor, Tensor> backward)

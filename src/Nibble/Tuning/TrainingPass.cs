@@ -1,4 +1,5 @@
 using Nibble.Backends;
+using Nibble.Backends.Cuda;
 using Nibble.Models;
 using Nibble.Nn;
 using Nibble.Tensors;
@@ -33,7 +34,7 @@ public sealed record TrainingBatch(int[] Ids, int[] Targets, int Batch, int Leng
 internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, bool checkpoint = false, IPackedWeight? prompt = null) : IDisposable
 {
     // A device is fast with large products only; a processor with what fits its cache.
-    private const nint MostLogitBytes = 32 << 20, MostLogitBytesOfDevice = 512 << 20, LogitAlignment = 64;
+    private const nint MostLogitBytes = 32 << 20, MostLogitBytesOfDevice = 512 << 20, LogitAlignment = 64, RowAlignment = 128;
 
     private readonly IBackend _backend = model.Backend;
     private readonly Workspace _workspace = new(model.Backend);
@@ -41,6 +42,8 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     // Between the residual stream's norms: in F32, or in BF16 where the backend computes so.
     private readonly DType _activations = model.Backend.Computes(DType.BF16) ? DType.BF16 : DType.F32;
 
+    private readonly Workspace? _scratch = model.Backend is CudaBackend && model.Backend.Computes(DType.BF16) ? new Workspace(model.Backend) : null;
+    private CudaHalfCopies? _copies;
     private Tape? _tape;
     private RecordingBackend? _recorder;
     private KvCache? _cache;
@@ -52,7 +55,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     public long PeakBytes => Parts.Forward + Parts.Backward + Parts.Cache;
 
     /// <summary>The same by what it is for: what the forward pass keeps; gradients and copies; keys and values.</summary>
-    public (long Forward, long Backward, long Cache) Parts => ((long)_workspace.ByteLength, _tape?.PeakBytes ?? 0, _cache?.ByteLength ?? 0);
+    public (long Forward, long Backward, long Cache) Parts => ((long)(_workspace.ByteLength + (_scratch?.ByteLength ?? 0)), _tape?.PeakBytes ?? 0, _cache?.ByteLength ?? 0);
 
     /// <summary>
     /// Adds the gradients of <paramref name="scale"/> · Σ −log p(target) to the parameters and returns Σ −log p(target).
@@ -69,10 +72,17 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
             DropoutKey = DropoutKey,
             Training = true,
             Activations = _activations,
+            Scratch = _scratch,
             Virtual = prompt is null ? model.Virtual : null,
             Prompt = prompt is null ? null : new PromptRows(prompt, Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => i % batch.Length < prompt.Out ? i % batch.Length : -1)])),
         };
+        if (_activations == DType.BF16 && _backend is CudaBackend cuda)
+        {
+            _copies ??= cuda.HalfCopies(parameters.All.Where(parameter => parameter.Publish is null).Select(parameter => parameter.Weight).OfType<IPackedWeight>());
+        }
+
         _tape.Begin();
+        _copies?.Begin();
         try
         {
             Tensor hidden = model.Forward(pass, checkpoint ? RunCheckpointed : CausalModel.RunBlock);
@@ -82,15 +92,18 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         }
         finally
         {
+            _copies?.End();
             _tape.End();
         }
     }
 
     public void Dispose()
     {
+        _copies?.Dispose();
         _tape?.Dispose();
         _cache?.Dispose();
         _workspace.Dispose();
+        _scratch?.Dispose();
     }
 
     private void RunCheckpointed(Block block, Tensor hidden, in Pass pass)
@@ -109,10 +122,17 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         }
 
         Tensor losses = _workspace.Rent(new Shape(hidden.Shape[0]));
-        nint bytes = _backend is Backends.Cuda.CudaBackend ? MostLogitBytesOfDevice : MostLogitBytes;
+        nint bytes = _backend is CudaBackend ? MostLogitBytesOfDevice : MostLogitBytes;
         // Rows of logits end at whole lines where tensor cores read them; a bias is summed over rows without such room.
         nint width = _activations == DType.F32 || model.Head.Bias is not null || head.Activations != ActivationType.F32 ? head.Out : (head.Out + LogitAlignment - 1) / LogitAlignment * LogitAlignment;
         nint most = nint.Clamp(bytes / _activations.Size() / width, 1, hidden.Shape[0]);
+        if (_backend is CudaBackend && most < hidden.Shape[0])
+        {
+            // Equal parts of whole tiles: a rest would be a slow product of few rows.
+            nint parts = (hidden.Shape[0] + most - 1) / most;
+            most = nint.Min(most, ((hidden.Shape[0] + parts - 1) / parts + RowAlignment - 1) / RowAlignment * RowAlignment);
+        }
+
         Tensor buffer = _tape.Rent(new Shape(most, width), _activations);
         Tensor input = hidden;
         if (_activations != hidden.DType)
@@ -179,7 +199,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         if (_cache is null || _cache.Batch != batch.Batch || _cache.Capacity != batch.Length)
         {
             _cache?.Dispose();
-            _cache = new KvCache(model, batch.Batch, batch.Length, prompt is null ? model.Virtual?.Count ?? 0 : 0, oneLayer: checkpoint, numbers: _activations);
+            _cache = new KvCache(model, batch.Batch, batch.Length, prompt is null ? model.Virtual?.Count ?? 0 : 0, oneLayer: checkpoint, numbers: _activations, late: true);
         }
 
         return _cache;

@@ -19,6 +19,10 @@ internal static class HalfChecks
         new("bf16 rotation, cache, columns", Places),
         new("bf16 cross-entropy", CrossEntropy),
         new("bf16 products", Products),
+        new("bf16 attention of rows, side by side", backend => AttentionOfRows(backend, 2, 75, 3, 3, 16, fused: true)),
+        new("bf16 attention of rows, grouped heads", backend => AttentionOfRows(backend, 1, 130, 4, 2, 64, fused: false)),
+        new("bf16 attention of rows, whole tiles", backend => AttentionOfRows(backend, 2, 128, 2, 2, 64, fused: true)),
+        new("bf16 attention of rows, wide heads", backend => AttentionOfRows(backend, 1, 192, 2, 2, 128, fused: false)),
         .. new (string What, int Batch, int Length, int Start, int Heads, int KvHeads, int Dim, int Window, bool Texts)[]
         {
             ("one tile", 2, 20, 0, 2, 2, 64, 0, false),
@@ -28,6 +32,65 @@ internal static class HalfChecks
             ("a window", 1, 140, 0, 1, 1, 64, 33, false),
         }.Select(s => new KernelCheck($"bf16 attention, {s.What}", backend => Attention(backend, s.Batch, s.Length, s.Start, s.Heads, s.KvHeads, s.Dim, s.Window, s.Texts))),
     ];
+
+    /// <summary>Attention over columns of one matrix, or of three, against that over a cache.</summary>
+    private static void AttentionOfRows(IBackend backend, int batch, int length, int heads, int kvHeads, int dim, bool fused)
+    {
+        int own = heads * dim, shared = kvHeads * dim, all = own + (2 * shared);
+        nint rows = (nint)batch * length;
+        Shape q = new(rows, heads, dim), cache = new(batch, kvHeads, length, dim);
+        Tensor[] t = [.. new[] { new Shape(rows, all), new Shape(rows, own) }.Select((shape, i) => KernelData.Convert(KernelData.Random(shape, 31 + i), DType.BF16).Upload(backend))];
+        Tensor New(Shape shape, DType dtype = DType.BF16) => backend.Allocate(shape, dtype);
+        Tensor Part(Tensor x, int first, int count)
+        {
+            Tensor part = New(new Shape(rows, count));
+            backend.Kernels.CopyColumns(x, first, part);
+            return part;
+        }
+
+        (Tensor query, Tensor key, Tensor value) = (Part(t[0], 0, own), Part(t[0], own, shared), Part(t[0], own + shared, shared));
+        (Tensor keys, Tensor values) = (New(cache), New(cache));
+        backend.Kernels.AppendToCache(key.Reshape(new Shape(rows, kvHeads, dim)), keys, 0);
+        backend.Kernels.AppendToCache(value.Reshape(new Shape(rows, kvHeads, dim)), values, 0);
+        float scale = 0.7f / MathF.Sqrt(dim);
+        (Tensor expected, Tensor sums, Tensor dQuery, Tensor dKeys, Tensor dValues) = (New(q), New(new Shape(rows, heads), DType.F32), New(q), New(cache), New(cache));
+        AttentionArguments a = new(query.Reshape(q), keys, values, expected, batch, length, 0, null, scale, 0) { LogSums = sums };
+        backend.Kernels.Attention(a);
+        backend.Gradients.AttentionInto(a, t[1], dQuery, dKeys, dValues);
+        (Tensor dKey, Tensor dValue) = (New(key.Shape), New(key.Shape));
+        backend.Gradients.AppendToCache(dKeys, 0, dKey);
+        backend.Gradients.AppendToCache(dValues, 0, dValue);
+        (Tensor actual, Tensor d) = (New(new Shape(rows, own)), New(t[0].Shape));
+        RowAttentionArguments r = fused
+            ? new(t[0], 0, t[0], own, t[0], own + shared, actual, heads, kvHeads, dim, batch, length, null, scale, 0) { LogSums = sums }
+            : new(query, 0, key, 0, value, 0, actual, heads, kvHeads, dim, batch, length, null, scale, 0) { LogSums = sums };
+        (Tensor q2, Tensor k2, Tensor v2) = fused ? (d, d, d) : (New(query.Shape), New(key.Shape), New(key.Shape));
+        backend.Kernels.AttendRows(r);
+        backend.Gradients.AttendRows(r, t[1], q2, k2, v2);
+        if (fused)
+        {
+            (q2, k2, v2) = (Part(d, 0, own), Part(d, own, shared), Part(d, own + shared, shared));
+        }
+
+        foreach ((string what, Tensor x, Tensor y) in new[] { ("output", expected, actual), ("query's gradient", dQuery, q2), ("keys' gradient", dKey, k2), ("values' gradient", dValue, v2) })
+        {
+            (float[] one, float[] two) = (Read(backend, x), Read(backend, y));
+            double largest = one.Max(Math.Abs);
+            int wrong = Enumerable.Range(0, one.Length).FirstOrDefault(i => !(Math.Abs(one[i] - two[i]) <= Tolerance * largest), -1);
+            if (wrong >= 0)
+            {
+                throw new InvalidOperationException($"attention of rows: {what}[{wrong}] is {two[wrong]:R} over rows, {one[wrong]:R} over a cache");
+            }
+        }
+    }
+
+    private static float[] Read(IBackend backend, Tensor tensor)
+    {
+        using Tensor widened = As(backend, tensor, DType.F32);
+        float[] values = new float[widened.Shape.Count];
+        backend.Read<float>(widened, values);
+        return values;
+    }
 
     private static void Sums(IBackend backend)
     {

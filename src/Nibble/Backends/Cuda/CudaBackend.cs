@@ -16,6 +16,7 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
 {
     private readonly ICudaDevice _device;
     private readonly CachingMemory _memory;
+    private readonly CudaHalfProducts _half;
     private readonly DType _compute;
 
     /// <summary>Opens a card.</summary>
@@ -36,9 +37,9 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
         (_device, _compute) = (device, compute);
         _memory = new CachingMemory(device, new CachingAllocator(device, CachingAllocator.LimitFromEnvironment()));
         CudaProducts products = new(_memory, compute);
-        CudaHalfProducts half = new(_memory, products);
-        Kernels = new CudaKernels(_memory, products, half);
-        Gradients = new CudaGradients(_memory, products, half);
+        _half = new CudaHalfProducts(_memory, products);
+        Kernels = new CudaKernels(_memory, products, _half);
+        Gradients = new CudaGradients(_memory, products, _half);
     }
 
     /// <inheritdoc/>
@@ -135,6 +136,9 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
 
     /// <inheritdoc/>
     public IPackedWeight PrepareInt8(AffineWeight weight, float threshold) => new LlmInt8CudaPacking(_memory, weight, threshold);
+
+    /// <summary>Copies in BF16 of matrices that are trained, for passes that compute so; the caller owns them.</summary>
+    internal CudaHalfCopies HalfCopies(IEnumerable<IPackedWeight> weights) => new(_memory, _half, weights);
 
     IRecordedStep? IStepRecorder.Record(Action step) => CudaStep.Record(_memory, (CudaKernels)Kernels, step);
 

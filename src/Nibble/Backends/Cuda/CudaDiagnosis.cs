@@ -22,6 +22,13 @@ internal static class CudaDiagnosis
     private static Finding Library(CudaLibrary library)
     {
         string check = "gpu: " + library.What;
+        if (library == CudaLibraries.Cudnn)
+        {
+            return CudnnAttention.Problem() is { } problem
+                ? new(check, FindingState.Limited, $"Nibble's own kernels ({problem})", $"cuDNN 9 is faster: install it or the Python wheel nvidia-cudnn-cu13; {CudaLibraries.FoldersVariable} names folders")
+                : new(check, FindingState.Ok, $"cuDNN {CudnnAttention.Version()}; {CudnnAttention.Variable}=own keeps it out");
+        }
+
         return CudaLibraries.TryLoad(library) != 0
             ? new(check, FindingState.Ok, "found")
             : new(check, FindingState.Limited, $"none of {string.Join(", ", library.Names)} was found", $"install CUDA 12 or 13 or its Python wheels; {CudaLibraries.FoldersVariable} names folders");

@@ -134,6 +134,9 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         Attention(forward, dOutput, dQuery, dKeys, dValues);
     }
 
+    public void AttendRows(in RowAttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues) =>
+        CudaFlash.Backward(memory, forward, dOutput, dQuery, dKeys, dValues);
+
     public void Gelu(Tensor x, GeluKind kind, Tensor d) =>
         Elements(CudaKernels.Variant(kind == GeluKind.Exact ? "gelu_exact_gradient" : "gelu_tanh_gradient", d), d, [x, d, d.Shape.Count]);
 
@@ -282,7 +285,7 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
     {
         if (sum is not null)
         {
-            memory.Device.Launch(CudaKernelNames.Of("sum_rows"), CudaGrid.Columns(sum.Shape.Count), [partial, sum, sum.Shape.Count, rows, stride]);
+            memory.Device.Launch(CudaKernelNames.Of("sum_rows"), new LaunchShape((sum.Shape.Count + 31) / 32, 256), [partial, sum, sum.Shape.Count, rows, stride]);
         }
     }
 

@@ -11,7 +11,10 @@ namespace Nibble.Backends.Cuda;
 internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts products)
 {
     // Few chunks: each further one of a gradient reads and writes all of it again.
-    private const nint ScratchBytes = 192 << 20;
+    private const nint ScratchBytes = 192 << 20, MostFilledBytes = 1 << 30;
+
+    /// <summary>While a pass trains: its matrices as BF16.</summary>
+    public CudaHalfCopies? Copies { get; set; }
 
     /// <summary>True if one of the tensors is BF16.</summary>
     public static bool Takes(Tensor a, Tensor b) => a.DType == DType.BF16 || b.DType == DType.BF16;
@@ -33,9 +36,8 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
 
         using CudaStorage? ownX = AsHalf(x, out nint xs), ownBias = bias is null || y.DType == DType.F32 ? null : AsHalf(bias, out _);
         nint shift = ownBias?.Address ?? CudaStorage.AddressOf(bias);
-        foreach ((nint first, nint count) in Chunks(weight))
+        foreach ((nint first, nint count, nint matrix) in Parts(weight, bias is null ? y.Shape.Columns : weight.Out))
         {
-            using CudaStorage? scratch = products.Decode(weight, first, count, DType.BF16, out nint matrix);
             nint part = first * y.DType.Size();
             memory.Device.Multiply(new GemmCall(
                 matrix, xs, CudaStorage.AddressOf(y) + part, shift == 0 ? 0 : shift + part, count, rows, weight.In, true, false, weight.In, weight.In,
@@ -53,9 +55,8 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
         }
 
         using CudaStorage? own = AsHalf(dy, out nint slopes);
-        foreach ((nint first, nint count) in Chunks(weight))
+        foreach ((nint first, nint count, nint matrix) in Parts(weight, dy.Shape.Columns))
         {
-            using CudaStorage? scratch = products.Decode(weight, first, count, DType.BF16, out nint matrix);
             memory.Device.Multiply(new GemmCall(
                 matrix, slopes + (first * sizeof(ushort)), CudaStorage.AddressOf(dx), 0, weight.In, rows, count, false, false, weight.In, dy.Shape.Columns, weight.In,
                 DType.BF16, add || first > 0, dx.DType));
@@ -76,12 +77,33 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
     /// <summary>Copies elements, rounded to what the target holds.</summary>
     public void Copy(Tensor source, Tensor target) => Convert(CudaStorage.AddressOf(source), source.DType, CudaStorage.AddressOf(target), target.DType, target.Shape.Count);
 
-    private static IEnumerable<(nint First, nint Count)> Chunks(CudaPacking weight)
+    // The weight as BF16, in parts; each is valid until the next is asked for. Where rows of activations are wider than the weight is high,
+    // rows of zeros follow: products of odd heights are several times slower.
+    private IEnumerable<(nint First, nint Count, nint Matrix)> Parts(CudaPacking weight, nint width)
     {
+        if (Copies is { } copies && copies.TryFind(weight, out nint copy, out nint rows))
+        {
+            yield return (0, width <= rows ? width : weight.Out, copy);
+            yield break;
+        }
+
+        if (width > weight.Out && width * weight.In * sizeof(ushort) <= MostFilledBytes)
+        {
+            using CudaStorage filled = memory.Rent(width * weight.In * sizeof(ushort), "decoded weights");
+            using CudaStorage? decoded = products.Decode(weight, 0, weight.Out, DType.BF16, out nint own);
+            nint bytes = weight.Out * weight.In * sizeof(ushort);
+            memory.Device.Copy(own, filled.Address, bytes);
+            memory.Device.Clear(filled.Address + bytes, filled.ByteLength - bytes);
+            yield return (0, width, filled.Address);
+            yield break;
+        }
+
         nint most = weight.Matrix(DType.BF16) != 0 ? weight.Out : nint.Max(64, ScratchBytes / (weight.In * sizeof(ushort)) / 64 * 64);
         for (nint start = 0; start < weight.Out; start += most)
         {
-            yield return (start, nint.Min(most, weight.Out - start));
+            nint count = nint.Min(most, weight.Out - start);
+            using CudaStorage? scratch = products.Decode(weight, start, count, DType.BF16, out nint matrix);
+            yield return (start, count, matrix);
         }
     }
 

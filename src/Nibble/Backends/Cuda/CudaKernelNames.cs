@@ -31,7 +31,7 @@ internal static class CudaKernelNames
         ("optimizer", ["adamw8bit", "adamw_many", "sum_of_squares_many"]),
         ("half",
         [
-            "copy_fb", "copy_bf", "add_fb", "add_bf", "add_bb", "scale_b", "dropout_b", "gelu_exact_b", "gelu_tanh_b", "gelu_exact_gradient_b",
+            "copy_fb", "copy_bf", "copy_many_fb", "add_fb", "add_bf", "add_bb", "scale_b", "dropout_b", "gelu_exact_b", "gelu_tanh_b", "gelu_exact_gradient_b",
             "gelu_tanh_gradient_b", "swiglu_b", "squared_relu_gate_b", "swiglu_gradient_b", "squared_relu_gate_gradient_b", "norm_fb", "norm_bb",
             "norm_gradient_fb", "norm_gradient_bb", "norm_gradient_weight_fb", "norm_gradient_weight_bb", "sum_row_chunks_b", "rope_b",
             "append_to_cache_fb", "append_to_cache_bb", "append_to_cache_gradient_bf", "append_to_cache_gradient_bb", "copy_columns_b",

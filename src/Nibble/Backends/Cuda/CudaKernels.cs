@@ -56,6 +56,8 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
 
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y) => Multiply(x, w, null, y, add: true);
 
+    public void MatMulAdd(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) => Multiply(x, w, bias, y, add: true);
+
     public void Gather(IPackedWeight table, Tensor ids, Tensor y) =>
         products.ReadRows((CudaPacking)table, At(ids), 0, ids.Shape.Count, At(y), DType.F32);
 
@@ -76,7 +78,7 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
     {
         if (arguments.Query.DType == DType.BF16)
         {
-            CudaFlash.Forward(memory.Device, arguments);
+            CudaFlash.Forward(memory, arguments);
             return;
         }
 
@@ -100,6 +102,10 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
             new LaunchShape(tiles, AttentionShape.Threads, arguments.Batch * shape.KvHeads, floats * sizeof(float)),
             [KernelArgument.Structure(&shape), arguments.Query, arguments.Keys, arguments.Values, arguments.Output, arguments.FirstKey]);
     }
+
+    public bool AttendsRows => true;
+
+    public void AttendRows(in RowAttentionArguments arguments) => CudaFlash.Forward(memory, arguments);
 
     // A recorded step must fit every place of the cache; blocks beyond the token have nothing to do.
     private void AttendToken(AttentionShape shape, in AttentionArguments a)

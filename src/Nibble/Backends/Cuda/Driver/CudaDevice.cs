@@ -21,6 +21,8 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     private readonly Dictionary<nint, MemoryHandle> _memory = [];
     private readonly Dictionary<nint, PinnedHandle> _pinned = [];
     private CublasLt? _products;
+    private CudnnAttention? _attention;
+    private bool _askedForAttention;
     private nint _workspace;
     private PinnedHandle? _staging;
 
@@ -184,6 +186,26 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         _products.Multiply(call, _workspace, _stream.Value);
     }
 
+    public CudnnAttention? Attention
+    {
+        get
+        {
+            if (!_askedForAttention)
+            {
+                Enter();
+                (_attention, _askedForAttention) = (CudnnAttention.TryOpen(_stream.Value), true);
+            }
+
+            return _attention;
+        }
+    }
+
+    public void Attend(in FlashShape shape, in AttentionAddresses addresses, bool backward, nint workspace)
+    {
+        Enter();
+        Attention!.Run(shape, addresses, backward, workspace);
+    }
+
     public RecordedWork? Record(Action queue)
     {
         Enter();
@@ -234,6 +256,8 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     {
         Enter();
         _products?.Dispose();
+        _attention?.Dispose();
+        _attention = null;
         _staging?.Dispose();
         foreach (SafeHandle handle in _memory.Values.Concat<SafeHandle>(_modules.Values).Concat(_pinned.Values))
         {

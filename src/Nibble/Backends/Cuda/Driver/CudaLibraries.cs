@@ -35,9 +35,11 @@ internal static class CudaLibraries
     public static CudaLibrary CublasLt { get; } = new(
         "nibble-cublaslt", OnWindows(["cublasLt64_13.dll", "cublasLt64_12.dll"], ["libcublasLt.so.13", "libcublasLt.so.12"]), "matrix products");
 
+    public static CudaLibrary Cudnn { get; } = new("nibble-cudnn", OnWindows(["cudnn64_9.dll"], ["libcudnn.so.9"]), "attention of training");
+
     public static CudaLibrary Nvml { get; } = new("nibble-nvml", OnWindows(["nvml.dll"], ["libnvidia-ml.so.1"]), "the energy counter");
 
-    public static IReadOnlyList<CudaLibrary> All { get; } = [Driver, Nvrtc, CublasLt, Nvml];
+    public static IReadOnlyList<CudaLibrary> All { get; } = [Driver, Nvrtc, CublasLt, Cudnn, Nvml];
 
     /// <summary>Loads a library; 0 if it is nowhere.</summary>
     public static nint TryLoad(CudaLibrary library)
@@ -72,7 +74,7 @@ internal static class CudaLibraries
 
         foreach (string site in SitePackages())
         {
-            foreach (string part in new[] { "cu13/lib", "cuda_nvrtc/lib", "cublas/lib", "cu13/bin", "cuda_nvrtc/bin", "cublas/bin" })
+            foreach (string part in new[] { "cu13/lib", "cuda_nvrtc/lib", "cublas/lib", "cudnn/lib", "cu13/bin", "cuda_nvrtc/bin", "cublas/bin", "cudnn/bin" })
             {
                 yield return Path.Combine(site, "nvidia", part);
             }

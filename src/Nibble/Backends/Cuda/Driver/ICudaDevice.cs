@@ -83,6 +83,12 @@ internal unsafe interface ICudaDevice : IDisposable
     /// <summary>Queues a matrix product.</summary>
     void Multiply(in GemmCall call);
 
+    /// <summary>cuDNN's attention; null where it is missing, or kept out.</summary>
+    CudnnAttention? Attention => null;
+
+    /// <summary>Queues a call of attention that <see cref="Attention"/> takes.</summary>
+    void Attend(in FlashShape shape, in AttentionAddresses addresses, bool backward, nint workspace) => throw new NotSupportedException("attention by cuDNN");
+
     /// <summary>Records what an action queues, without running it: the returned action queues all of it at once. Null where a device can't.</summary>
     RecordedWork? Record(Action queue);
 

@@ -5,10 +5,10 @@
 #define FLASH_ROWS 64
 #define LOG2_E 1.4426950408889634f
 
-// FlashShape in C# has the same layout; strides in elements.
+// FlashShape in C# has the same layout; strides in elements. Gradients stand as what they are gradients of.
 struct FlashShape
 {
-    i64 query_row, query_head, query_batch, key_row, key_head, key_batch;
+    i64 query_row, query_head, query_batch, key_row, key_head, key_batch, out_row, out_head, out_batch;
     int length, start, heads, kv_heads, dim, window, first_of_queries;
     float scale;
 };
@@ -137,6 +137,7 @@ __device__ inline void flash_forward(
     // The tiles with most keys come first.
     int first_query = (gridDim.x - 1 - blockIdx.x) * QUERIES, head = blockIdx.y % s.heads, batch = blockIdx.y / s.heads;
     i64 own = batch * s.query_batch + head * s.query_head, cache = batch * s.key_batch + head / (s.heads / s.kv_heads) * s.key_head;
+    i64 out = batch * s.out_batch + head * s.out_head;
     firsts = firsts_of(s, firsts, batch);
     int last_query = min(first_query + QUERIES, s.length) - 1, end = s.start + last_query + 1;
     int begin = max(0, first_visible(s, firsts, first_query)) / FLASH_ROWS * FLASH_ROWS;
@@ -250,7 +251,7 @@ __device__ inline void flash_forward(
         }
 
         float upper = total[m][0] > 0 ? 1 / total[m][0] : 0, lower = total[m][1] > 0 ? 1 / total[m][1] : 0;
-        write_rows<WIDTH>(output + own, s.query_row, row + 16 * m, s.length, s.dim, sum[m], upper, lower, 0);
+        write_rows<WIDTH>(output + out, s.out_row, row + 16 * m, s.length, s.dim, sum[m], upper, lower, 0);
     }
 }
 
@@ -265,11 +266,12 @@ __device__ inline void flash_gradient_query(
     u16 *query_tile = shared, *d_tile = query_tile + FLASH_ROWS * WIDTH, *pairs = d_tile + FLASH_ROWS * WIDTH;
     int first_query = (gridDim.x - 1 - blockIdx.x) * FLASH_ROWS, head = blockIdx.y % s.heads, batch = blockIdx.y / s.heads;
     i64 own = batch * s.query_batch + head * s.query_head, cache = batch * s.key_batch + head / (s.heads / s.kv_heads) * s.key_head;
+    i64 out = batch * s.out_batch + head * s.out_head;
     firsts = firsts_of(s, firsts, batch);
     int last_query = min(first_query + FLASH_ROWS, s.length) - 1, end = s.start + last_query + 1;
     int begin = max(0, first_visible(s, firsts, first_query)) / FLASH_ROWS * FLASH_ROWS;
     load_tile<WIDTH>(query_tile, query + own, s.query_row, first_query, s.length, s.dim);
-    load_tile<WIDTH>(d_tile, d_output + own, s.query_row, first_query, s.length, s.dim);
+    load_tile<WIDTH>(d_tile, d_output + out, s.out_row, first_query, s.length, s.dim);
     load_tile<WIDTH>(pairs, keys + cache, s.key_row, begin, end, s.dim);
     load_tile<WIDTH>(pairs + FLASH_ROWS * WIDTH, values + cache, s.key_row, begin, end, s.dim);
     copies_commit();
@@ -279,7 +281,7 @@ __device__ inline void flash_gradient_query(
         float delta = 0;
         for (int d = (threadIdx.x & 1) * 8; q < s.length && d < s.dim; d += 16)
         {
-            i64 at = own + q * s.query_row + d;
+            i64 at = out + q * s.out_row + d;
             for (int e = 0; e < 8 && d + e < s.dim; e++) delta += from_bf16(output[at + e]) * from_bf16(d_output[at + e]);
         }
 
@@ -379,7 +381,7 @@ __device__ inline void flash_gradient_keys(
         i64 own = batch * s.query_batch + head * s.query_head;
         u16* query_tile = pairs + turn * 2 * FLASH_ROWS * WIDTH;
         load_tile<WIDTH>(query_tile, query + own, s.query_row, first_query, s.length, s.dim);
-        load_tile<WIDTH>(query_tile + FLASH_ROWS * WIDTH, d_output + own, s.query_row, first_query, s.length, s.dim);
+        load_tile<WIDTH>(query_tile + FLASH_ROWS * WIDTH, d_output + batch * s.out_batch + head * s.out_head, s.out_row, first_query, s.length, s.dim);
         for (int i = threadIdx.x; i < FLASH_ROWS; i += blockDim.x)
         {
             int q = first_query + i;

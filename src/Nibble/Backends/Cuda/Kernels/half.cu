@@ -116,6 +116,30 @@ __device__ inline void add_as(const X* x, Y* y, i64 count)
     }
 }
 
+struct CopyEntry
+{
+    const float* source;
+    u16* target;
+    i64 count;
+};
+
+// A block takes a part of one matrix.
+struct CopyPart
+{
+    i64 begin;
+    int tensor, unused;
+};
+
+#define COPY_PART 16384
+
+KERNEL(copy_many_fb)(const CopyEntry* entries, const CopyPart* parts)
+{
+    CopyPart part = parts[blockIdx.x];
+    CopyEntry t = entries[part.tensor];
+    i64 end = min(t.count, part.begin + COPY_PART);
+    for (i64 i = part.begin + 8 * threadIdx.x; i < end; i += 8 * blockDim.x) write8(t.target + i, end - i, read8(t.source + i, end - i));
+}
+
 KERNEL(copy_fb)(const float* x, u16* y, i64 count) { copy_as(x, y, count); }
 KERNEL(copy_bf)(const u16* x, float* y, i64 count) { copy_as(x, y, count); }
 KERNEL(add_fb)(const float* x, u16* y, i64 count) { add_as(x, y, count); }

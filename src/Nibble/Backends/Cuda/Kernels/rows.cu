@@ -82,13 +82,18 @@ KERNEL(norm_gradient_weight)(
     partial[(2 * (i64)blockIdx.y + 1) * columns + column] = bias;
 }
 
-// y += Σ of rows that stand stride apart.
+// y += Σ of rows that stand stride apart. A block of 256 owns 32 columns: a warp takes every eighth row, the eight sums are added in order.
 KERNEL(sum_rows)(const float* x, float* y, i64 columns, i64 rows, i64 stride)
 {
-    i64 column = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (column >= columns) return;
+    __shared__ float sums[8][32];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    i64 column = (i64)blockIdx.x * 32 + lane;
     float sum = 0;
-    for (i64 row = 0; row < rows; row++) sum += x[row * stride + column];
+    for (i64 row = warp; column < columns && row < rows; row += 8) sum += x[row * stride + column];
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp > 0 || column >= columns) return;
+    for (int w = 1; w < 8; w++) sum += sums[w][lane];
     y[column] += sum;
 }
 
