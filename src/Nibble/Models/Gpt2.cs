@@ -174,7 +174,7 @@ internal sealed class Gpt2Block : Block
         Tensor active = pass.Training && pass.Scratch is null ? pass.Rent(inner.Shape) : pass.Briefly(inner);
         Ops.Gelu.Forward(pass.Backend, inner, _gelu, active);
         yield return active;
-        MlpCProj.AddTo(active, x, hidden, pass);
+        MlpCProj.AddTo(active, x, hidden, pass, last: true);
     }
 
     private void Attend(Tensor x, Tensor output, in Pass pass)

@@ -219,7 +219,7 @@ internal sealed class LlamaBlock : Block
         {
             Tensor inner = Inner(x, pass);
             yield return inner;
-            DownProj.AddTo(inner, x, hidden, pass);
+            DownProj.AddTo(inner, x, hidden, pass, last: true);
         }
     }
 

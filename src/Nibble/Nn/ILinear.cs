@@ -18,13 +18,11 @@ public interface ILinear : IDisposable
     /// <summary>x <c>[rows, in]</c> to y <c>[rows, out]</c>, both F32.</summary>
     void Forward(Tensor x, Tensor y, in Pass pass);
 
-    /// <summary>y += the layer's result, y the F32 residual stream; <paramref name="free"/> is a place of the result's shape that may be overwritten.</summary>
-    void AddTo(Tensor x, Tensor free, Tensor y, in Pass pass)
-    {
-        Tensor result = pass.Briefly(free);
-        Forward(x, result, pass);
-        Ops.Add.Forward(pass.Backend, result, y);
-    }
+    /// <summary>
+    /// y += the layer's result, y the F32 residual stream; <paramref name="free"/> is a place of the result's shape that may be overwritten.
+    /// <paramref name="last"/>: a block does nothing after it.
+    /// </summary>
+    void AddTo(Tensor x, Tensor free, Tensor y, in Pass pass, bool last = false) => this.AddSeparately(x, free, y, pass, last);
 }
 
 /// <summary>A linear layer over a packed weight.</summary>
@@ -46,17 +44,20 @@ public sealed class PackedLinear(string path, IPackedWeight weight, Tensor? bias
     public void Forward(Tensor x, Tensor y, in Pass pass) => Ops.MatMul.Forward(pass.Backend, x, weight, bias, y);
 
     /// <inheritdoc/>
-    public void AddTo(Tensor x, Tensor free, Tensor y, in Pass pass)
+    public void AddTo(Tensor x, Tensor free, Tensor y, in Pass pass, bool last = false)
     {
-        if (pass.Scratch is not null && weight.Activations == ActivationType.F32)
+        if (pass.Scratch is null || weight.Activations != ActivationType.F32)
         {
-            Ops.MatMul.AddForward(pass.Backend, x, weight, bias, y);
+            this.AddSeparately(x, free, y, pass, last);
             return;
         }
 
-        Tensor result = pass.Briefly(free);
-        Forward(x, result, pass);
-        Ops.Add.Forward(pass.Backend, result, y);
+        if (last && pass.Tape is { IsRerunning: true } tape)
+        {
+            tape.Unread(y);
+        }
+
+        Ops.MatMul.AddForward(pass.Backend, x, weight, bias, y);
     }
 
     /// <inheritdoc/>
@@ -72,5 +73,20 @@ internal static class LinearExtensions
         Tensor y = pass.Rent(new Shape(x.Shape.Rows, linear.Weight.Out));
         linear.Forward(x, y, pass);
         return y;
+    }
+
+    /// <summary>See <see cref="ILinear.AddTo"/>: the result first, then the sum.</summary>
+    public static void AddSeparately(this ILinear linear, Tensor x, Tensor free, Tensor y, in Pass pass, bool last)
+    {
+        using Workspace.Scope? scratch = pass.BeginScratch();
+        Tensor result = pass.Briefly(free);
+        if (last && pass.Tape is { IsRerunning: true } tape)
+        {
+            tape.Unread(result);
+            tape.Unread(y);
+        }
+
+        linear.Forward(x, result, pass);
+        Ops.Add.Forward(pass.Backend, result, y);
     }
 }

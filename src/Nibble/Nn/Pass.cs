@@ -26,6 +26,9 @@ public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelI
     /// <summary>Memory for what no backward pass reads, or can compute again; it is used again by every block. Null where everything comes from <see cref="Workspace"/>.</summary>
     internal Workspace? Scratch { get; init; }
 
+    /// <summary>Of a training on a device that knows when a layer's result is read by nobody; else null.</summary>
+    internal Tape? Tape { get; init; }
+
     /// <summary>A place for a result where <paramref name="old"/> must be kept for a backward pass on a device: writing beside it is cheaper than copying it first. Elsewhere the same place.</summary>
     internal Tensor Beside(Tensor old) => Scratch is null ? old : Rent(old.Shape);
 

@@ -4,10 +4,12 @@ namespace Nibble.Tensors;
 
 /// <summary>
 /// Buffers of F32 that are used again and again. A request takes the smallest free buffer of at least its size, if that is at most
-/// twice as large; batches of many different lengths so share a few buffers instead of having a set for each length.
+/// twice as large; batches of many different lengths so share a few buffers instead of having a set for each length. A card has an allocator
+/// that does so for everything on it: its buffers are given back at once.
 /// </summary>
 internal sealed class BufferPool(IBackend backend) : IDisposable
 {
+    private readonly Backends.Cuda.CudaBackend? _device = backend as Backends.Cuda.CudaBackend;
     private readonly SortedDictionary<nint, Stack<Tensor>> _free = [];
     private readonly Dictionary<Storage, Tensor> _used = [];
     private long _bytes;
@@ -20,7 +22,7 @@ internal sealed class BufferPool(IBackend backend) : IDisposable
     {
         nint count = ((shape.Count * dtype.Size()) + sizeof(float) - 1) / sizeof(float);
         Tensor? buffer = TakeFree(size => size >= count && size <= 2 * count, first: true);
-        bool fresh = buffer is null;
+        bool fresh = buffer is null && _device is null;
         buffer ??= Allocate(count);
         _used.Add(buffer.Storage, buffer);
         Tensor rented = new(shape, dtype, buffer.Storage, buffer.ByteOffset, ownsStorage: false);
@@ -46,6 +48,13 @@ internal sealed class BufferPool(IBackend backend) : IDisposable
         if (!_used.Remove(tensor.Storage, out Tensor? buffer))
         {
             throw new InvalidOperationException($"buffer pool: {tensor.Shape} was given back twice, or is of another pool");
+        }
+
+        if (_device is not null)
+        {
+            _bytes -= buffer.ByteLength;
+            buffer.Dispose();
+            return;
         }
 
         if (!_free.TryGetValue(buffer.Shape.Count, out Stack<Tensor>? stack))
@@ -78,7 +87,7 @@ internal sealed class BufferPool(IBackend backend) : IDisposable
             outgrown.Dispose();
         }
 
-        Tensor buffer = backend.Allocate(new Shape(count), DType.F32);
+        Tensor buffer = _device?.AllocateUndefined(new Shape(count), DType.F32) ?? backend.Allocate(new Shape(count), DType.F32);
         _bytes += buffer.ByteLength;
         PeakBytes = Math.Max(PeakBytes, _bytes);
         return buffer;

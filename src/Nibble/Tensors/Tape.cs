@@ -32,6 +32,7 @@ public sealed class Tape : IDisposable
     private readonly HashSet<Place> _active = [];
     private readonly Dictionary<Place, Tensor> _gradients = [];
     private readonly Dictionary<Place, Action<Tensor>> _recipes = [];
+    private readonly HashSet<Place> _unread = [];
     private readonly BufferPool _pool;
 
     /// <summary>A tape over passes whose intermediates come from <paramref name="workspace"/>.</summary>
@@ -44,6 +45,15 @@ public sealed class Tape : IDisposable
 
     /// <summary>False while a checkpointed segment runs forward for the first time: nothing is recorded then.</summary>
     public bool IsRecording { get; private set; } = true;
+
+    /// <summary>True while a checkpointed segment runs for the second time: what it adds to its state at its end is known and read by nobody.</summary>
+    internal bool IsRerunning { get; private set; }
+
+    /// <summary>Until the second run of a segment ends, ops that write there need not compute: they only record.</summary>
+    internal void Unread(Tensor tensor) => _unread.Add(Place.Of(tensor));
+
+    /// <summary>See <see cref="Unread"/>.</summary>
+    internal bool IsUnread(Tensor tensor) => _unread.Count > 0 && _unread.Contains(Place.Of(tensor));
 
     /// <summary>Bytes that gradients and copies have taken at most.</summary>
     public long PeakBytes => _pool.PeakBytes;
@@ -72,6 +82,11 @@ public sealed class Tape : IDisposable
     /// <summary>Must be called before an op writes to a tensor.</summary>
     internal void Overwrite(Tensor tensor)
     {
+        if (IsUnread(tensor))
+        {
+            return;
+        }
+
         Place place = Place.Of(tensor);
         foreach (Saved saved in _saved)
         {
@@ -281,6 +296,8 @@ public sealed class Tape : IDisposable
         _nodes.Clear();
         _saved.ForEach(saved => saved.Uses = 1);
         _recipes.Clear();
+        _unread.Clear();
+        IsRerunning = false;
         Forget([.. _saved]);
         foreach (Tensor gradient in _gradients.Values)
         {
@@ -304,7 +321,7 @@ public sealed class Tape : IDisposable
     {
         Workspace.Scope scope = _workspace.Begin();
         _backend.Gradients.Copy(before, state);
-        _pool.Return(before);
+        Derive(state, again => _backend.Gradients.Copy(before, again));
         if (!active)
         {
             Passive(state);
@@ -312,11 +329,15 @@ public sealed class Tape : IDisposable
 
         _nodes.Add(() =>
         {
+            _pool.Return(before);
             _workspace.Retain = false;
             scope.Dispose();
             _workspace.Retain = true;
         });
+        IsRerunning = true;
         forward();
+        IsRerunning = false;
+        _unread.Clear();
     }
 
     private Tensor? Take(Tensor tensor) => _gradients.Remove(Place.Of(tensor), out Tensor? gradient) ? gradient.Reshape(tensor.Shape) : null;

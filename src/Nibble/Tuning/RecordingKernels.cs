@@ -19,7 +19,11 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         bool flows = Starts(y, x, weight, shift, out bool active);
         Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
         tape.Overwrite(y);
-        _kernels.MatMul(x, w, bias, y);
+        if (!tape.IsUnread(y))
+        {
+            _kernels.MatMul(x, w, bias, y);
+        }
+
         if (!flows)
         {
             return;
@@ -47,7 +51,11 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         bool active = tape.IsActive(x);
         Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
         tape.Overwrite(y);
-        _kernels.MatMulAdd(x, w, y);
+        if (!tape.IsUnread(y))
+        {
+            _kernels.MatMulAdd(x, w, y);
+        }
+
         if (flows)
         {
             tape.Record(y, dy => MatMulBackward(dy, w, weight, saved, active ? x : null), added: before, saved);
@@ -61,7 +69,11 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         bool flows = tape.IsRecording && (active || weight is not null || shift is not null);
         Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
         tape.Overwrite(y);
-        _kernels.MatMulAdd(x, w, bias, y);
+        if (!tape.IsUnread(y))
+        {
+            _kernels.MatMulAdd(x, w, bias, y);
+        }
+
         if (!flows)
         {
             return;
@@ -276,7 +288,11 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         bool flows = tape.IsRecording && tape.IsActive(x);
         bool before = tape.IsActive(y);
         tape.Overwrite(y);
-        _kernels.Add(x, y);
+        if (!tape.IsUnread(y))
+        {
+            _kernels.Add(x, y);
+        }
+
         if (flows)
         {
             tape.Record(

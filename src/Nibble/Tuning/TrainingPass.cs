@@ -73,6 +73,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
             Training = true,
             Activations = _activations,
             Scratch = _scratch,
+            Tape = _scratch is null ? null : _tape,
             Virtual = prompt is null ? model.Virtual : null,
             Prompt = prompt is null ? null : new PromptRows(prompt, Upload([.. Enumerable.Range(0, batch.Ids.Length).Select(i => i % batch.Length < prompt.Out ? i % batch.Length : -1)])),
         };
@@ -133,11 +134,12 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
             most = nint.Min(most, ((hidden.Shape[0] + parts - 1) / parts + RowAlignment - 1) / RowAlignment * RowAlignment);
         }
 
+        using Workspace.Scope? scratch = _scratch?.Begin();
         Tensor buffer = _tape.Rent(new Shape(most, width), _activations);
         Tensor input = hidden;
         if (_activations != hidden.DType)
         {
-            input = _workspace.Rent(hidden.Shape, _activations);
+            input = (_scratch ?? _workspace).Rent(hidden.Shape, _activations);
             _backend.Gradients.Copy(hidden, input);
         }
 

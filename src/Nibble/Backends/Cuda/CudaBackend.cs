@@ -75,15 +75,18 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
     /// <inheritdoc/>
     public Tensor Allocate(Shape shape, DType dtype)
     {
-        nint bytes = checked(shape.Count * dtype.Size());
-        CudaStorage storage = new(_memory.Allocator, bytes, "tensors");
-        if (bytes > 0)
+        Tensor tensor = AllocateUndefined(shape, dtype);
+        if (tensor.ByteLength > 0)
         {
-            _device.Clear(storage.Address, bytes);
+            _device.Clear(CudaStorage.AddressOf(tensor), tensor.ByteLength);
         }
 
-        return new Tensor(shape, dtype, storage);
+        return tensor;
     }
+
+    /// <summary>The same with whatever the memory holds.</summary>
+    internal Tensor AllocateUndefined(Shape shape, DType dtype) =>
+        new(shape, dtype, new CudaStorage(_memory.Allocator, checked(shape.Count * dtype.Size()), "tensors"));
 
     /// <inheritdoc/>
     public void CopyFromHost(ReadOnlySpan<byte> source, Tensor destination)
