@@ -29,13 +29,16 @@ public sealed class Workspace : IDisposable
     /// </summary>
     public bool Retain { get; set; }
 
+    /// <summary>While true, chunks stay where they are: somebody may still read what scopes have given back.</summary>
+    public bool Stays { get; set; }
+
     /// <summary>Bytes of all chunks.</summary>
     public nint ByteLength => _chunks.Aggregate((nint)0, (sum, chunk) => sum + chunk.ByteLength);
 
     /// <summary>Starts a scope: tensors rented from now on are free again when it is disposed.</summary>
     public Scope Begin()
     {
-        if (_chunk == 0 && _used == 0 && _chunks.Count > 1 && !Retain)
+        if (_chunk == 0 && _used == 0 && _chunks.Count > 1 && !Retain && !Stays)
         {
             Unite();
         }

@@ -82,6 +82,13 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
             _copies ??= cuda.HalfCopies(parameters.All.Where(parameter => parameter.Publish is null).Select(parameter => parameter.Weight).OfType<IPackedWeight>());
         }
 
+        using Workspace.Scope? scratch = _scratch?.Begin();
+        if (_scratch is not null)
+        {
+            // What is saved in a scope of scratch memory is read there until something is written over it.
+            _scratch.Stays = true;
+        }
+
         _tape.Begin();
         _copies?.Begin();
         try
@@ -95,6 +102,10 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         {
             _copies?.End();
             _tape.End();
+            if (_scratch is not null)
+            {
+                _scratch.Stays = false;
+            }
         }
     }
 
@@ -140,6 +151,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         if (_activations != hidden.DType)
         {
             input = (_scratch ?? _workspace).Rent(hidden.Shape, _activations);
+            _tape.Overwrite(input);
             _backend.Gradients.Copy(hidden, input);
         }
 
