@@ -27,7 +27,7 @@ internal static class CudaBenches
         }
 
         using CudaBackend half = new(new CudaOptions(Compute: DType.BF16));
-        foreach (KernelCheck check in HalfChecks.All)
+        foreach (KernelCheck check in HalfChecks.All.Concat(FusedChecks.All))
         {
             report.Check(check.Name, Failure(() => check.Run(half)));
         }

@@ -18,7 +18,12 @@ internal static class CudaModelBenches
     private const int Prompt = 512, Tokens = 128;
 
     /// <summary>Tokens per second of a prompt and of decoding after it; --kernels chooses kinds of weights.</summary>
-    public static void Run(BenchOptions options, BenchReport report)
+    public static void Run(BenchOptions options, BenchReport report) => Each(options, (model, name) => Measure(model, name, options.Rounds, report));
+
+    /// <summary>Tokens per second of scoring: 8 texts of 1024 tokens in one pass, with the likelihood of every token.</summary>
+    public static void Perplexity(BenchOptions options, BenchReport report) => Each(options, (model, name) => Score(model, name, options.Rounds, report));
+
+    private static void Each(BenchOptions options, Action<CausalModel, string> measure)
     {
         foreach (WeightKind kind in WeightKind.All.Where(kind => kind.Make is not null).Prepend(new WeightKind("bf16", null))
             .Where(kind => options.Kernels is null ? kind.Name is "bf16" or "nf4 b64" or "affine8 g64" or "affine4 g64" : kind.Name.Contains(options.Kernels, StringComparison.Ordinal)))
@@ -30,8 +35,33 @@ internal static class CudaModelBenches
             long start = Stopwatch.GetTimestamp();
             using CausalModel model = ModelBuilder.Build(config, weights, backend);
             Console.Error.WriteLine($"{kind.Name}: built in {Stopwatch.GetElapsedTime(start).TotalSeconds:f0} s, {model.WeightBytes / 1e9:f2} GB of weights");
-            Measure(model, kind.Name, options.Rounds, report);
+            measure(model, kind.Name);
         }
+    }
+
+    private static void Score(CausalModel model, string name, int rounds, BenchReport report)
+    {
+        const int batch = 8, length = 1024;
+        using KvCache cache = new(model, batch, length);
+        using Workspace workspace = new(model.Backend);
+        int[] tokens = [.. Enumerable.Range(0, batch * length).Select(i => i * 37 % model.Facts.Vocabulary)];
+        using Tensor ids = Indices(model, tokens), targets = Indices(model, tokens), positions = Indices(model, Enumerable.Range(0, batch * length).Select(i => i % length));
+        using Tensor losses = model.Backend.Allocate(new Shape(batch * length), DType.F32);
+        double Pass()
+        {
+            cache.Reset();
+            model.Backend.Synchronize();
+            long start = Stopwatch.GetTimestamp();
+            using Workspace.Scope scope = workspace.Begin();
+            Tensor hidden = model.Forward(new ModelInput(ids, positions, batch, length), cache, workspace);
+            model.LogLikelihood(hidden, targets, losses, null, workspace);
+            model.Backend.Synchronize();
+            return batch * length / Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
+        Pass();
+        Pass();
+        report.Add($"scoring {batch} × {length} {name}", [.. Enumerable.Range(0, rounds).Select(_ => Pass())], "tok/s");
     }
 
     private static void Measure(CausalModel model, string name, int rounds, BenchReport report)

@@ -18,7 +18,7 @@ public abstract class Block : IDisposable
     public abstract IReadOnlyList<Range> Inputs { get; }
 
     /// <summary>hidden F32 <c>[batch·length, hidden]</c> becomes the block's output.</summary>
-    public void Forward(Tensor hidden, in Pass pass)
+    public virtual void Forward(Tensor hidden, in Pass pass)
     {
         foreach (Tensor input in Steps(hidden, pass))
         {

@@ -27,6 +27,8 @@ internal delegate void BlockRunner(Block block, Tensor hidden, in Pass pass);
 /// </summary>
 public abstract class CausalModel(ModelParts parts) : IDisposable
 {
+    // What kernels of attention in BF16 take, and how many rows go through kernels of few rows.
+    private const int MostHalfHeadDim = 128, MostFewRows = 128;
     private ILinear _head = parts.Head;
     private VirtualTokens? _virtual;
     private KvCacheType _cacheType;
@@ -49,6 +51,10 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             _cacheType = value;
         }
     }
+
+    /// <summary>The numbers in which a backend that multiplies in BF16 keeps keys and values, if nothing else is asked for; null for those of <see cref="CacheType"/>.</summary>
+    internal DType? CacheNumbers =>
+        parts.Backend.Compute == DType.BF16 && _cacheType == KvCacheType.F32 && parts.Facts.HeadDim % 8 == 0 && parts.Facts.HeadDim <= MostHalfHeadDim ? DType.BF16 : null;
 
     /// <summary>Where the weights live.</summary>
     public IBackend Backend => parts.Backend;
@@ -117,7 +123,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     public Tensor Forward(in ModelInput input, KvCache cache, Workspace workspace)
     {
         RequireRoom(input, cache);
-        Tensor hidden = Forward(new Pass(Backend, workspace, input, cache) { Virtual = _virtual }, RunBlock);
+        Tensor hidden = Forward(new Pass(Backend, workspace, input, cache) { Virtual = _virtual, Activations = ActivationsOf(input) }, RunBlock);
         cache.Length += input.Length;
         return hidden;
     }
@@ -195,6 +201,14 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             Ops.Gather.Some(pass.Backend, prompt.Table, prompt.Ids, hidden);
         }
     }
+
+    /// <summary>
+    /// Where products multiply in BF16, passes of many rows keep their intermediates in it too; a few rows read their input in F32. Layers with something
+    /// around them, and weights that round their input by themselves, get F32.
+    /// </summary>
+    private DType ActivationsOf(in ModelInput input) =>
+        CacheNumbers is { } numbers && input.Length > 1 && input.Rows > MostFewRows && Blocks.All(
+            block => block.Linears.All(linear => linear is PackedLinear && linear.Weight.Activations == ActivationType.F32)) ? numbers : DType.F32;
 
     private static void RequireRoom(in ModelInput input, KvCache cache)
     {

@@ -16,7 +16,7 @@ public sealed class KvCache : IDisposable
 
     /// <summary>Takes memory for <paramref name="batch"/> rows of <paramref name="capacity"/> slots for tokens.</summary>
     public KvCache(CausalModel model, int batch, int capacity)
-        : this(model, batch, capacity, model.Virtual?.Count ?? 0, type: model.CacheType)
+        : this(model, batch, capacity, model.Virtual?.Count ?? 0, type: model.CacheType, numbers: model.CacheNumbers)
     {
     }
 

@@ -199,6 +199,18 @@ internal sealed class LlamaBlock : Block
 
     public override IReadOnlyList<Range> Inputs { get; } = [0..3, 3..4, 4..6, 6..7];
 
+    public override void Forward(Tensor hidden, in Pass pass)
+    {
+        if (pass.Fused is { } fused && _attentionSubNorm is null && _mlpSubNorm is null && Linears.All(linear => linear is PackedLinear))
+        {
+            ForwardFused(hidden, fused, pass);
+        }
+        else
+        {
+            base.Forward(hidden, pass);
+        }
+    }
+
     public override IEnumerable<Tensor> Steps(Tensor hidden, Pass pass)
     {
         using Workspace.Scope? scratch = pass.BeginScratch();
@@ -220,6 +232,52 @@ internal sealed class LlamaBlock : Block
             Tensor inner = Inner(x, pass);
             yield return inner;
             DownProj.AddTo(inner, x, hidden, pass, last: true);
+        }
+    }
+
+    // The same in fewer steps.
+    private void ForwardFused(Tensor hidden, IFusedKernels fused, in Pass pass)
+    {
+        Tensor x = pass.Rent(hidden.Shape);
+        using (pass.Workspace.Begin())
+        {
+            FusedProduct query = QProj.Fused(x, pass), key = KProj.Fused(x, pass), value = VProj.Fused(x, pass);
+            Tensor attended = pass.Rent(query.Result.Shape);
+            if (!fused.TryProject(_inputNorm.Input, hidden, [query, key, value]))
+            {
+                _inputNorm.Forward(hidden, x, pass);
+                if (!fused.TryProject(default, x, [query, key, value]))
+                {
+                    Multiply(x, [query, key, value], pass);
+                }
+            }
+
+            _attention.Forward(query.Result, key.Result, value.Result, attended, pass);
+            OProj.AddTo(attended, x, hidden, fused, pass);
+        }
+
+        using (pass.Workspace.Begin())
+        {
+            FusedProduct gate = GateProj.Fused(x, pass), up = UpProj.Fused(x, pass);
+            if (!fused.TryGate(_postAttentionNorm.Input, hidden, gate, up))
+            {
+                _postAttentionNorm.Forward(hidden, x, pass);
+                if (!fused.TryGate(default, x, gate, up))
+                {
+                    Multiply(x, [gate, up], pass);
+                    Ops.SwiGlu.Forward(pass.Backend, gate.Result, up.Result, gate.Result);
+                }
+            }
+
+            DownProj.AddTo(gate.Result, x, hidden, fused, pass);
+        }
+    }
+
+    private static void Multiply(Tensor x, ReadOnlySpan<FusedProduct> products, in Pass pass)
+    {
+        foreach (FusedProduct product in products)
+        {
+            Ops.MatMul.Forward(pass.Backend, x, product.Weight, product.Bias, product.Result);
         }
     }
 

@@ -44,20 +44,27 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
         KeyNorm?.Forward(k, k, pass);
         // The table covers the whole cache at once: a recorded step can't make it grow.
         int positions = Math.Max(start + pass.Input.Length, pass.Cache.First + pass.Cache.Capacity);
-        Rope?.Apply(q, positions, pass);
-        Rope?.Apply(k, positions, pass);
         if (AttendsRows(pass))
         {
+            Rope?.Apply(q, positions, pass);
+            Rope?.Apply(k, positions, pass);
             Ops.Attention.Rows(pass.Backend, new RowAttentionArguments(
                 query, 0, key, 0, value, 0, output, Heads, KvHeads, HeadDim, pass.Input.Batch, pass.Input.Length, pass.Input.FirstKey, Scale, Window));
             return;
         }
 
         Tensor keys = pass.Cache.Keys(Layer), values = pass.Cache.Values(Layer);
+        AttentionArguments arguments = new(q, keys, values, output.Reshape(q.Shape), pass.Input.Batch, pass.Input.Length, start, pass.Input.FirstKey, Scale, Window);
+        if (pass.Fused is { } fused && fused.TryAttend(arguments, k, v, Rope?.Arguments(positions, pass)))
+        {
+            return;
+        }
+
+        Rope?.Apply(q, positions, pass);
+        Rope?.Apply(k, positions, pass);
         Ops.Attention.Append(pass.Backend, k, keys, start);
         Ops.Attention.Append(pass.Backend, v, values, start);
         pass.Virtual?.Fill(Layer, keys, values, pass);
-        Ops.Attention.Forward(pass.Backend, new AttentionArguments(
-            q, keys, values, output.Reshape(q.Shape), pass.Input.Batch, pass.Input.Length, start, pass.Input.FirstKey, Scale, Window));
+        Ops.Attention.Forward(pass.Backend, arguments);
     }
 }

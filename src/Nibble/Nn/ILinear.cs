@@ -67,6 +67,20 @@ public sealed class PackedLinear(string path, IPackedWeight weight, Tensor? bias
 /// <summary>Shorthand for callers of <see cref="ILinear"/>.</summary>
 internal static class LinearExtensions
 {
+    /// <summary>The product of a layer without anything around it, with a rented result for the rows of <paramref name="x"/>.</summary>
+    public static FusedProduct Fused(this ILinear linear, Tensor x, in Pass pass) =>
+        new(linear.Weight, linear.Bias, pass.Rent(new Shape(x.Shape.Rows, linear.Weight.Out)));
+
+    /// <summary>y += layer(x); what does so in two steps takes <paramref name="scratch"/>, of the shape of y.</summary>
+    public static void AddTo(this ILinear linear, Tensor x, Tensor scratch, Tensor y, IFusedKernels fused, in Pass pass)
+    {
+        if (!fused.TryAdd(x, new FusedProduct(linear.Weight, linear.Bias, y)))
+        {
+            linear.Forward(x, scratch, pass);
+            Ops.Add.Forward(pass.Backend, scratch, y);
+        }
+    }
+
     /// <summary>x <c>[rows, in]</c> to a rented <c>[rows, out]</c>.</summary>
     public static Tensor Rent(this ILinear linear, Tensor x, in Pass pass)
     {

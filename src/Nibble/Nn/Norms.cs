@@ -1,3 +1,4 @@
+using Nibble.Backends;
 using Nibble.Tensors;
 
 namespace Nibble.Nn;
@@ -5,6 +6,9 @@ namespace Nibble.Nn;
 /// <summary>A normalization over the last dimension; y may be x. Its tensors belong to the model.</summary>
 public interface INorm
 {
+    /// <summary>What kernels that normalize by themselves must know; kind None if they can't.</summary>
+    internal InputNorm Input => default;
+
     /// <summary>x to y, both F32 <c>[rows, columns]</c>.</summary>
     void Forward(Tensor x, Tensor y, in Pass pass);
 }
@@ -15,6 +19,8 @@ public interface INorm
 /// <param name="epsilon">Added to the variance.</param>
 public sealed class LayerNorm(Tensor weight, Tensor bias, float epsilon) : INorm
 {
+    InputNorm INorm.Input => new(NormKind.Layer, weight, bias, epsilon);
+
     /// <inheritdoc/>
     public void Forward(Tensor x, Tensor y, in Pass pass) => Ops.LayerNorm.Forward(pass.Backend, x, weight, bias, epsilon, y);
 }
@@ -24,6 +30,8 @@ public sealed class LayerNorm(Tensor weight, Tensor bias, float epsilon) : INorm
 /// <param name="epsilon">Added to the mean square.</param>
 public sealed class RmsNorm(Tensor? weight, float epsilon) : INorm
 {
+    InputNorm INorm.Input => new(NormKind.Rms, weight, null, epsilon);
+
     /// <inheritdoc/>
     public void Forward(Tensor x, Tensor y, in Pass pass) => Ops.RmsNorm.Forward(pass.Backend, x, weight, epsilon, y);
 }

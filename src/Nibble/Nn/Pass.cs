@@ -20,6 +20,9 @@ public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelI
     /// <summary>Numbers of intermediates beside the residual stream: F32, or BF16 in training on a device that computes so.</summary>
     public DType Activations { get; init; }
 
+    /// <summary>Kernels that do several ops at once, where the backend has them and nothing stands between the ops.</summary>
+    internal IFusedKernels? Fused => Training || Virtual is not null ? null : Backend.Kernels as IFusedKernels;
+
     /// <summary>An intermediate from the workspace.</summary>
     public Tensor Rent(Shape shape) => Workspace.Rent(shape, Activations);
 

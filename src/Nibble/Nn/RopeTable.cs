@@ -22,12 +22,19 @@ public sealed class RopeTable(RopeSettings settings, int dim, IBackend backend) 
     /// <summary>Turns x <c>[rows, heads, dim]</c> in place; all positions of the pass are below <paramref name="positions"/>.</summary>
     public void Apply(Tensor x, int positions, in Pass pass)
     {
+        RopeArguments rope = Arguments(positions, pass);
+        Ops.Rope.Forward(pass.Backend, x, rope.Positions, rope.Cos, rope.Sin);
+    }
+
+    /// <summary>The tables for positions below <paramref name="positions"/>, and those of the pass.</summary>
+    internal RopeArguments Arguments(int positions, in Pass pass)
+    {
         if (_cos is null || _cos.Shape[0] < positions)
         {
             Grow(Math.Max(FirstPositions, (int)BitOperations.RoundUpToPowerOf2((uint)positions)));
         }
 
-        Ops.Rope.Forward(pass.Backend, x, pass.Input.Positions, _cos!, _sin!);
+        return new RopeArguments(pass.Input.Positions, _cos!, _sin!);
     }
 
     /// <inheritdoc/>

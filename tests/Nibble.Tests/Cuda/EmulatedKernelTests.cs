@@ -67,6 +67,30 @@ public class EmulatedKernelTests
         TensorChecks.All.First(c => c.Name == check).Run(backend);
     }
 
+    public static TheoryData<string, bool> FusedCases
+    {
+        get
+        {
+            TheoryData<string, bool> cases = [];
+            foreach (KernelCheck check in FusedChecks.All)
+            {
+                cases.Add(check.Name, false);
+                cases.Add(check.Name, true);
+            }
+
+            return cases;
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(FusedCases))]
+    public void OneLaunchIsWhatManyAre(string check, bool reverse)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using CudaBackend backend = new(new EmulatedDevice(reverse), Nibble.Tensors.DType.BF16);
+        FusedChecks.All.First(c => c.Name == check).Run(backend);
+    }
+
     [SkippableFact]
     public void ShortKernelsGiveTheirMemoryBack()
     {

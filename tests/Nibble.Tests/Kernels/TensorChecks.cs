@@ -13,7 +13,7 @@ internal static class TensorChecks
     private static readonly (int Out, int In)[] Shapes = [(5, 24), (37, 200), (40, 1160)];
 
     // Few rows, many rows, and a matrix of the whole weight.
-    private static readonly int[] Rows = [1, 3, 11, 20];
+    private static readonly int[] Rows = [1, 3, 11, 20, 75];
 
     // Rounding of x and of levels, 2⁻⁹ each at most, over sums of random signs, which may cancel.
     private const double Tolerance = 1e-2;

@@ -8,6 +8,9 @@ internal static class CudaKernelNames
     /// <summary>Rows of x for which a product has a kernel of its own.</summary>
     public static readonly int[] GemvRows = [1, 2, 4, 8];
 
+    /// <summary>Rows of x, in eights, for which the product on tensor cores has a kernel.</summary>
+    public static readonly int[] ManyEights = [2, 4, 8];
+
     /// <summary>Elements of a row of a head that a lane owns, in 32.</summary>
     public static readonly int[] AttentionDims = [1, 2, 4, 8];
 
@@ -39,6 +42,7 @@ internal static class CudaKernelNames
         ]),
         ("tensor", ["half_rows"]),
         ("attention", ["attention_join"]),
+        ("token", ["attend_token_64", "attend_token_128"]),
     ];
 
     private static readonly (string Source, string[] Formats)[] Products =
@@ -79,13 +83,18 @@ internal static class CudaKernelNames
     /// <summary>Rows of a weight of a format.</summary>
     public static KernelName Rows(string format) => new(SourceOf(format), "rows_" + format);
 
-    /// <summary>A kernel on tensor cores: few, many or expand, for a format such as <c>affine4</c> or <c>affine4_small</c>.</summary>
+    /// <summary>A kernel on tensor cores: few or expand, for a format such as <c>affine4</c> or <c>affine4_small</c>.</summary>
     public static KernelName Tensor(string kind, string format) =>
-        new(Tensors.First(item => item.Formats.Contains(format.Split('_')[0])).Source, kind == "many" ? $"many_{format}_2" : $"{kind}_{format}");
+        new(Tensors.First(item => item.Formats.Contains(format.Split('_')[0])).Source, $"{kind}_{format}");
+
+    /// <summary>The kernel of many rows, in eights.</summary>
+    public static KernelName Many(string format, int eights) => Tensor("many", $"{format}_{eights}");
 
     private static IEnumerable<KernelName> TensorKernels(string format) => format == "bf16"
-        ? [Tensor("few", format), Tensor("many", format)]
-        : from suffix in new[] { string.Empty, "_small" } from kind in new[] { "few", "many", "expand" } select Tensor(kind, format + suffix);
+        ? [Tensor("few", format), .. ManyEights.Select(eights => Many(format, eights))]
+        : from suffix in new[] { string.Empty, "_small" }
+          from kernel in ManyEights.Select(eights => Many(format + suffix, eights)).Append(Tensor("few", format + suffix)).Append(Tensor("expand", format + suffix))
+          select kernel;
 
     private static string SourceOf(string format) => Products.First(item => item.Formats.Contains(format)).Source;
 }

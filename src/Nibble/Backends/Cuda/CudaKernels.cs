@@ -40,10 +40,10 @@ internal struct AttentionShape
 }
 
 /// <summary>The forward kernels on a card.</summary>
-internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts products, CudaHalfProducts half) : IKernels
+internal sealed unsafe partial class CudaKernels(CachingMemory memory, CudaProducts products, CudaHalfProducts half) : IKernels
 {
     private const int VocabularyBlock = 8192;
-    private const int RowBlock = 256;
+    private const int RowBlock = 1024;
     private const int LikelihoodStateBytes = 24;
 
     // Keys of a block, and threads: constants of attention.cu.
@@ -76,9 +76,9 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
 
     public void Attention(in AttentionArguments arguments)
     {
-        if (arguments.Query.DType == DType.BF16)
+        if (arguments.Keys.DType == DType.BF16)
         {
-            CudaFlash.Forward(memory, arguments);
+            AttendHalf(arguments);
             return;
         }
 
@@ -106,6 +106,23 @@ internal sealed unsafe class CudaKernels(CachingMemory memory, CudaProducts prod
     public bool AttendsRows => true;
 
     public void AttendRows(in RowAttentionArguments arguments) => CudaFlash.Forward(memory, arguments);
+
+    // Queries of F32 over a cache of BF16 are rounded to it.
+    private void AttendHalf(in AttentionArguments a)
+    {
+        if (a.Query.DType == DType.BF16)
+        {
+            CudaFlash.Forward(memory, a);
+            return;
+        }
+
+        using Tensor query = Rent(a.Query.Shape), output = Rent(a.Output.Shape);
+        half.Copy(a.Query, query);
+        CudaFlash.Forward(memory, a with { Query = query, Output = output });
+        half.Copy(output, a.Output);
+    }
+
+    private Tensor Rent(Shape shape) => new(shape, DType.BF16, memory.Rent(shape.Count * sizeof(ushort), "activations"));
 
     // A recorded step must fit every place of the cache; blocks beyond the token have nothing to do.
     private void AttendToken(AttentionShape shape, in AttentionArguments a)

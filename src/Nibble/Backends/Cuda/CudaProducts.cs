@@ -43,6 +43,10 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
         MultiplyFloats(weight, call with { X = rounded.Address });
     }
 
+    /// <summary>Products of the same few rows in one launch; see <see cref="IFusedKernels"/>.</summary>
+    public bool TryMultiplyFew(in InputNorm norm, nint x, nint rows, ReadOnlySpan<FusedProduct> calls, bool gated) =>
+        compute == DType.BF16 && _tensor.TryMultiply(norm, x, rows, calls, gated);
+
     /// <summary>dx += dy·W.</summary>
     public void MultiplyBack(nint dy, nint rows, CudaPacking weight, nint dx)
     {

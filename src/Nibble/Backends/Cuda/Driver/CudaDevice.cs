@@ -20,6 +20,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     private readonly Dictionary<KernelName, int> _sharedBytes = [];
     private readonly Dictionary<nint, MemoryHandle> _memory = [];
     private readonly Dictionary<nint, PinnedHandle> _pinned = [];
+    private readonly bool _overlaps;
     private CublasLt? _products;
     private CudnnAttention? _attention;
     private bool _askedForAttention;
@@ -32,6 +33,8 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         _context = new ContextHandle(context, device);
         Facts = CudaCards.Facts(device);
         PciBusId = CudaCards.PciBusId(device);
+        // Recorded too from CUDA 12.3 on.
+        _overlaps = Facts.Major >= 9 && Facts.DriverVersion >= 12030;
         Enter();
         CudaErrors.Check(DriverApi.cuStreamCreate(out nint stream, DriverApi.StreamNonBlocking), "cuStreamCreate");
         _stream = new StreamHandle(stream);
@@ -167,8 +170,10 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         {
             KernelArgument.Addresses(first, arguments.Length, addresses);
             CudaErrors.Check(
-                DriverApi.cuLaunchKernel(
-                    function, checked((uint)shape.X), (uint)shape.Y, 1, (uint)shape.Threads, 1, 1, (uint)shape.SharedBytes, _stream, addresses, null),
+                shape.Overlaps && _overlaps
+                    ? LaunchOverlapping(function, shape, addresses)
+                    : DriverApi.cuLaunchKernel(
+                        function, checked((uint)shape.X), (uint)shape.Y, 1, (uint)shape.Threads, 1, 1, (uint)shape.SharedBytes, _stream, addresses, null),
                 $"cuLaunchKernel of {kernel.Name} with {shape.X} × {shape.Y} blocks of {shape.Threads} threads");
         }
     }
@@ -268,6 +273,17 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         _modules.Clear();
         _stream.Dispose();
         _context.Dispose();
+    }
+
+    private int LaunchOverlapping(nint function, LaunchShape shape, void** arguments)
+    {
+        LaunchAttribute overlaps = new() { Id = LaunchAttribute.Overlaps, Value = 1 };
+        LaunchConfig config = new()
+        {
+            GridX = checked((uint)shape.X), GridY = (uint)shape.Y, GridZ = 1, BlockX = (uint)shape.Threads, BlockY = 1, BlockZ = 1,
+            SharedBytes = (uint)shape.SharedBytes, Stream = _stream.Value, Attributes = &overlaps, AttributeCount = 1,
+        };
+        return DriverApi.cuLaunchKernelEx(&config, function, arguments, null);
     }
 
     private static EventHandle NewEvent()

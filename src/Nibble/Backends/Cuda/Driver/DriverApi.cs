@@ -114,6 +114,9 @@ internal static unsafe partial class DriverApi
         nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, StreamHandle stream, void** arguments, void** extra);
 
     [LibraryImport(Library)]
+    public static partial int cuLaunchKernelEx(LaunchConfig* config, nint function, void** arguments, void** extra);
+
+    [LibraryImport(Library)]
     public static partial int cuStreamBeginCapture_v2(StreamHandle stream, int mode);
 
     [LibraryImport(Library)]
@@ -136,4 +139,26 @@ internal static unsafe partial class DriverApi
 
     [LibraryImport(Library)]
     public static partial int cuGetErrorString(int error, out nint text);
+}
+
+/// <summary><c>CUlaunchAttribute</c>: what is known of a launch besides its shape.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 72)]
+internal struct LaunchAttribute
+{
+    /// <summary>The launch may begin while the kernel before it in the stream still runs.</summary>
+    public const int Overlaps = 6;
+
+    public int Id;
+    public int Padding;
+    public int Value;
+}
+
+/// <summary><c>CUlaunchConfig</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct LaunchConfig
+{
+    public uint GridX, GridY, GridZ, BlockX, BlockY, BlockZ, SharedBytes;
+    public nint Stream;
+    public LaunchAttribute* Attributes;
+    public uint AttributeCount;
 }

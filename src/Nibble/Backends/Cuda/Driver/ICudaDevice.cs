@@ -15,8 +15,11 @@ internal sealed record CudaFacts(string Name, int Major, int Minor, int Multipro
     public string Architecture => $"sm_{Major}{Minor}";
 }
 
-/// <summary>Blocks of a launch, threads of a block, and bytes of dynamic shared memory.</summary>
-internal readonly record struct LaunchShape(long X, int Threads, int Y = 1, int SharedBytes = 0);
+/// <summary>
+/// Blocks of a launch, threads of a block, and bytes of dynamic shared memory. A launch that overlaps may begin while the kernel before it
+/// still runs; such kernels wait by themselves (<c>await_previous</c>) before they read what others wrote, and before they write.
+/// </summary>
+internal readonly record struct LaunchShape(long X, int Threads, int Y = 1, int SharedBytes = 0, bool Overlaps = false);
 
 /// <summary>A kernel: the source that holds it, and its name there.</summary>
 internal readonly record struct KernelName(string Source, string Name)

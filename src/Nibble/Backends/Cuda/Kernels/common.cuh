@@ -23,6 +23,30 @@ typedef unsigned char u8;
 // How numbers are stored; the values are those of CudaNumber in C#.
 enum { NUMBER_F32 = 0, NUMBER_F16 = 1, NUMBER_BF16 = 2, NUMBER_U8 = 3, NUMBER_CONSTANT = 4 };
 
+// A launch may begin while the kernel before it still runs (LaunchShape.Overlaps): until await_previous() it may read only what no kernel
+// writes, and it must write nothing. allow_next() lets the next such launch begin as soon as there is room.
+__device__ inline void await_previous()
+{
+#if !defined(NIBBLE_HOST) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ inline void allow_next()
+{
+#if !defined(NIBBLE_HOST) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// What was written before is there for all blocks before what comes after.
+__device__ inline void fence()
+{
+#ifndef NIBBLE_HOST
+    __threadfence();
+#endif
+}
+
 __device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
 
 __device__ inline float from_bf16(u16 bits) { return __uint_as_float((u32)bits << 16); }

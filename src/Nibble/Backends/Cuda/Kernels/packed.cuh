@@ -36,7 +36,7 @@ struct Packed
     float nested_offset;
     int nested_size;
     int bias_form;               // q·scale + offset instead of (q − offset)·scale
-    int unused;
+    int nested_shift;            // 1 + log2 of nested_size, or 0 if that is no power of two
 };
 
 // Any grouping. Not inlined: its 64-bit divisions, unrolled for each code of a word, would be most of a kernel.

@@ -13,7 +13,14 @@ struct __align__(8) Couple { u32 w[2]; };
 #ifdef NIBBLE_HOST
 template <class T> inline T load_once(const T* p) { return *p; }
 inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return nibble_pick_bytes(a, b, selector); }
-inline void fence() {}
+
+// A table of pairs in shared memory, as a lane sees it.
+struct PairTable
+{
+    const u8* own;
+    PairTable(const u8* table) : own(table + 4 * (threadIdx.x & 31)) {}
+    u32 at(u32 place) const { return *(const u32*)(own + place); }
+};
 #else
 // A weight is read once: it should not push x out of the cache.
 __device__ inline Quad load_once(const Quad* p)
@@ -29,7 +36,25 @@ __device__ inline Couple load_once(const Couple* p)
     return q;
 }
 __device__ inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
-__device__ inline void fence() { __threadfence(); }
+
+// A table of pairs in shared memory, as a lane sees it: the number of the lane comes from the hardware, so that place, lane and table make an
+// address in one step.
+struct PairTable
+{
+    u32 table, own;
+    __device__ PairTable(const u8* shared) : table(shared_address(shared))
+    {
+        u32 lane;
+        asm("mov.u32 %0, %%laneid;" : "=r"(lane));
+        own = 4 * lane;
+    }
+    __device__ u32 at(u32 place) const
+    {
+        u32 pair;
+        asm volatile("ld.shared.u32 %0, [%1];" : "=r"(pair) : "r"(table + (place | own)));
+        return pair;
+    }
+};
 #endif
 
 // What a lane holds of a unit, and the pair of codes (2·pair, 2·pair + 1) of (h, i): as the place in the table, or as numbers.
@@ -46,10 +71,10 @@ struct LaneCodes<4>
         q[0] = load_once((const Quad*)unit + lane);
         q[1] = load_once((const Quad*)unit + 32 + lane);
     }
-    __device__ u32 pair(int h, int i, int pair, const u8* table) const
+    __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
     {
         u32 word = q[h].w[i], place = pair == 0 ? word << 7 : word >> (8 * pair - 7);
-        return *(const u32*)(table + (place & 0x7f80u));
+        return table.at(place & 0x7f80u);
     }
     __device__ u32 code(int h, int i, int e) const { return (q[h].w[i] >> (4 * e)) & 15; }
     __device__ static int of_entry(int entry, int which) { return (entry >> (4 * which)) & 15; }
@@ -65,11 +90,11 @@ struct LaneCodes<3>
 #pragma unroll
         for (int plane = 0; plane < 3; plane++) q[plane] = load_once((const Couple*)unit + 32 * plane + lane);
     }
-    __device__ u32 pair(int h, int i, int pair, const u8* table) const
+    __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
     {
         int shift = 8 * i + 2 * pair;
         u32 entry = ((q[0].w[h] >> shift) & 3) | (((q[1].w[h] >> shift) & 3) << 2) | (((q[2].w[h] >> shift) & 3) << 4);
-        return *(const u32*)(table + entry * 128);
+        return table.at(entry * 128);
     }
     __device__ u32 code(int h, int i, int e) const
     {
@@ -88,10 +113,10 @@ struct LaneCodes<2>
     static const int ENTRIES = 16;
     Quad q;
     __device__ void load(const u32* unit, int lane) { q = load_once((const Quad*)unit + lane); }
-    __device__ u32 pair(int h, int i, int pair, const u8* table) const
+    __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
     {
         u32 entry = (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 4 * pair)) & 15;
-        return *(const u32*)(table + entry * 128);
+        return table.at(entry * 128);
     }
     __device__ u32 code(int h, int i, int e) const { return (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 2 * e)) & 3; }
     __device__ static int of_entry(int entry, int which) { return (entry >> (2 * which)) & 3; }
@@ -110,7 +135,7 @@ struct LaneCodes<8>
     // Four codes of (h, i) from 4·half on.
     __device__ u32 word(int h, int i, int half) const { return q[2 * h + (i >> 1)].w[2 * (i & 1) + half]; }
     // 2²³ + code as F32, less 2²³: exact, and codes of 8 bits are exact in BF16.
-    __device__ u32 pair(int h, int i, int pair, const u8*) const
+    __device__ u32 pair(int h, int i, int pair, const PairTable&) const
     {
         u32 codes = word(h, i, pair >> 1);
         float low = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7542 : 0x7540)) - 8388608.0f;
@@ -126,9 +151,9 @@ struct Stored
 {
     u32 word;
     int shift;
-    __device__ void load(const void* numbers, int type, i64 index)
+    __device__ static int log_size(int type) { return type == NUMBER_F32 ? 2 : type == NUMBER_U8 ? 0 : 1; }
+    __device__ void load(u64 address)
     {
-        u64 address = (u64)numbers + (u64)index * (type == NUMBER_F32 ? 4 : type == NUMBER_U8 ? 1 : 2);
         shift = (int)(address & 3) * 8;
         word = *(const u32*)(address & ~3ull);
     }
@@ -155,19 +180,38 @@ struct PackedTile
     // What to multiply Σ q·x with, and Σ x.
     float scale[PARTS], shift[PARTS];
 
-    __device__ void load(const Packed& p, i64 tile, i64 unit, int lane)
+    // Where a lane's part of 16 rows starts.
+    struct Cursor
     {
-        codes.load((const u32*)p.codes + tile * p.tile_words + unit * F::Unit::WORDS, lane);
-        int t = lane & 3;
-        i64 row = min(tile * UNIT_ROWS + (lane >> 2) + 8 * (t & 1), p.rows - 1);
+        const u32* codes;
+        u64 scales, offsets;
+        u32 group;
+        int column, last, shift;
+
+        __device__ void open(const Packed& p, i64 tile, int lane)
+        {
+            int t = lane & 3;
+            i64 row = min(tile * UNIT_ROWS + (lane >> 2) + 8 * (t & 1), p.rows - 1), first = row * p.groups_per_row;
+            codes = (const u32*)p.codes + tile * p.tile_words;
+            scales = (u64)p.scales + ((u64)first << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type));
+            if (OFFSETS && p.offsets) offsets = (u64)p.offsets + ((u64)first << Stored::log_size(p.offset_type));
+            group = (u32)first;
+            column = 64 * (t >> 1);
+            last = (int)p.columns - 1;
+            shift = min(p.group_shift, 31);
+        }
+    };
+
+    __device__ void load(const Packed& p, const Cursor& at, int unit, int lane)
+    {
+        codes.load(at.codes + unit * F::Unit::WORDS, lane);
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
-            i64 column = min(unit * UNIT_COLUMNS + 64 * (t >> 1) + 32 * part, p.columns - 1);
-            i64 group = row * p.groups_per_row + (column >> p.group_shift);
-            scales[part].load(p.scales, p.nested_map ? (int)NUMBER_U8 : p.scale_type, group);
-            if (p.nested_map) nested[part] = p.nested_scales[(u32)group / (u32)p.nested_size];
-            if (OFFSETS && p.offsets) offsets[part].load(p.offsets, p.offset_type, group);
+            u32 group = (u32)min(unit * UNIT_COLUMNS + at.column + 32 * part, at.last) >> at.shift;
+            scales[part].load(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
+            if (p.nested_map) nested[part] = p.nested_scales[p.nested_shift > 0 ? (at.group + group) >> (p.nested_shift - 1) : (at.group + group) / (u32)p.nested_size];
+            if (OFFSETS && p.offsets) offsets[part].load(at.offsets + (group << Stored::log_size(p.offset_type)));
         }
     }
 
@@ -184,7 +228,7 @@ struct PackedTile
         }
     }
 
-    __device__ void fragment(int i, int j, const u8* table, u32* a) const
+    __device__ void fragment(int i, int j, const PairTable& table, u32* a) const
     {
         a[0] = codes.pair(0, i, 2 * j, table);
         a[1] = codes.pair(1, i, 2 * j, table);
@@ -215,26 +259,38 @@ struct DenseTile
     static const int TABLE_BYTES = 0;
     Quad q[2][4];
 
-    __device__ void load(const Packed& p, i64 tile, i64 unit, int lane)
+    struct Cursor
+    {
+        const u16* rows[2];
+        int column, columns;
+
+        __device__ void open(const Packed& p, i64 tile, int lane)
+        {
+#pragma unroll
+            for (int h = 0; h < 2; h++) rows[h] = (const u16*)p.codes + min(tile * UNIT_ROWS + (lane >> 2) + 8 * h, p.rows - 1) * p.columns;
+            column = 8 * (lane & 3);
+            columns = (int)p.columns;
+        }
+    };
+
+    __device__ void load(const Packed&, const Cursor& at, int unit, int)
     {
 #pragma unroll
-        for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 4; i++)
         {
-            i64 row = min(tile * UNIT_ROWS + (lane >> 2) + 8 * h, p.rows - 1);
-            const u16* values = (const u16*)p.codes + row * p.columns;
+            int column = unit * UNIT_COLUMNS + 32 * i + at.column;
 #pragma unroll
-            for (int i = 0; i < 4; i++)
+            for (int h = 0; h < 2; h++)
             {
-                i64 column = unit * UNIT_COLUMNS + 32 * i + 8 * (lane & 3);
                 // x is 0 beyond the last column; the weight must only be finite there.
-                q[h][i] = load_once((const Quad*)(values + (column < p.columns ? column : 0)));
-                if (column >= p.columns) q[h][i].w[0] = q[h][i].w[1] = q[h][i].w[2] = q[h][i].w[3] = 0;
+                q[h][i] = load_once((const Quad*)(at.rows[h] + (column < at.columns ? column : 0)));
+                if (column >= at.columns) q[h][i].w[0] = q[h][i].w[1] = q[h][i].w[2] = q[h][i].w[3] = 0;
             }
         }
     }
 
     __device__ void arrive(const Packed&) {}
-    __device__ void fragment(int i, int j, const u8*, u32* a) const
+    __device__ void fragment(int i, int j, const PairTable&, u32* a) const
     {
         a[0] = q[0][i].w[2 * j];
         a[1] = q[1][i].w[2 * j];
@@ -270,6 +326,19 @@ struct EightColumns
         for (int e = 0; e < 8; e++) v[e] = column + e < columns ? row[column + e] : 0;
     }
 
+    // As a normalized row has them.
+    template <class CALL>
+    __device__ void normalize(const CALL& call, i64 column, i64 columns, float mean, float factor)
+    {
+#pragma unroll
+        for (int e = 0; e < 8; e++)
+        {
+            if (column + e >= columns) continue;
+            v[e] = (v[e] - mean) * factor * (call.norm_weight ? call.norm_weight[column + e] : 1.0f);
+            if (call.norm_bias) v[e] += call.norm_bias[column + e];
+        }
+    }
+
     // As BF16, and their sum after rounding.
     __device__ Quad round(float* sum) const
     {
@@ -288,7 +357,7 @@ struct EightColumns
 
 // Adds a unit's products for 8·NT rows of x: x_at(n, i) gives the lane's part of x, sum_at(n, i, c) the sum of x over 32 columns.
 template <class T, int NT, class X, class S>
-__device__ inline void add_unit(const T& tile, const u8* table, int lane, float (*sums)[4], X x_at, S sum_at)
+__device__ inline void add_unit(const T& tile, const PairTable& table, int lane, float (*sums)[4], X x_at, S sum_at)
 {
     const int span = T::SMALL ? 1 : 2;
     float part[NT][4];
@@ -337,77 +406,162 @@ __device__ inline void add_unit(const T& tile, const u8* table, int lane, float 
     }
 }
 
+#define FEW_WEIGHTS 3
+enum { NORM_NONE = 0, NORM_RMS = 1, NORM_LAYER = 2 };
+
+// A product of few rows; FewCall in C# has the same layout. Up to three weights of one format and width read the same x.
+struct FewCall
+{
+    Packed weights[FEW_WEIGHTS];
+    const float* biases[FEW_WEIGHTS];
+    float* results[FEW_WEIGHTS];
+    i64 strides[FEW_WEIGHTS];        // from one row of a result to the next
+    int tiles[FEW_WEIGHTS];          // of 16 features
+    int rows;
+    const float* x;
+    const float* norm_weight;        // x is normalized first
+    const float* norm_bias;
+    i64 first, count;                // features of the only weight
+    int norm;
+    float epsilon;
+    int add;
+    int gated;                       // results[0] = silu(x·W0ᵀ)·(x·W1ᵀ)
+};
+
+struct FewPlace { int weight, tile; bool inside; };
+
+// What a block does in its turns: every gridDim.x-th tile of all weights, or that of both gated weights, one after the other.
+__device__ inline FewPlace few_place(const FewCall& call, int turn)
+{
+    FewPlace place;
+    if (call.gated)
+    {
+        place.weight = turn & 1;
+        place.tile = blockIdx.x + (turn >> 1) * gridDim.x;
+        place.inside = place.tile < call.tiles[0];
+        return place;
+    }
+
+    place.weight = 0;
+    place.tile = blockIdx.x + turn * gridDim.x;
+    while (place.weight < FEW_WEIGHTS - 1 && place.tile >= call.tiles[place.weight]) place.tile -= call.tiles[place.weight++];
+    place.inside = place.tile < call.tiles[place.weight];
+    place.tile += (int)(call.first / UNIT_ROWS);
+    return place;
+}
+
+// Mean and 1/√(variance + ε) of a row, for all threads of the block.
+__device__ inline void few_statistics(const FewCall& call, const float* row, i64 columns, float* scratch, float* mean, float* factor)
+{
+    auto sum_of = [&](float center, bool squares)
+    {
+        float sum = 0;
+        if (((u64)row & 15) == 0 && (columns & 3) == 0)
+        {
+#pragma unroll 4
+            for (int i = 4 * threadIdx.x; i < (int)columns; i += 4 * TENSOR_THREADS)
+            {
+                float4 v = *(const float4*)(row + i);
+                float a = v.x - center, b = v.y - center, c = v.z - center, d = v.w - center;
+                sum += squares ? (a * a + b * b) + (c * c + d * d) : (a + b) + (c + d);
+            }
+        }
+        else
+        {
+            for (int i = threadIdx.x; i < (int)columns; i += TENSOR_THREADS) sum += squares ? (row[i] - center) * (row[i] - center) : row[i];
+        }
+
+        return block_sum(sum, scratch) / columns;
+    };
+    *mean = call.norm == NORM_LAYER ? sum_of(0, false) : 0;
+    *factor = 1.0f / sqrtf(sum_of(*mean, true) + call.epsilon);
+}
+
 // y[r, feature] (+)= Σ x[r, k]·W[feature, k] + bias for up to 8 rows. A block takes 16 features at a time and splits the columns over
 // its warps; the warps' sums are added in order. x stands in shared memory as BF16. While a warp works on a unit, DEPTH − 1 others are
-// on their way, those of the next 16 features included.
+// on their way, those of the next 16 features included; the first ones before the kernel before this one has ended.
 template <class T, int DEPTH>
-__device__ inline void few_rows(const Packed& p, const float* x, int rows, const float* bias, float* y, i64 y_stride, i64 first, i64 count, int add)
+__device__ inline void few_rows(const FewCall& call)
 {
     __shared__ float results[2][TENSOR_WARPS][32][4];
+    __shared__ float scratch[TENSOR_WARPS];
     NIBBLE_SHARED(u8, shared);
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    int units = (int)((p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS);
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, rows = call.rows;
+    i64 columns = call.weights[0].columns;
+    int units = (int)((columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS);
     // 64 bytes more than whole lines: eight lanes of 16 bytes then meet in no bank.
     int row_bytes = units * UNIT_COLUMNS * 2 + 64;
     u8* table = shared;
     u8* inputs = shared + T::TABLE_BYTES;
     float* input_sums = (float*)(inputs + rows * row_bytes);
-    i64 tile = first / UNIT_ROWS + blockIdx.x, tiles = (first + count + UNIT_ROWS - 1) / UNIT_ROWS;
     int steps = (((units + TENSOR_WARPS - 1) / TENSOR_WARPS) + DEPTH - 1) / DEPTH * DEPTH;
 
     T ahead[DEPTH];
-    i64 next_tile = tile;
-    int next_step = 0;
+    FewPlace next = few_place(call, 0);
+    typename T::Cursor cursor;
+    if (next.inside) cursor.open(call.weights[next.weight], next.tile, lane);
+    int next_turn = 0, next_unit = warp;
     auto load = [&](T& slot)
     {
-        int unit = next_step * TENSOR_WARPS + warp;
-        if (next_tile < tiles && unit < units) slot.load(p, next_tile, unit, lane);
-        if (++next_step == steps)
+        if (next.inside && next_unit < units) slot.load(call.weights[next.weight], cursor, next_unit, lane);
+        next_unit += TENSOR_WARPS;
+        if (next_unit >= steps * TENSOR_WARPS)
         {
-            next_step = 0;
-            next_tile += gridDim.x;
+            next_unit = warp;
+            next = few_place(call, ++next_turn);
+            if (next.inside) cursor.open(call.weights[next.weight], next.tile, lane);
         }
     };
+    allow_next();
 #pragma unroll
     for (int d = 0; d < DEPTH; d++) load(ahead[d]);
 
-    T::fill_table(p, table);
+    T::fill_table(call.weights[0], table);
+    await_previous();
     int pieces = units * (UNIT_COLUMNS / 8);
-    for (int start = 0; start < rows * pieces; start += FEW_AHEAD * TENSOR_THREADS)
+    float mean = 0, factor = 1;
+    for (int row = 0; row < rows; row++)
     {
-        int base = start + threadIdx.x;
-        // Reads first, so that they wait together.
-        EightColumns read[FEW_AHEAD];
-#pragma unroll
-        for (int k = 0; k < FEW_AHEAD; k++)
+        const float* x = call.x + row * columns;
+        if (call.norm != NORM_NONE) few_statistics(call, x, columns, scratch, &mean, &factor);
+        for (int start = 0; start < pieces; start += FEW_AHEAD * TENSOR_THREADS)
         {
-            int n = min(base + k * TENSOR_THREADS, rows * pieces - 1), row = n / pieces;
-            read[k].load(x + row * p.columns, (i64)(n - row * pieces) * 8, p.columns);
-        }
+            int base = start + threadIdx.x;
+            // Reads first, so that they wait together.
+            EightColumns read[FEW_AHEAD];
+#pragma unroll
+            for (int k = 0; k < FEW_AHEAD; k++) read[k].load(x, (i64)min(base + k * TENSOR_THREADS, pieces - 1) * 8, columns);
 
 #pragma unroll
-        for (int k = 0; k < FEW_AHEAD; k++)
-        {
-            int n = base + k * TENSOR_THREADS;
-            int row = n / pieces, piece = n - row * pieces;
-            float sum;
-            Quad rounded = read[k].round(&sum);
-            if (T::OFFSETS)
+            for (int k = 0; k < FEW_AHEAD; k++)
             {
-                // Pieces come in multiples of 16: four lanes of the same 32 columns go together.
-                sum += __shfl_xor_sync(FULL_WARP, sum, 1);
-                sum += __shfl_xor_sync(FULL_WARP, sum, 2);
-            }
+                int piece = base + k * TENSOR_THREADS;
+                if (call.norm != NORM_NONE) read[k].normalize(call, (i64)min(piece, pieces - 1) * 8, columns, mean, factor);
+                float sum;
+                Quad rounded = read[k].round(&sum);
+                if (T::OFFSETS)
+                {
+                    // Pieces come in multiples of 16: four lanes of the same 32 columns go together.
+                    sum += __shfl_xor_sync(FULL_WARP, sum, 1);
+                    sum += __shfl_xor_sync(FULL_WARP, sum, 2);
+                }
 
-            if (n >= rows * pieces) continue;
-            *(Quad*)(inputs + row * row_bytes + piece * 16) = rounded;
-            if (T::OFFSETS && (piece & 3) == 0) input_sums[(piece >> 2) * 8 + row] = sum;
+                if (piece >= pieces) continue;
+                *(Quad*)(inputs + row * row_bytes + piece * 16) = rounded;
+                if (T::OFFSETS && (piece & 3) == 0) input_sums[(piece >> 2) * 8 + row] = sum;
+            }
         }
     }
 
     __syncthreads();
-    for (int turn = 0; tile < tiles; tile += gridDim.x, turn ^= 1)
+    PairTable pairs(table);
+    // What stands in the columns of an absent row of x reaches no result.
+    const u8* own_input = inputs + min(g, rows - 1) * row_bytes + 16 * t;
+    float held = 0;
+    FewPlace own = few_place(call, 0);
+    for (int turn = 0; own.inside; own = few_place(call, ++turn))
     {
+        const Packed& p = call.weights[own.weight];
         float sums[1][4] = {{0, 0, 0, 0}};
         for (int step = 0; step < steps; step += DEPTH)
         {
@@ -419,12 +573,8 @@ __device__ inline void few_rows(const Packed& p, const float* x, int rows, const
                 {
                     ahead[d].arrive(p);
                     add_unit<T, 1>(
-                        ahead[d], table + 4 * lane, lane, sums,
-                        [&](int, int i)
-                        {
-                            Quad none = {{0, 0, 0, 0}};
-                            return g < rows ? *(const Quad*)(inputs + g * row_bytes + unit * (UNIT_COLUMNS * 2) + 64 * i + 16 * t) : none;
-                        },
+                        ahead[d], pairs, lane, sums,
+                        [&](int, int i) { return *(const Quad*)(own_input + unit * (UNIT_COLUMNS * 2) + 64 * i); },
                         [&](int, int i, int c) { return input_sums[(unit * 4 + i) * 8 + 2 * t + c]; });
                 }
 
@@ -432,18 +582,29 @@ __device__ inline void few_rows(const Packed& p, const float* x, int rows, const
             }
         }
 
+        int half = turn & 1;
 #pragma unroll
-        for (int c = 0; c < 4; c++) results[turn][warp][lane][c] = sums[0][c];
+        for (int c = 0; c < 4; c++) results[half][warp][lane][c] = sums[0][c];
         __syncthreads();
         int place = threadIdx.x >> 2, c = threadIdx.x & 3, n = 2 * (place & 3) + (c & 1);
-        i64 feature = tile * UNIT_ROWS + (place >> 2) + 8 * (c >> 1);
-        if (threadIdx.x < 128 && n < rows && feature >= first && feature < first + count)
+        i64 feature = (i64)own.tile * UNIT_ROWS + (place >> 2) + 8 * (c >> 1);
+        i64 begin = call.first, end = call.count > 0 ? begin + call.count : p.rows;
+        if (threadIdx.x < 128 && n < rows && feature >= begin && feature < end)
         {
+            const float* bias = call.biases[own.weight];
             float sum = 0;
 #pragma unroll
-            for (int w = 0; w < TENSOR_WARPS; w++) sum += results[turn][w][place][c];
-            float* out = y + n * y_stride + feature - first;
-            *out = (add ? *out : 0) + sum + (bias ? bias[feature] : 0);
+            for (int w = 0; w < TENSOR_WARPS; w++) sum += results[half][w][place][c];
+            sum += bias ? bias[feature] : 0;
+            if (call.gated && own.weight == 0)
+            {
+                held = sum;
+                continue;
+            }
+
+            float* out = call.results[call.gated ? 0 : own.weight] + n * call.strides[own.weight] + feature - begin;
+            if (call.gated) sum *= held / (1.0f + expf(-held));
+            *out = (call.add ? *out : 0) + sum;
         }
     }
 }
@@ -456,6 +617,8 @@ __device__ inline void half_rows(const float* x, i64 columns, int rows, int padd
 {
     int pieces = (int)((columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS) * (UNIT_COLUMNS / 8);
     i64 count = (i64)padded * pieces;
+    allow_next();
+    await_previous();
     for (i64 start = (i64)blockIdx.x * blockDim.x; start < count; start += (i64)gridDim.x * blockDim.x)
     {
         i64 n = min(start + threadIdx.x, count - 1);
@@ -504,12 +667,17 @@ __device__ inline void many_rows(
 
         copies_commit();
     };
+    allow_next();
     T ahead[2];
-    if (from < to) ahead[0].load(p, tile, from, lane);
-    if (from + 1 < to) ahead[1].load(p, tile, from + 1, lane);
+    typename T::Cursor cursor;
+    cursor.open(p, tile, lane);
+    if (from < to) ahead[0].load(p, cursor, from, lane);
+    if (from + 1 < to) ahead[1].load(p, cursor, from + 1, lane);
+    T::fill_table(p, table);
+    PairTable pairs(table);
+    await_previous();
     fetch(from);
     fetch(from + 1);
-    T::fill_table(p, table);
     float sums[NT][4];
 #pragma unroll
     for (int n = 0; n < NT; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
@@ -527,10 +695,10 @@ __device__ inline void many_rows(
             ahead[d].arrive(p);
             const u8* stage = stages + (unit - from) % MANY_STAGES * (padded * MANY_STRIDE);
             add_unit<T, NT>(
-                ahead[d], table + 4 * lane, lane, sums,
+                ahead[d], pairs, lane, sums,
                 [&](int n, int i) { return *(const Quad*)(stage + (8 * n + g) * MANY_STRIDE + 64 * i + 16 * t); },
                 [&](int n, int i, int c) { return x_sums[((i64)unit * 4 + i) * padded + 8 * n + 2 * t + c]; });
-            if (unit + 2 < to) ahead[d].load(p, tile, unit + 2, lane);
+            if (unit + 2 < to) ahead[d].load(p, cursor, unit + 2, lane);
         }
     }
 
@@ -593,10 +761,12 @@ __device__ inline void expand_rows(const Packed& p, i64 first, i64 count, u16* m
     __syncthreads();
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, t = lane & 3;
     i64 units = (p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS, tile = first / UNIT_ROWS + blockIdx.x;
+    typename T::Cursor cursor;
+    cursor.open(p, tile, lane);
     for (i64 unit = (i64)blockIdx.y * TENSOR_WARPS + warp; unit < units; unit += (i64)gridDim.y * TENSOR_WARPS)
     {
         T part;
-        part.load(p, tile, unit, lane);
+        part.load(p, cursor, (int)unit, lane);
         part.arrive(p);
 #pragma unroll
         for (int h = 0; h < 2; h++)
@@ -619,19 +789,21 @@ __device__ inline void expand_rows(const Packed& p, i64 first, i64 count, u16* m
     }
 }
 
+// Two blocks share a multiprocessor.
 #define TENSOR_MANY(name, tile, suffix, nt) \
-    KERNEL(many_##name##suffix##_##nt)( \
+    extern "C" __global__ void __launch_bounds__(TENSOR_THREADS, 2) nibble_many_##name##suffix##_##nt( \
         Packed p, const u16* x, const float* x_sums, int rows, const float* bias, float* y, i64 y_stride, i64 first, i64 count, int add, \
         float* parts, u32* counters) \
     { many_rows<tile, nt>(p, x, x_sums, rows, bias, y, y_stride, first, count, add, parts, counters); }
 
 #define TENSOR_FEW(name, tile, suffix, depth) \
-    KERNEL(few_##name##suffix)(Packed p, const float* x, int rows, const float* bias, float* y, i64 y_stride, i64 first, i64 count, int add) \
-    { few_rows<tile, depth>(p, x, rows, bias, y, y_stride, first, count, add); }
+    extern "C" __global__ void __launch_bounds__(TENSOR_THREADS, 2) nibble_few_##name##suffix(FewCall call) { few_rows<tile, depth>(call); }
 
 #define TENSOR_ROWS(name, tile, suffix, depth) \
     TENSOR_FEW(name, tile, suffix, depth) \
-    TENSOR_MANY(name, tile, suffix, 2)
+    TENSOR_MANY(name, tile, suffix, 2) \
+    TENSOR_MANY(name, tile, suffix, 4) \
+    TENSOR_MANY(name, tile, suffix, 8)
 
 #define TENSOR_FORMAT(name, format, suffix, small, depth) \
     typedef PackedTile<format, small> tile_##name##suffix; \
@@ -641,4 +813,4 @@ __device__ inline void expand_rows(const Packed& p, i64 first, i64 count, u16* m
 
 #define TENSOR_PACKED(name, format, depth) \
     TENSOR_FORMAT(name, format, , false, depth) \
-    TENSOR_FORMAT(name, format, _small, true, depth)
+    TENSOR_FORMAT(name, format, _small, true, 2)

@@ -30,6 +30,8 @@ internal sealed class CodebookCudaPacking : QuantizedCudaPacking
 
     public override string Format => "codebook4";
 
+    public override ReadOnlySpan<float> Levels => _levels;
+
     public override QuantizedWeight Unpack() =>
         new CodebookWeight(UnpackCodes(), _levels, _blockSize, _absmax is null ? _nested!.Dequantize() : Read<float>(_absmax), _nested);
 
@@ -41,5 +43,6 @@ internal sealed class CodebookCudaPacking : QuantizedCudaPacking
         Argument.NestedMap = Keep<float>(map).Address;
         Argument.NestedScales = Keep<float>(nested.BlockScales).Address;
         (Argument.NestedOffset, Argument.NestedSize) = (nested.Offset, nested.BlockSize);
+        Argument.NestedShift = int.IsPow2(nested.BlockSize) ? 1 + int.Log2(nested.BlockSize) : 0;
     }
 }

@@ -23,6 +23,9 @@ internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint
     /// <summary>Which kernels on tensor cores read it, or null: <c>affine4</c>, <c>affine4_small</c> for groups of 32 …</summary>
     public virtual string? TensorFormat => null;
 
+    /// <summary>The levels of a codebook; empty without one.</summary>
+    public virtual ReadOnlySpan<float> Levels => [];
+
     public virtual ActivationType Activations => ActivationType.F32;
 
     public virtual double? OutlierShare => null;

@@ -45,5 +45,5 @@ internal struct PackedArgument
     public float NestedOffset;
     public int NestedSize;
     public int BiasForm;
-    public int Unused;
+    public int NestedShift;
 }

@@ -1,0 +1,197 @@
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
+using Nibble.Quantization;
+using Nibble.Tensors;
+using static Nibble.Tests.Kernels.KernelData;
+
+namespace Nibble.Tests.Kernels;
+
+/// <summary>What a backend does in one launch against the same in many; for a backend that multiplies in BF16, on its own memory.</summary>
+internal static class FusedChecks
+{
+    private const float Tolerance = 0.01f;
+
+    public static IReadOnlyList<KernelCheck> All { get; } =
+    [
+        .. Kinds().SelectMany(kind => new[] { (24, 200), (40, 1160) }.Select(shape => new KernelCheck(
+            $"fused products {kind.Name} {shape.Item1}×{shape.Item2}", backend => Products(backend, kind, shape.Item1, shape.Item2)))),
+        new("fused token of one key", b => Token(b, new(1, 0, 2, 2, 64))),
+        new("fused token, grouped heads, several parts", b => Token(b, new(2, 150, 4, 2, 128))),
+        new("fused token, a narrow head", b => Token(b, new(3, 63, 2, 1, 24))),
+        new("fused token, the first key of a part", b => Token(b, new(1, 64, 2, 2, 40))),
+        new("fused token, left padding", b => Token(b, new(3, 130, 4, 4, 16, FirstKeys: [0, 100, 130]))),
+        new("fused token, a window", b => Token(b, new(1, 200, 2, 1, 64, Window: 33))),
+        new("fused token without rotation", b => Token(b, new(2, 70, 2, 2, 64, Rope: false))),
+        new("fused token of a recorded step", b => Token(b, new(2, 70, 2, 2, 64, Recorded: true))),
+    ];
+
+    private static IEnumerable<PackingKind> Kinds() =>
+    [
+        new("affine 4 bits, group 64", (o, i, r) => PackingCheckData.Affine(o, i, r, 4, 64, offsets: 'r', dtype: DType.BF16)),
+        new("affine 8 bits, group 32", (o, i, r) => PackingCheckData.Affine(o, i, r, 8, 32, dtype: DType.F16)),
+        new("codebook, block 32", (o, i, r) => PackingCheckData.Codebook(o, i / 32 * 32, r, 32)),
+        new("codebook, block 64, nested", (o, i, r) => PackingCheckData.Codebook(o, i / 64 * 64, r, 64, nested: true)),
+        new("dense", null!),
+    ];
+
+    private static void Products(IBackend backend, PackingKind kind, int outFeatures, int inFeatures)
+    {
+        IFusedKernels fused = (IFusedKernels)backend.Kernels;
+        // The first two may be gated; the third has another number of features.
+        int[] outs = [outFeatures, outFeatures, outFeatures + 21];
+        IPackedWeight[] weights = [.. outs.Select(o => Pack(backend, kind, o, inFeatures, 3))];
+        nint width = weights[0].In;
+        Tensor?[] biases = [null, Random(new Shape(outs[1]), 5).Upload(backend), Random(new Shape(outs[2]), 6).Upload(backend)];
+        using Tensor weight = Random(new Shape(width), 7).Upload(backend), shift = Random(new Shape(width), 8).Upload(backend);
+        InputNorm[] norms = [default, new(NormKind.Rms, weight, null, 1e-5f), new(NormKind.Rms, null, null, 1e-5f), new(NormKind.Layer, weight, shift, 1e-5f)];
+        foreach (int rows in new[] { 1, 2, 5, 8, 11 })
+        {
+            using Tensor x = Random(new Shape(rows, width), rows).Upload(backend), normed = backend.Allocate(x.Shape, DType.F32);
+            foreach (InputNorm norm in norms)
+            {
+                Normalize(backend, norm, x, normed);
+                Tensor[] expected = Results(backend, rows, outs), actual = Results(backend, rows, outs);
+                FusedProduct[] calls = [.. weights.Select((w, n) => new FusedProduct(w, biases[n], actual[n]))];
+                for (int n = 0; n < weights.Length; n++)
+                {
+                    backend.Kernels.MatMul(normed, weights[n], biases[n], expected[n]);
+                }
+
+                bool few = rows <= (norm.Kind == NormKind.None ? 8 : 2);
+                Require(fused.TryProject(norm, x, calls) == few, $"{rows} rows, {norm.Kind}: taken or not");
+                if (few)
+                {
+                    Same(backend, actual, expected, $"{rows} rows, {norm.Kind}");
+                    backend.Kernels.SwiGlu(expected[0], expected[1], expected[0]);
+                    Require(fused.TryGate(norm, x, calls[0], calls[1]), "gated products");
+                    Same(backend, [actual[0]], [expected[0]], $"{rows} rows, {norm.Kind}, gated");
+                }
+
+                Array.ForEach([.. expected, .. actual], tensor => tensor.Dispose());
+            }
+
+            Added(backend, fused, x, weights[2], biases[2]!);
+        }
+
+        OtherLevels(backend, fused, kind, weights[0]);
+        Array.ForEach(weights, w => w.Dispose());
+        biases[1]!.Dispose();
+        biases[2]!.Dispose();
+    }
+
+    // One launch has one table of levels.
+    private static void OtherLevels(IBackend backend, IFusedKernels fused, PackingKind kind, IPackedWeight weight)
+    {
+        using IPackedWeight other = Pack(backend, kind, (int)weight.Out, (int)weight.In, 4);
+        using Tensor x = Random(new Shape(1, weight.In), 1).Upload(backend), y = backend.Allocate(new Shape(1, weight.Out), DType.F32);
+        bool taken = fused.TryProject(default, x, [new FusedProduct(weight, null, y), new FusedProduct(other, null, y)]);
+        Require(taken == (weight.Name != "codebook4"), "weights of other levels: taken or not");
+    }
+
+    private static void Added(IBackend backend, IFusedKernels fused, Tensor x, IPackedWeight weight, Tensor bias)
+    {
+        using Tensor host = Random(new Shape(x.Shape.Rows, weight.Out), 9), expected = host.Upload(backend), actual = host.Upload(backend), product = backend.Allocate(host.Shape, DType.F32);
+        backend.Kernels.MatMul(x, weight, bias, product);
+        backend.Kernels.Add(product, expected);
+        Require(fused.TryAdd(x, new FusedProduct(weight, bias, actual)), "added product");
+        Same(backend, [actual], [expected], $"{x.Shape.Rows} rows, added");
+    }
+
+    private static IPackedWeight Pack(IBackend backend, PackingKind kind, int outFeatures, int inFeatures, int seed)
+    {
+        if (kind.Make is null)
+        {
+            using Tensor dense = Convert(Random(new Shape(outFeatures, inFeatures), seed), DType.BF16);
+            return backend.Prepare(dense);
+        }
+
+        using QuantizedWeight weight = kind.Make(outFeatures, inFeatures, new Random(seed));
+        return backend.Prepare(weight, ActivationType.F32);
+    }
+
+    private static void Normalize(IBackend backend, in InputNorm norm, Tensor x, Tensor y)
+    {
+        switch (norm.Kind)
+        {
+            case NormKind.Rms:
+                backend.Kernels.RmsNorm(x, norm.Weight, norm.Epsilon, y);
+                break;
+            case NormKind.Layer:
+                backend.Kernels.LayerNorm(x, norm.Weight!, norm.Bias, norm.Epsilon, y);
+                break;
+            default:
+                backend.Gradients.Copy(x, y);
+                break;
+        }
+    }
+
+    private static Tensor[] Results(IBackend backend, int rows, int[] outs) => [.. outs.Select(o => backend.Allocate(new Shape(rows, o), DType.F32))];
+
+    private static void Token(IBackend backend, TokenCase c)
+    {
+        int capacity = c.Start + 5, seed = 1;
+        Shape cache = new(c.Batch, c.KvHeads, capacity, c.Dim);
+        Tensor Floats(Shape shape) => Widen(Convert(Random(shape, seed++), DType.BF16)).Upload(backend);
+        using Tensor query = Floats(new Shape(c.Batch, c.Heads, c.Dim)), key = Floats(new Shape(c.Batch, c.KvHeads, c.Dim)), value = Floats(key.Shape);
+        using Tensor keys = Floats(cache), values = Floats(cache), output = backend.Allocate(query.Shape, DType.F32), expected = backend.Allocate(query.Shape, DType.F32);
+        using Tensor halfKeys = backend.Allocate(cache, DType.BF16), halfValues = backend.Allocate(cache, DType.BF16), cached = backend.Allocate(cache, DType.F32);
+        using Tensor cos = Floats(new Shape(7, c.Dim / 2)), sin = Floats(cos.Shape), positions = Indices([.. Enumerable.Range(0, c.Batch).Select(i => 6 - i)]).Upload(backend);
+        using Tensor? first = c.FirstKeys is null ? null : Indices(c.FirstKeys).Upload(backend);
+        backend.Gradients.Copy(keys, halfKeys);
+        backend.Gradients.Copy(values, halfValues);
+        AttentionArguments arguments = new(query, halfKeys, halfValues, output, c.Batch, 1, c.Start, first, 1 / MathF.Sqrt(c.Dim), c.Window);
+        CudaKernels kernels = (CudaKernels)backend.Kernels;
+        using Tensor slot = Indices(c.Start).Upload(backend);
+        kernels.Slot = c.Recorded ? CudaStorage.AddressOf(slot) : 0;
+        try
+        {
+            // A recorded step was queued when the cache ended elsewhere.
+            AttentionArguments recorded = c.Recorded ? arguments with { Start = 1 } : arguments;
+            Require(kernels.TryAttend(recorded, key, value, c.Rope ? new RopeArguments(positions, cos, sin) : null), "taken or not");
+        }
+        finally
+        {
+            kernels.Slot = 0;
+        }
+
+        if (c.Rope)
+        {
+            backend.Kernels.Rope(query, positions, cos, sin);
+            backend.Kernels.Rope(key, positions, cos, sin);
+        }
+
+        backend.Kernels.AppendToCache(key, keys, c.Start);
+        backend.Kernels.AppendToCache(value, values, c.Start);
+        backend.Kernels.Attention(arguments with { Keys = keys, Values = values, Output = expected });
+        Same(backend, [output], [expected], "output");
+        backend.Gradients.Copy(halfKeys, cached);
+        Same(backend, [cached], [keys], "keys of the cache");
+        backend.Gradients.Copy(halfValues, cached);
+        Same(backend, [cached], [values], "values of the cache");
+    }
+
+    private static void Same(IBackend backend, Tensor[] actual, Tensor[] expected, string what)
+    {
+        for (int n = 0; n < actual.Length; n++)
+        {
+            float[] a = new float[actual[n].Shape.Count], e = new float[a.Length];
+            backend.Read<float>(actual[n], a);
+            backend.Read<float>(expected[n], e);
+            double largest = e.Max(Math.Abs);
+            for (int i = 0; i < a.Length; i++)
+            {
+                Require(Math.Abs(a[i] - e[i]) <= Tolerance * (Math.Abs(e[i]) + (0.2 * largest)), $"{what}: tensor {n}, element {i} of {actual[n].Shape} is {a[i]:R}, expected {e[i]:R}");
+            }
+        }
+    }
+
+    private static void Require(bool holds, string what)
+    {
+        if (!holds)
+        {
+            throw new InvalidOperationException(what);
+        }
+    }
+
+    private sealed record TokenCase(int Batch, int Start, int Heads, int KvHeads, int Dim, int Window = 0, int[]? FirstKeys = null, bool Rope = true, bool Recorded = false);
+}
