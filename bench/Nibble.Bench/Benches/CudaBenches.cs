@@ -17,6 +17,7 @@ internal static class CudaBenches
     /// <summary>Every check of the tests, on the card.</summary>
     public static void Verify(BenchOptions options, BenchReport report)
     {
+        Compile();
         VerifyTensor(report);
         using CudaBackend backend = new();
         Console.Error.WriteLine($"{backend.KernelVariant}, {string.Join("; ", CudaDiagnosis.Run().Select(finding => $"{finding.Check}: {finding.Found}"))}");
@@ -31,6 +32,13 @@ internal static class CudaBenches
         {
             report.Check(check.Name, Failure(() => check.Run(half)));
         }
+    }
+
+    // All sources at once: one after the other they take minutes.
+    private static void Compile()
+    {
+        using CudaDevice device = CudaDevice.Open(0);
+        Parallel.ForEach(CudaKernelNames.Sources, source => new KernelCompiler(device.Facts.Architecture, device.Facts.DriverVersion).Compile(source));
     }
 
     private static void VerifyTensor(BenchReport report)
@@ -63,6 +71,29 @@ internal static class CudaBenches
         }
     }
 
+    /// <summary>LLM.int8 as a whole, with a few columns of outliers.</summary>
+    public static void Int8(BenchOptions options, BenchReport report)
+    {
+        using CudaDevice device = CudaDevice.Open(0);
+        using CudaBackend backend = new(device, DType.BF16);
+        foreach ((int outs, int ins) in new[] { (4096, 4096), (11008, 4096), (4096, 11008) })
+        {
+            List<IPackedWeight> weights = [];
+            using AffineWeight source = (AffineWeight)WeightKind.All.First(kind => kind.Name == "affine8 row").Make!(outs, ins);
+            while (weights.Sum(weight => weight.ByteLength) < RotatedBytes)
+            {
+                weights.Add(backend.PrepareInt8(source, 6));
+            }
+
+            foreach (int rows in new[] { 1, 4, 16, 64, 256, 512, 2048 })
+            {
+                RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} llm.int8", weights, rows, outliers: 8);
+            }
+
+            weights.ForEach(weight => weight.Dispose());
+        }
+    }
+
     private static List<IPackedWeight> Rotation(CudaBackend backend, WeightKind kind, int outs, int ins)
     {
         List<IPackedWeight> weights = [];
@@ -75,10 +106,16 @@ internal static class CudaBenches
         return weights;
     }
 
-    private static void RunOne(CudaDevice device, CudaBackend backend, int rounds, BenchReport report, string name, List<IPackedWeight> weights, int rows)
+    private static void RunOne(CudaDevice device, CudaBackend backend, int rounds, BenchReport report, string name, List<IPackedWeight> weights, int rows, int outliers = 0)
     {
         IPackedWeight first = weights[0];
-        using Tensor host = KernelData.Random(new Shape(rows, first.In), 1), x = host.Upload(backend), y = backend.Allocate(new Shape(rows, first.Out), DType.F32);
+        using Tensor host = KernelData.Random(new Shape(rows, first.In), 1);
+        for (int i = 0; i < outliers; i++)
+        {
+            host.HostSpan<float>()[(i + 1) * 31] = 20;
+        }
+
+        using Tensor x = host.Upload(backend), y = backend.Allocate(new Shape(rows, first.Out), DType.F32);
         void Queue()
         {
             foreach (IPackedWeight weight in weights)

@@ -43,9 +43,12 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         get => _cacheType;
         set
         {
-            if (value != KvCacheType.F32 && parts.Backend is not Backends.Cpu.CpuBackend)
+            if (value != KvCacheType.F32 && parts.Backend is not Backends.Cpu.CpuBackend && !(value == KvCacheType.Int8 && ComputesHalf))
             {
-                Throw.Usage($"no {value} cache of keys and values on {parts.Backend.Name}", "only the CPU backend has caches in other numbers than F32", "leave --kv-cache out, or use --device cpu");
+                Throw.Usage(
+                    $"no {value} cache of keys and values on {parts.Backend.Name} {parts.Backend.KernelVariant}",
+                    "a card has caches of F32; with --dtype bf16 of BF16 and, for heads of up to 128 elements that 8 divides, of Int8",
+                    "leave --kv-cache out, or use --device cpu");
             }
 
             _cacheType = value;
@@ -53,8 +56,9 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     }
 
     /// <summary>The numbers in which a backend that multiplies in BF16 keeps keys and values, if nothing else is asked for; null for those of <see cref="CacheType"/>.</summary>
-    internal DType? CacheNumbers =>
-        parts.Backend.Compute == DType.BF16 && _cacheType == KvCacheType.F32 && parts.Facts.HeadDim % 8 == 0 && parts.Facts.HeadDim <= MostHalfHeadDim ? DType.BF16 : null;
+    internal DType? CacheNumbers => ComputesHalf && _cacheType == KvCacheType.F32 ? DType.BF16 : null;
+
+    private bool ComputesHalf => parts.Backend.Compute == DType.BF16 && parts.Facts.HeadDim % 8 == 0 && parts.Facts.HeadDim <= MostHalfHeadDim;
 
     /// <summary>Where the weights live.</summary>
     public IBackend Backend => parts.Backend;
@@ -207,8 +211,8 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     /// around them, and weights that round their input by themselves, get F32.
     /// </summary>
     private DType ActivationsOf(in ModelInput input) =>
-        CacheNumbers is { } numbers && input.Length > 1 && input.Rows > MostFewRows && Blocks.All(
-            block => block.Linears.All(linear => linear is PackedLinear && linear.Weight.Activations == ActivationType.F32)) ? numbers : DType.F32;
+        ComputesHalf && input.Length > 1 && input.Rows > MostFewRows && Blocks.All(
+            block => block.Linears.All(linear => linear is PackedLinear && linear.Weight.Activations == ActivationType.F32)) ? DType.BF16 : DType.F32;
 
     private static void RequireRoom(in ModelInput input, KvCache cache)
     {

@@ -64,8 +64,12 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
                 }
 
                 long at = m + (n * call.StrideD);
-                float result = (float)(call.Add ? Value(call.D, call.Result, at) + sum : sum);
-                if (call.Result == DType.F32)
+                float result = (float)(call.Add && call.Result != DType.I32 ? Value(call.D, call.Result, at) + sum : sum);
+                if (call.Result == DType.I32)
+                {
+                    ((int*)call.D)[at] = (int)((call.Add ? ((int*)call.D)[at] : 0) + sum);
+                }
+                else if (call.Result == DType.F32)
                 {
                     ((float*)call.D)[at] = result;
                 }
@@ -94,5 +98,5 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     private static double Value(nint numbers, DType type, long index) => type == DType.F32
         ? ((float*)numbers)[index]
-        : BitConverter.UInt32BitsToSingle((uint)((ushort*)numbers)[index] << 16);
+        : type == DType.I8 ? ((sbyte*)numbers)[index] : BitConverter.UInt32BitsToSingle((uint)((ushort*)numbers)[index] << 16);
 }

@@ -12,7 +12,7 @@ namespace Nibble.Tests.Cuda;
 /// <summary>Whole models on the emulated card: nothing but the backend knows where the numbers are.</summary>
 public class EmulatedModelTests
 {
-    private const double Tolerance = 1e-5;
+    private const double Tolerance = 1e-5, HalfTolerance = 0.02;
 
     [SkippableTheory]
     [InlineData("gpt2")]
@@ -25,6 +25,29 @@ public class EmulatedModelTests
         float[][] expected = [.. run.Logits.EnumerateArray().SelectMany(row => row.EnumerateArray().Select(GoldenRun.Floats))];
         float[][] actual = [.. ModelRun.Batched(golden.Model, run.Rows, left: run.Name == "padded-left").SelectMany(row => row)];
         Assert.InRange(ModelRun.Error(actual, expected), 0, Tolerance);
+    }
+
+    /// <summary>Products and caches of BF16, or a cache of 8 bits; in one pass, in short ones, and token by token.</summary>
+    [SkippableTheory]
+    [InlineData("gpt2", KvCacheType.F32)]
+    [InlineData("llama", KvCacheType.F32)]
+    [InlineData("mistral-window", KvCacheType.F32)]
+    [InlineData("mistral-window", KvCacheType.Int8)]
+    [InlineData("qwen3", KvCacheType.F32)]
+    public void LogitsInBF16AreNearTheReference(string name, KvCacheType cache)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using CudaBackend backend = new(new EmulatedDevice(), DType.BF16);
+        using GoldenModel golden = new(Path.Combine("models", name), backend, DType.BF16);
+        golden.Model.CacheType = cache;
+        GoldenRun run = golden.Runs[0];
+        float[][][] expected = [.. run.Logits.EnumerateArray().Select(row => row.EnumerateArray().Select(GoldenRun.Floats).ToArray())];
+        float[][][] actual = ModelRun.Batched(golden.Model, run.Rows, left: run.Name == "padded-left");
+        Assert.InRange(ModelRun.Error(actual.SelectMany(row => row), expected.SelectMany(row => row)), 0, HalfTolerance);
+        foreach (int step in new[] { 1, 3 })
+        {
+            Assert.InRange(ModelRun.Error(ModelRun.Cached(golden.Model, run.Rows[0], step), expected[0]), 0, HalfTolerance);
+        }
     }
 
     [SkippableTheory]

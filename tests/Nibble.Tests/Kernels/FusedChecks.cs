@@ -22,6 +22,8 @@ internal static class FusedChecks
         new("fused token, left padding", b => Token(b, new(3, 130, 4, 4, 16, FirstKeys: [0, 100, 130]))),
         new("fused token, a window", b => Token(b, new(1, 200, 2, 1, 64, Window: 33))),
         new("fused token without rotation", b => Token(b, new(2, 70, 2, 2, 64, Rope: false))),
+        .. new[] { (1, 0, 2, 64), (2, 150, 4, 128), (3, 70, 2, 24) }.Select(s => new KernelCheck(
+            $"a cache of 8 bits, {s.Item2} slots, heads of {s.Item4}", b => Bytes(b, s.Item1, s.Item2, s.Item3, s.Item4))),
         new("fused token of a recorded step", b => Token(b, new(2, 70, 2, 2, 64, Recorded: true))),
     ];
 
@@ -170,7 +172,46 @@ internal static class FusedChecks
         Same(backend, [cached], [values], "values of the cache");
     }
 
-    private static void Same(IBackend backend, Tensor[] actual, Tensor[] expected, string what)
+    // A prompt, then a token, over a cache of 8 bits and over one of F32.
+    private static void Bytes(IBackend backend, int batch, int start, int heads, int dim)
+    {
+        const int prompt = 20, capacity = 200;
+        int seed = 1, kvHeads = heads / 2;
+        Tensor Floats(params nint[] shape) => Random(new Shape(shape), seed++).Upload(backend);
+        using Tensor keys = backend.Allocate(new Shape(batch, kvHeads, capacity, dim), DType.F32), values = backend.Allocate(keys.Shape, DType.F32);
+        using Tensor byteKeys = backend.Allocate(new Shape(batch, kvHeads, capacity, dim + sizeof(float)), DType.U8), byteValues = backend.Allocate(byteKeys.Shape, DType.U8);
+        float scale = 1 / MathF.Sqrt(dim);
+        foreach ((int first, int length) in new[] { (0, start), (start, prompt), (start + prompt, 1) })
+        {
+            using Tensor query = Floats(batch * length, heads, dim), output = backend.Allocate(query.Shape, DType.F32), expected = backend.Allocate(query.Shape, DType.F32);
+            using Tensor key = Floats(batch * length, kvHeads, dim), value = Floats(batch * length, kvHeads, dim);
+            if (length == 0)
+            {
+                continue;
+            }
+
+            backend.Kernels.AppendToCache(key, keys, first);
+            backend.Kernels.AppendToCache(value, values, first);
+            AttentionArguments arguments = new(query, keys, values, expected, batch, length, first, null, scale, 0);
+            backend.Kernels.Attention(arguments);
+            AttentionArguments bytes = arguments with { Keys = byteKeys, Values = byteValues, Output = output };
+            if (length > 1)
+            {
+                Require(!((IFusedKernels)backend.Kernels).TryAttend(bytes, key, value, null), "many tokens: taken or not");
+                backend.Kernels.AppendToCache(key, byteKeys, first);
+                backend.Kernels.AppendToCache(value, byteValues, first);
+                backend.Kernels.Attention(bytes);
+            }
+            else
+            {
+                Require(((IFusedKernels)backend.Kernels).TryAttend(bytes, key, value, null), "one token: taken or not");
+            }
+
+            Same(backend, [output], [expected], $"{length} tokens from slot {first} on", 3 * Tolerance);
+        }
+    }
+
+    private static void Same(IBackend backend, Tensor[] actual, Tensor[] expected, string what, float tolerance = Tolerance)
     {
         for (int n = 0; n < actual.Length; n++)
         {
@@ -180,7 +221,7 @@ internal static class FusedChecks
             double largest = e.Max(Math.Abs);
             for (int i = 0; i < a.Length; i++)
             {
-                Require(Math.Abs(a[i] - e[i]) <= Tolerance * (Math.Abs(e[i]) + (0.2 * largest)), $"{what}: tensor {n}, element {i} of {actual[n].Shape} is {a[i]:R}, expected {e[i]:R}");
+                Require(Math.Abs(a[i] - e[i]) <= tolerance * (Math.Abs(e[i]) + (0.2 * largest)), $"{what}: tensor {n}, element {i} of {actual[n].Shape} is {a[i]:R}, expected {e[i]:R}");
             }
         }
     }

@@ -153,7 +153,7 @@ internal static class Int8Checks
 
     private static void Outliers(IBackend backend)
     {
-        foreach ((int rows, int outs, int ins) in new[] { (1, 33, 100), (7, 130, 384), (2, 16, 20) })
+        foreach ((int rows, int outs, int ins) in new[] { (1, 33, 100), (7, 130, 384), (2, 16, 20), (70, 20, 136), (260, 20, 136) })
         {
             using AffineWeight weight = PackingCheckData.Affine(outs, ins, new Random(ins), 8, ins, offsets: 's');
             using IPackedWeight packed = backend.PrepareInt8(weight, 6);

@@ -3,6 +3,7 @@ using Nibble.Backends;
 using Nibble.Backends.Cpu;
 using Nibble.Formats;
 using Nibble.Models;
+using Nibble.Tensors;
 
 namespace Nibble.Tests.Models;
 
@@ -12,12 +13,12 @@ internal sealed class GoldenModel : IDisposable
     private readonly IBackend _backend;
     private readonly IWeightSource _weights;
 
-    public GoldenModel(string name, IBackend? backend = null)
+    public GoldenModel(string name, IBackend? backend = null, DType? dtype = null)
     {
         string folder = Path.Combine(TestData.Goldens, name);
         _backend = backend ?? new CpuBackend(new CpuOptions(Threads: 1));
         HfFolder opened = HfFolder.Open(folder);
-        _weights = new DenseWeightSource(opened, Registry.Architecture(opened.Config));
+        _weights = new DenseWeightSource(opened, Registry.Architecture(opened.Config), dtype);
         Model = ModelBuilder.Build(opened.Config, _weights, _backend);
         using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "golden.json")));
         Runs = [.. document.RootElement.GetProperty("runs").EnumerateArray().Select(run => new GoldenRun(run))];

@@ -29,8 +29,8 @@ internal static class ModelRun
         foreach (int[] part in row.Chunk(step))
         {
             using Workspace.Scope scope = workspace.Begin();
-            using Tensor ids = Tensor.From<int>(new Shape(part.Length), DType.I32, part);
-            using Tensor positions = Tensor.From<int>(ids.Shape, DType.I32, [.. Enumerable.Range(cache.Length, part.Length)]);
+            using Tensor ids = TokenBatch.Upload(model.Backend, part);
+            using Tensor positions = TokenBatch.Upload(model.Backend, [.. Enumerable.Range(cache.Length, part.Length)]);
             logits.AddRange(Rows(model, model.Forward(new ModelInput(ids, positions, 1, part.Length), cache, workspace)));
         }
 

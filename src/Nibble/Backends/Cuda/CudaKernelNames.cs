@@ -11,6 +11,9 @@ internal static class CudaKernelNames
     /// <summary>Rows of x, in eights, for which the product on tensor cores has a kernel.</summary>
     public static readonly int[] ManyEights = [2, 4, 8];
 
+    /// <summary>The same for sums of integers.</summary>
+    public static readonly int[] Int8Eights = [1, 2, 4, 8];
+
     /// <summary>Elements of a row of a head that a lane owns, in 32.</summary>
     public static readonly int[] AttentionDims = [1, 2, 4, 8];
 
@@ -42,15 +45,15 @@ internal static class CudaKernelNames
         ]),
         ("tensor", ["half_rows"]),
         ("attention", ["attention_join"]),
-        ("token", ["attend_token_64", "attend_token_128"]),
+        ("int8tensor", ["int8_absmax", "int8_codes", "int8_matrix", "int8_end", .. Int8Eights.Select(eights => $"int8_rows_{eights}")]),
+        ("token", ["attend_token_64", "attend_token_128", "attend_token_bytes_64", "attend_token_bytes_128", "append_bytes", "widen_bytes"]),
     ];
 
     private static readonly (string Source, string[] Formats)[] Products =
         [("dense", ["f32", "f16", "bf16"]), ("affine", ["affine8", "affine4", "affine3", "affine2"]), ("codebook", ["codebook4"])];
 
     // Formats that have kernels on tensor cores; those that are packed also for groups of 32.
-    private static readonly (string Source, string[] Formats)[] Tensors =
-        [("tensor4", ["codebook4", "affine4"]), ("tensor", ["affine2", "affine3", "affine8", "bf16"])];
+    private static readonly string[] TensorFormats = ["codebook4", "affine4", "affine8", "affine3", "affine2", "bf16"];
 
     /// <summary>All kernels.</summary>
     public static IReadOnlyList<KernelName> All { get; } =
@@ -59,7 +62,7 @@ internal static class CudaKernelNames
         .. FlashWidths.SelectMany(width => new[] { "flash_forward", "flash_gradient_query", "flash_gradient_keys" }.Select(name => Flash(name, width))),
         .. AttentionDims.SelectMany(dims => new[] { "attention", "attention_token", "attention_gradient_query", "attention_gradient_keys" }.Select(name => Attention(name, dims))),
         .. Products.SelectMany(item => item.Formats).SelectMany(format => GemvRows.Select(rows => Gemv(format, rows)).Append(Rows(format))),
-        .. Tensors.SelectMany(item => item.Formats).SelectMany(TensorKernels),
+        .. TensorFormats.SelectMany(TensorKernels),
     ];
 
     private static readonly Dictionary<string, KernelName> ByName =
@@ -85,7 +88,7 @@ internal static class CudaKernelNames
 
     /// <summary>A kernel on tensor cores: few or expand, for a format such as <c>affine4</c> or <c>affine4_small</c>.</summary>
     public static KernelName Tensor(string kind, string format) =>
-        new(Tensors.First(item => item.Formats.Contains(format.Split('_')[0])).Source, $"{kind}_{format}");
+        new(format.StartsWith("bf16", StringComparison.Ordinal) ? "tensor" : "tensor_" + format.Split('_')[0], $"{kind}_{format}");
 
     /// <summary>The kernel of many rows, in eights.</summary>
     public static KernelName Many(string format, int eights) => Tensor("many", $"{format}_{eights}");

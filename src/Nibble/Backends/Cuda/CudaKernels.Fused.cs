@@ -1,3 +1,5 @@
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Packings;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cuda;
@@ -7,6 +9,8 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
 {
     // Every block of a product normalizes all rows by itself: beyond these a launch of its own is faster.
     private const int MostNormedRows = 2;
+
+    private const int BytesWarps = 8;
 
     private readonly CudaToken _token = new(memory);
 
@@ -26,4 +30,43 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
     private bool Few(in InputNorm norm, Tensor x, ReadOnlySpan<FusedProduct> calls, bool gated) =>
         x.DType == DType.F32 && calls[0].Result.DType == DType.F32 && x.Shape.Rows > 0 && (norm.Kind == NormKind.None || x.Shape.Rows <= MostNormedRows)
         && products.TryMultiplyFew(norm, At(x), x.Shape.Rows, calls, gated);
+
+    // Queries of F32 over a cache of BF16 are rounded to it.
+    private void AttendHalf(in AttentionArguments a)
+    {
+        if (a.Query.DType == DType.BF16)
+        {
+            CudaFlash.Forward(memory, a);
+            return;
+        }
+
+        using Tensor query = Rent(a.Query.Shape), output = Rent(a.Output.Shape);
+        half.Copy(a.Query, query);
+        CudaFlash.Forward(memory, a with { Query = query, Output = output });
+        half.Copy(output, a.Output);
+    }
+
+    private Tensor Rent(Shape shape) => new(shape, DType.BF16, memory.Rent(shape.Count * sizeof(ushort), "activations"));
+
+    private void AppendBytes(Tensor x, Tensor cache, int start)
+    {
+        nint rows = x.Shape[0] * x.Shape[1];
+        if (x.Shape.Count > 0)
+        {
+            int heads = (int)x.Shape[1], length = (int)(x.Shape[0] / cache.Shape[0]);
+            memory.Device.Launch(
+                CudaKernelNames.Of("append_bytes"),
+                new LaunchShape((rows + BytesWarps - 1) / BytesWarps, BytesWarps * 32),
+                [x, (int)(x.DType == DType.BF16 ? CudaNumber.BF16 : CudaNumber.F32), cache, rows, length, heads, (int)cache.Shape[2], (int)x.Shape[2], start]);
+        }
+    }
+
+    // The filled part of a cache of 8 bits as BF16.
+    private Tensor Widen(Tensor cache, int slots)
+    {
+        int dim = (int)cache.Shape[3] - sizeof(float);
+        Tensor wide = Rent(new Shape(cache.Shape[0], cache.Shape[1], slots, dim));
+        memory.Device.Launch(CudaKernelNames.Of("widen_bytes"), CudaGrid.Elements(wide.Shape.Count), [cache, wide, wide.Shape.Count, slots, (int)cache.Shape[2], dim]);
+        return wide;
+    }
 }

@@ -72,10 +72,27 @@ internal sealed unsafe partial class CudaKernels(CachingMemory memory, CudaProdu
 
     public void Rope(Tensor x, Tensor positions, Tensor cos, Tensor sin) => Rope(memory.Device, x, positions, cos, sin, 1);
 
-    public void AppendToCache(Tensor x, Tensor cache, int start) => Append(memory.Device, "append_to_cache", x, cache, start, Slot);
+    public void AppendToCache(Tensor x, Tensor cache, int start)
+    {
+        if (cache.DType == DType.U8)
+        {
+            AppendBytes(x, cache, start);
+        }
+        else
+        {
+            Append(memory.Device, "append_to_cache", x, cache, start, Slot);
+        }
+    }
 
     public void Attention(in AttentionArguments arguments)
     {
+        if (arguments.Keys.DType == DType.U8)
+        {
+            using Tensor keys = Widen(arguments.Keys, arguments.Start + arguments.Length), values = Widen(arguments.Values, arguments.Start + arguments.Length);
+            AttendHalf(arguments with { Keys = keys, Values = values });
+            return;
+        }
+
         if (arguments.Keys.DType == DType.BF16)
         {
             AttendHalf(arguments);
@@ -106,23 +123,6 @@ internal sealed unsafe partial class CudaKernels(CachingMemory memory, CudaProdu
     public bool AttendsRows => true;
 
     public void AttendRows(in RowAttentionArguments arguments) => CudaFlash.Forward(memory, arguments);
-
-    // Queries of F32 over a cache of BF16 are rounded to it.
-    private void AttendHalf(in AttentionArguments a)
-    {
-        if (a.Query.DType == DType.BF16)
-        {
-            CudaFlash.Forward(memory, a);
-            return;
-        }
-
-        using Tensor query = Rent(a.Query.Shape), output = Rent(a.Output.Shape);
-        half.Copy(a.Query, query);
-        CudaFlash.Forward(memory, a with { Query = query, Output = output });
-        half.Copy(output, a.Output);
-    }
-
-    private Tensor Rent(Shape shape) => new(shape, DType.BF16, memory.Rent(shape.Count * sizeof(ushort), "activations"));
 
     // A recorded step must fit every place of the cache; blocks beyond the token have nothing to do.
     private void AttendToken(AttentionShape shape, in AttentionArguments a)

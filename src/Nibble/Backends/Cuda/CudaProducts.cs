@@ -17,6 +17,7 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
     private const int FeaturesPerBlock = 4;
     private const nint ScratchBytes = 64 << 20, HalfScratchBytes = 256 << 20;
     private readonly TensorProducts _tensor = new(memory);
+    private readonly CudaInt8Products _int8 = new(memory);
 
     /// <summary>y (+)= x·Wᵀ + bias.</summary>
     public void Multiply(CudaPacking weight, in CudaProduct call)
@@ -35,6 +36,11 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
         if (weight.Activations == ActivationType.F32)
         {
             MultiplyFloats(weight, call);
+            return;
+        }
+
+        if (_int8.TryMultiply(weight, call))
+        {
             return;
         }
 

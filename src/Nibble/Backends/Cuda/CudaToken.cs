@@ -29,7 +29,7 @@ internal sealed unsafe class CudaToken(CachingMemory memory)
     public bool TryAttend(in AttentionArguments a, Tensor key, Tensor value, in RopeArguments? rope, nint slot)
     {
         int heads = (int)a.Query.Shape[1], kvHeads = (int)a.Keys.Shape[1], capacity = (int)a.Keys.Shape[2], dim = (int)a.Query.Shape[2];
-        if (a.Length != 1 || a.Keys.DType != DType.BF16 || a.Query.DType != DType.F32 || key.DType != DType.F32 || !Fits(dim) || (long)a.Batch * heads > MostHeads)
+        if (a.Length != 1 || a.Keys.DType is not (DType.BF16 or DType.U8) || a.Query.DType != DType.F32 || key.DType != DType.F32 || !Fits(dim) || (long)a.Batch * heads > MostHeads)
         {
             return false;
         }
@@ -46,7 +46,7 @@ internal sealed unsafe class CudaToken(CachingMemory memory)
             Start = a.Start, Heads = heads, KvHeads = kvHeads, Capacity = capacity, Dim = dim, Window = a.Window, Scale = a.Scale,
         };
         memory.Device.Launch(
-            CudaKernelNames.Of(dim <= 64 ? "attend_token_64" : "attend_token_128"), new LaunchShape(parts, Threads, a.Batch * heads, Overlaps: true), [KernelArgument.Structure(&call)]);
+            CudaKernelNames.Of((a.Keys.DType == DType.U8 ? "attend_token_bytes_" : "attend_token_") + (dim <= 64 ? "64" : "128")), new LaunchShape(parts, Threads, a.Batch * heads, Overlaps: true), [KernelArgument.Structure(&call)]);
         return true;
     }
 

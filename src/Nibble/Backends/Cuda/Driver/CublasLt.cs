@@ -65,7 +65,10 @@ internal sealed unsafe class CublasLt : IDisposable
         public Plan(nint handle, PlanKey key)
         {
             int type = TypeOf(key.Type), result = TypeOf(key.Result);
-            CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulDescCreate(out _description, CublasLtApi.ComputeF32, CublasLtApi.TypeF32), "cublasLtMatmulDescCreate");
+            bool whole = key.Result == DType.I32;
+            CudaErrors.CheckCublas(
+                CublasLtApi.cublasLtMatmulDescCreate(out _description, whole ? CublasLtApi.ComputeI32 : CublasLtApi.ComputeF32, whole ? CublasLtApi.TypeI32 : CublasLtApi.TypeF32),
+                "cublasLtMatmulDescCreate");
             Set(CublasLtApi.DescTransposeA, key.TransposeA ? 1 : 0);
             Set(CublasLtApi.DescTransposeB, key.TransposeB ? 1 : 0);
             if (key.Biased)
@@ -88,7 +91,8 @@ internal sealed unsafe class CublasLt : IDisposable
                     CublasLtApi.cublasLtMatmulDescSetAttribute(_description, CublasLtApi.DescBiasPointer, &bias, (nuint)sizeof(nint)), "cublasLtMatmulDescSetAttribute");
             }
 
-            float alpha = 1, beta = call.Add ? 1 : 0;
+            // Factors are of the type of the sums.
+            int one = call.Result == DType.I32 ? 1 : BitConverter.SingleToInt32Bits(1), alpha = one, beta = call.Add ? one : 0;
             fixed (CublasHeuristic* algorithm = &_algorithm)
             {
                 CudaErrors.CheckCublas(
@@ -106,7 +110,13 @@ internal sealed unsafe class CublasLt : IDisposable
             CublasLtApi.cublasLtMatmulDescDestroy(_description);
         }
 
-        private static int TypeOf(DType type) => type == DType.BF16 ? CublasLtApi.TypeBF16 : CublasLtApi.TypeF32;
+        private static int TypeOf(DType type) => type switch
+        {
+            DType.BF16 => CublasLtApi.TypeBF16,
+            DType.I8 => CublasLtApi.TypeI8,
+            DType.I32 => CublasLtApi.TypeI32,
+            _ => CublasLtApi.TypeF32,
+        };
 
         private static nint Layout(int type, (long Rows, long Columns) shape, long stride)
         {

@@ -1,0 +1,132 @@
+using System.Runtime.InteropServices;
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Packings;
+using Nibble.Tensors;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>What the end of a product of integers needs: <c>Int8End</c> of <c>int8tensor.cu</c>, field by field.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct Int8End
+{
+    public nint X, Absmax, Sums, Outliers, Bias, Y;
+    public long YStride, First, Count;
+    public int Rows, Add;
+}
+
+/// <summary>
+/// Products of 8-bit weights with one scale a row and x on the grid of 8-bit integers: sums of integers on tensor cores, from the packed
+/// codes for up to <see cref="MostRows"/> rows, by cuBLASLt for more. LLM.int8's outlier columns are added at the end.
+/// </summary>
+internal sealed unsafe class CudaInt8Products(CachingMemory memory)
+{
+    /// <summary>Rows whose product reads the packed codes.</summary>
+    public const int MostRows = 256;
+
+    // Constants of int8tensor.cu and tensor.cuh.
+    private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, MostCounters = 1 << 14;
+
+    // Blocks that a card runs at once, about; integers have the same sums in any order.
+    private const int Blocks = 264;
+    private CudaStorage? _counters;
+
+    /// <summary>y (+)= x·Wᵀ + bias with x rounded to 8 bits, unless the weight has another form.</summary>
+    public bool TryMultiply(CudaPacking weight, in CudaProduct call)
+    {
+        ref PackedArgument argument = ref weight.Argument;
+        nint blocks = (((call.First + call.Count + UnitRows - 1) / UnitRows) - (call.First / UnitRows) + Warps - 1) / Warps;
+        bool whole = argument.GroupMode == CudaGroups.OfRow && argument.GroupsPerRow == 1 && argument.BiasForm == 0 && argument.NestedMap == 0;
+        if (weight.Format != "affine8" || !whole || blocks > MostCounters)
+        {
+            return false;
+        }
+
+        int eights = CudaKernelNames.Int8Eights.Last();
+        nint units = (weight.In + UnitColumns - 1) / UnitColumns, width = units * UnitColumns;
+        nint padded = call.Rows <= 8 * eights ? 8 * CudaKernelNames.Int8Eights.First(Takes(call.Rows)) : (call.Rows + (8 * eights) - 1) / (8 * eights) * 8 * eights;
+        float threshold = weight is LlmInt8CudaPacking llm ? llm.Threshold : 0;
+        nint counter = weight is LlmInt8CudaPacking counted ? counted.CountCall() : 0;
+        using CudaStorage codes = memory.Rent(padded * width, "activations"), absmax = memory.Rent(call.Rows * sizeof(float), "activations");
+        using CudaStorage sums = memory.Rent(padded * sizeof(int), "activations");
+        using CudaStorage? marks = threshold > 0 ? memory.Rent(weight.In, "activations") : null, outliers = threshold > 0 ? memory.Rent((1 + weight.In) * sizeof(int), "activations") : null;
+        if (marks is not null)
+        {
+            memory.Device.Clear(marks.Address, marks.ByteLength);
+        }
+
+        memory.Device.Launch(
+            CudaKernelNames.Of("int8_absmax"), new LaunchShape(call.Rows, Threads, Overlaps: true), [call.X, weight.In, threshold, absmax.Address, marks?.Address ?? 0]);
+        memory.Device.Launch(
+            CudaKernelNames.Of("int8_codes"),
+            new LaunchShape(padded, Threads, Overlaps: true),
+            [call.X, weight.In, (int)call.Rows, width, absmax.Address, marks?.Address ?? 0, codes.Address, sums.Address, outliers?.Address ?? 0, counter]);
+        Int8End end = new()
+        {
+            X = call.X, Absmax = absmax.Address, Sums = sums.Address, Outliers = outliers?.Address ?? 0, Bias = call.Bias, Y = call.Y, YStride = call.YStride,
+            First = call.First, Count = call.Count, Rows = (int)call.Rows, Add = call.Add ? 1 : 0,
+        };
+        if (call.Rows > MostRows && call.Count % 4 == 0)
+        {
+            MultiplyMatrix(weight, end, codes.Address, units);
+            return true;
+        }
+
+        for (nint row = 0; row < call.Rows; row += 8 * eights)
+        {
+            nint rows = nint.Min(8 * eights, call.Rows - row);
+            Int8End part = end with
+            {
+                X = end.X + (row * weight.In * sizeof(float)), Absmax = end.Absmax + (row * sizeof(float)), Sums = end.Sums + (row * sizeof(int)),
+                Y = end.Y + (row * (nint)end.YStride * sizeof(float)), Rows = (int)rows,
+            };
+            MultiplyCodes(weight, part, codes.Address + (row * width), units, blocks);
+        }
+
+        return true;
+    }
+
+    private static Func<int, bool> Takes(nint rows) => eights => 8 * eights >= rows;
+
+    private void MultiplyCodes(CudaPacking weight, Int8End end, nint codes, nint units, nint blocks)
+    {
+        int eights = CudaKernelNames.Int8Eights.First(Takes(end.Rows));
+        int splits = Math.Clamp((int)(Blocks / blocks), 1, Math.Max(1, (int)units / 3));
+        using CudaStorage parts = memory.Rent(blocks * splits * eights * 4 * Threads * sizeof(int), "activations");
+        fixed (PackedArgument* packed = &weight.Argument)
+        {
+            memory.Device.Launch(
+                CudaKernelNames.Of($"int8_rows_{eights}"),
+                new LaunchShape(blocks, Threads, splits, Stages * 8 * eights * Stride, Overlaps: true),
+                [KernelArgument.Structure(packed), codes, KernelArgument.Structure(&end), parts.Address, Counters()]);
+        }
+    }
+
+    private void MultiplyMatrix(CudaPacking weight, Int8End end, nint codes, nint units)
+    {
+        nint width = units * UnitColumns, tiles = (nint)(((end.First + end.Count + UnitRows - 1) / UnitRows) - (end.First / UnitRows));
+        using CudaStorage matrix = memory.Rent((nint)end.Count * width, "decoded weights"), sums = memory.Rent((nint)end.Count * end.Rows * sizeof(int), "activations");
+        fixed (PackedArgument* packed = &weight.Argument)
+        {
+            KernelArgument argument = KernelArgument.Structure(packed);
+            memory.Device.Launch(CudaKernelNames.Of("int8_matrix"), new LaunchShape(tiles, Threads, 2), [argument, (nint)end.First, (nint)end.Count, matrix.Address]);
+            memory.Device.Multiply(new GemmCall(
+                matrix.Address, codes, sums.Address, 0, end.Count, end.Rows, width, true, false, width, width, end.Count, DType.I8, false, DType.I32));
+            memory.Device.Launch(
+                CudaKernelNames.Of("int8_end"),
+                new LaunchShape((end.Count + Threads - 1) / Threads, Threads, (end.Rows + EndRows - 1) / EndRows),
+                [argument, KernelArgument.Structure(&end), sums.Address]);
+        }
+    }
+
+    // How many parts of a block's features are done; the kernel leaves zeros.
+    private nint Counters()
+    {
+        if (_counters is null)
+        {
+            _counters = memory.Rent(MostCounters * sizeof(uint), "counters");
+            memory.Device.Clear(_counters.Address, _counters.ByteLength);
+        }
+
+        return _counters.Address;
+    }
+}

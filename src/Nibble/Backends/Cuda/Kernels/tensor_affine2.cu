@@ -1,0 +1,4 @@
+// Weights of one format on tensor cores: a source of its own, because each takes seconds to compile.
+#include "tensor.cuh"
+
+TENSOR_PACKED(affine2, Affine<2>, 4)
