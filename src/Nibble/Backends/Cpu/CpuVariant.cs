@@ -31,7 +31,8 @@ internal abstract class CpuVariant
     /// <summary>All variants, fastest first.</summary>
     public static IReadOnlyList<CpuVariant> All { get; } =
     [
-        new CpuVariant<Lanes512, Vector512<float>>("avx512-vnni", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoVnni is null, hasMachineCode: true),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512-amx", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoTiles is null, () => new AmxKernels()),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512-vnni", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoVnni is null, () => new VnniKernels()),
         new CpuVariant<Lanes512, Vector512<float>>("avx512", CpuIsa.Avx512, () => Vector512.IsHardwareAccelerated && Avx512BW.IsSupported),
         new CpuVariant<Lanes256, Vector256<float>>("avx2", CpuIsa.Avx2, () => Avx2.IsSupported && Fma.IsSupported),
         new CpuVariant<Lanes128, Vector128<float>>("vector128", CpuIsa.Vector128, () => Vector128.IsHardwareAccelerated),
@@ -51,8 +52,11 @@ internal abstract class CpuVariant
     /// <summary>False where the processor lacks the instructions (the variant then still computes, in software: tests use that).</summary>
     public abstract bool IsSupported { get; }
 
-    /// <summary>True if products of many rows run code of our own (<see cref="MachineKernels"/>), with the bits of the C# kernels.</summary>
-    public abstract bool HasMachineCode { get; }
+    /// <summary>True if products of many rows run code of our own (<see cref="MachineCode.MachineKernels"/>), with the bits of the C# kernels.</summary>
+    public bool HasMachineCode => MachineKernels is not null;
+
+    /// <summary>Makes them, or null.</summary>
+    protected abstract Func<ByteKernels>? MachineKernels { get; }
 
     /// <summary>Output features of one panel: two vectors.</summary>
     public abstract int PanelWidth { get; }
@@ -64,7 +68,7 @@ internal abstract class CpuVariant
     public ByteKernels Bytes => _bytes ??= ByteKernels.For(Isa);
 
     /// <summary>The same for many rows, whose codes are decoded first.</summary>
-    public ByteKernels BatchBytes => _batchBytes ??= HasMachineCode && IsSupported ? new MachineKernels() : Bytes;
+    public ByteKernels BatchBytes => _batchBytes ??= MachineKernels is { } kernels && IsSupported ? kernels() : Bytes;
 
     /// <summary>One of the two.</summary>
     public ByteKernels Kernels(bool isDecoded) => isDecoded ? BatchBytes : Bytes;

@@ -8,7 +8,7 @@ using Nibble.Tensors;
 namespace Nibble.Backends.Cpu;
 
 /// <summary>The kernels compiled for one kind of vector.</summary>
-internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<bool> isSupported, bool hasMachineCode = false) : CpuVariant
+internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<bool> isSupported, Func<ByteKernels>? machineKernels = null) : CpuVariant
     where S : struct, ILanes<V>
     where V : unmanaged
 {
@@ -18,7 +18,7 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<bool> isSup
 
     public override bool IsSupported => isSupported();
 
-    public override bool HasMachineCode => hasMachineCode;
+    protected override Func<ByteKernels>? MachineKernels => machineKernels;
 
     public override int PanelWidth => Gemm<S, V>.PanelWidth;
 

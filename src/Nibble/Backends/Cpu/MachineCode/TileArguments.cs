@@ -19,6 +19,10 @@ internal enum TileArgument
     Bias,
     Y,
     YStride,
+    Rows,
+    XSkip,
+    Buffer,
+    TileConfig,
 
     /// <summary>How many fields there are.</summary>
     Count,

@@ -16,6 +16,9 @@ internal enum MachineOffsets
 
     /// <summary>As <see cref="ByteOffsets.Bias"/>, floats.</summary>
     Bias,
+
+    /// <summary>Codes are signed, offsets already taken off them.</summary>
+    None,
 }
 
 /// <summary>

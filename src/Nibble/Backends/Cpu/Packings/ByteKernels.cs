@@ -34,6 +34,10 @@ internal unsafe struct ByteTile
 
     /// <summary>High bytes of 16 levels, then low ones.</summary>
     public byte* Levels;
+
+    /// <summary>For machine code: how offsets enter, and bytes from the end of a group's last tile of x to the next group.</summary>
+    public MachineCode.MachineOffsets Form;
+    public nint XSkip;
     public float* Y;
     public nint YStride;
 }
@@ -52,6 +56,9 @@ internal enum ByteFormat
 
     /// <summary>The same as 16-bit numbers, for activations of 16 bits.</summary>
     Words,
+
+    /// <summary>High and low bytes of levels, for tiles: <see cref="MachineCode.AmxCodes"/>.</summary>
+    Planes,
 }
 
 /// <summary>How the sums of a group enter the result.</summary>
@@ -82,6 +89,9 @@ internal abstract class ByteKernels
         CpuIsa.Avx2 or CpuIsa.Vector128 => new ByteKernels<Lanes128, Vector128<float>, Bytes128, Vector128<byte>>(),
         _ => new ByteKernels<Lanes1, float, Bytes1, Bytes1.Lane>(),
     };
+
+    /// <summary>Most rows of x of one call.</summary>
+    public virtual int MostRows => 6;
 
     /// <summary>Rows of the kernel to use when <paramref name="left"/> rows are left: 6 if codes are decoded, 4, 2 or 1.</summary>
     public virtual int Rows(nint left, bool isDecoded) => left >= 6 && isDecoded ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;

@@ -114,7 +114,7 @@ internal static unsafe class Int8Product
         {
             int width = Kernels.StripLanes;
             nint valid = nint.Min(width, Call.Count - feature);
-            float* bias = stackalloc float[MostLanes], buffer = stackalloc float[6 * MostLanes];
+            float* bias = stackalloc float[MostLanes], buffer = stackalloc float[Kernels.MostRows * MostLanes];
             tile.Bias = Call.FirstBias + feature;
             if (valid < width || Call.FirstBias == null)
             {
