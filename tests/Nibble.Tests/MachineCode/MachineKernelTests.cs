@@ -49,6 +49,36 @@ public unsafe class MachineKernelTests
         }
     }
 
+    /// <summary>Without <see cref="SignalStack"/> the process dies here.</summary>
+    [SkippableTheory]
+    [MemberData(nameof(Variants))]
+    public void FaultsAndCollectionsOnThreadsThatRanMachineCodeAreHandled(string name)
+    {
+        CpuVariant variant = Supported(name);
+        using QuantizedWeight weight = PackingCheckData.Affine(100, 200, new Random(1), 4, 64);
+        using Tensor expected = Product(variant, weight, 40, 1);
+        int handled = 0;
+        Thread[] threads = [.. Enumerable.Range(0, 4).Select(_ => new Thread(() =>
+        {
+            for (int i = 0; i < 20; i++)
+            {
+                using Tensor y = Product(variant, weight, 40, 1);
+                GC.Collect(0);
+                try
+                {
+                    Length(null!);
+                }
+                catch (NullReferenceException) when (y.HostSpan<float>().SequenceEqual(expected.HostSpan<float>()))
+                {
+                    Interlocked.Increment(ref handled);
+                }
+            }
+        }))];
+        Array.ForEach(threads, thread => thread.Start());
+        Array.ForEach(threads, thread => thread.Join());
+        Assert.Equal(80, handled);
+    }
+
     [SkippableFact]
     public void CodeIsExecutableAndNotWritable()
     {
@@ -73,6 +103,9 @@ public unsafe class MachineKernelTests
         Assert.True(support.WhyNoTiles is null or { Length: > 10 });
         Assert.Equal(support.WhyNoVnni is null, CpuVariant.All.Single(v => v.Name == "avx512-vnni").IsSupported);
     }
+
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+    private static int Length(string text) => text.Length;
 
     private static CpuVariant Supported(string name)
     {

@@ -35,6 +35,11 @@ internal sealed unsafe class AmxKernels : MachineKernels
     [SkipLocalsInit]
     public override void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile)
     {
+        if (!SignalStack.TryMakeRoom())
+        {
+            throw new OutOfMemoryException("no memory for the signal stack that a thread needs before it uses AMX tiles");
+        }
+
         const int Room = CallFrame.ByteLength + AmxTile.BufferBytes + Alignment;
         byte* room = stackalloc byte[Room];
         byte* buffer = (byte*)(((nint)room + Alignment - 1) & -Alignment);

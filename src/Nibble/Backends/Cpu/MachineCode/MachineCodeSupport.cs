@@ -74,7 +74,7 @@ internal sealed unsafe partial record MachineCodeSupport(string? WhyNoVnni, stri
         }
 
         // The kernel refuses if a thread's stack for signals is too small for the larger frames: then tiles would not be safe.
-        return SystemCall(ArchPrctl, RequestPermission, TileData) == 0 ? null
+        return SystemCall(ArchPrctl, RequestPermission, TileData) == 0 && SignalStack.TryMakeRoom() ? null
             : "the system does not permit AMX tiles: " + Marshal.GetLastPInvokeErrorMessage();
     }
 
