@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Nibble.Backends.Cpu.Packings;
 
@@ -61,13 +62,32 @@ internal unsafe struct Int8Activations
         sbyte* values = Values + (row * Stride);
         int* sums = Sums + (row * Groups);
         float inverse = isUsable ? 127 / absmax : 0;
+        if (Avx512F.IsSupported)
+        {
+            Round512(x, isUsable ? Columns : 0, inverse, values, sums);
+        }
+        else
+        {
+            Round128(x, isUsable ? Columns : 0, inverse, values, sums);
+        }
+
+        if (IsWide)
+        {
+            Widen((int*)values, Stride / 4, Wide + (row * (Stride / 2)));
+        }
+    }
+
+    /// <summary>The first <paramref name="columns"/> numbers times <paramref name="inverse"/>, to nearest even; zeros behind them; sums of groups.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private readonly void Round128(float* x, nint columns, float inverse, sbyte* values, int* sums)
+    {
         Vector128<sbyte> order = Order(Bits);
         Vector128<int> sum = default;
         nint group = 0, groupEnd = Groups == 1 ? Stride : GroupSize;
         float* tail = stackalloc float[16];
         for (nint k = 0; k < Stride; k += 16)
         {
-            float* source = isUsable && k <= Columns - 16 ? x + k : Tail(x, k, isUsable ? Columns : 0, tail);
+            float* source = k <= columns - 16 ? x + k : Tail(x, k, columns, tail);
             Vector128<int> a = Round(source, inverse), b = Round(source + 4, inverse), c = Round(source + 8, inverse), d = Round(source + 12, inverse);
             sum += a + b + c + d;
             Vector128<sbyte> bytes = Vector128.Narrow(Vector128.Narrow(a, b), Vector128.Narrow(c, d));
@@ -79,10 +99,29 @@ internal unsafe struct Int8Activations
                 groupEnd += GroupSize;
             }
         }
+    }
 
-        if (IsWide)
+    /// <summary>The same: this instruction's conversion rounds to nearest even too.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private readonly void Round512(float* x, nint columns, float inverse, sbyte* values, int* sums)
+    {
+        Vector128<sbyte> order = Order(Bits);
+        Vector512<float> factor = Vector512.Create(inverse);
+        float* tail = stackalloc float[16];
+        nint k = 0;
+        for (nint group = 0; group < Groups; group++)
         {
-            Widen((int*)values, Stride / 4, Wide + (row * (Stride / 2)));
+            Vector512<int> sum = default;
+            nint end = group == Groups - 1 ? Stride : k + GroupSize;
+            for (; k < end; k += 16)
+            {
+                float* source = k <= columns - 16 ? x + k : Tail(x, k, columns, tail);
+                Vector512<int> rounded = Avx512F.ConvertToVector512Int32(Vector512.Load(source) * factor);
+                sum += rounded;
+                Vector128.Shuffle(Avx512F.ConvertToVector128SByte(rounded), order).Store(values + k);
+            }
+
+            sums[group] = Vector512.Sum(sum);
         }
     }
 
@@ -104,6 +143,18 @@ internal unsafe struct Int8Activations
         // As integers, magnitudes keep their order, and NaN is above infinity.
         Vector128<int> mask = Vector128.Create(0x7fffffff), m0 = default, m1 = default;
         nint k = 0;
+        if (Avx512F.IsSupported)
+        {
+            Vector512<int> wide = default;
+            for (; k <= count - 16; k += 16)
+            {
+                wide = Vector512.Max(wide, Vector512.Load((int*)x + k) & Vector512.Create(0x7fffffff));
+            }
+
+            Vector256<int> half = Vector256.Max(wide.GetLower(), wide.GetUpper());
+            m0 = Vector128.Max(half.GetLower(), half.GetUpper());
+        }
+
         for (; k <= count - 8; k += 8)
         {
             m0 = Vector128.Max(m0, Vector128.Load((int*)x + k) & mask);
