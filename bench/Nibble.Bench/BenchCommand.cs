@@ -42,6 +42,7 @@ internal static class BenchCommand
         new("cuda-flash", "attention in BF16 on an NVIDIA card, forward and with its gradient, by the card's clock", CudaTrainBench.Attention),
         new("cuda-train", "training in BF16 on an NVIDIA card: GPT-2 full, LLaMA-7B QLoRA at true shapes with random weights; tok/s, memory, energy", CudaTrainBench.Run),
         new("cuda-finetune", "the embedded model tuned on the processor and on a card: losses, hashes of two runs and of a resumed one, BF16 within seeds", CudaFineTuneBench.Run),
+        new("cuda-quantize", "quantization on an NVIDIA card: 7B shapes by method, GPTQ with 128 × 2048 tokens, the embedded model against the processor; --kernels PARTS", CudaQuantizeBench.Run),
         new("cuda-decode", "a LLaMA of 7B true shapes, random weights, on an NVIDIA card: prompt of 512 tokens, then tokens one by one; in BF16", CudaModelBenches.Run),
         new("cuda-perplexity", "the same model scoring 8 texts of 1024 tokens", CudaModelBenches.Perplexity),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),

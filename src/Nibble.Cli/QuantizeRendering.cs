@@ -109,6 +109,11 @@ internal static class QuantizeRendering
         Output.Human.WriteLine($"{Sizes.Text(report.BytesBefore)} → {Sizes.Text(report.BytesAfter)} ({report.BitsPerParameter:F3} bits per parameter), {result.Seconds:F2} s, {result.QuantizationSeconds:F2} s of them in the method");
         Output.Human.WriteLine("seconds: " + string.Join(", ", result.Phases.OrderByDescending(phase => phase.Value).Select(phase => $"{phase.Key} {phase.Value:F2}")));
         Coverage(report.Calibration);
+        if (result.DevicePeakMemoryBytes is { } peak)
+        {
+            Output.Human.WriteLine($"{result.Device}: {Sizes.Text(peak)} of its memory at most" + (result.EnergyJoules is { } joules ? $", {joules:F0} J ({result.EnergyNote})" : string.Empty));
+        }
+
         if (verified)
         {
             Output.Human.WriteLine("verified: all codes and scales read back equal in a fresh process");
@@ -165,7 +170,9 @@ internal static class QuantizeRendering
             report.Bits,
             report.Settings,
             report.Layout,
+            result.Device,
             report.Calibration,
+            result.EnergyNote,
             Certificate = Document(result.Certificate),
             Verified = verified ? true : (bool?)null,
             Metrics = new
@@ -179,6 +186,8 @@ internal static class QuantizeRendering
                 result.QuantizationSeconds,
                 result.Seconds,
                 PhaseSeconds = result.Phases,
+                result.EnergyJoules,
+                result.DevicePeakMemoryBytes,
             },
             report.Kept,
             report.Tensors,

@@ -28,6 +28,7 @@ internal sealed class QuantizeVerb : IVerb
     private readonly Option<string> _states = new("--calibration-dtype") { Description = "Dtype of hidden states between blocks during calibration: f32, or bf16 for half of the memory.", DefaultValueFactory = _ => "f32" };
     private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<int?> _threads = CommonOptions.Threads();
+    private readonly Option<string> _device = CommonOptions.Device();
 
     public Command Create(CancellationToken cancellation)
     {
@@ -35,7 +36,7 @@ internal sealed class QuantizeVerb : IVerb
         Command command = new("quantize", "Quantize a model folder.") { _model };
         _quantization.AddTo(command);
         _budget.AddTo(command);
-        foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _memory, _states, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _threads, _json })
+        foreach (Option option in new Option[] { _output, _data, _samples, _sampleLength, _memory, _states, _seed, _force, _dryRun, _verify, _verifyOnly, _shard, _device, _threads, _json })
         {
             command.Options.Add(option);
         }
@@ -91,6 +92,7 @@ internal sealed class QuantizeVerb : IVerb
         {
             Force = parsed.GetValue(_force),
             MaxShardBytes = parsed.GetValue(_shard),
+            Device = parsed.GetValue(_device)!,
             Calibration = Calibration(parsed),
             Note = Output.Human.WriteLine,
             BeforeCommit = verify ? FreshProcess.Verify : null,

@@ -89,6 +89,8 @@ public sealed class QuantizeTests : IDisposable
     [InlineData("--method quanto --activation-bits 4", 2, "possible is 8")]
     [InlineData("--method rtn --activation-bits 8", 2, "only quanto")]
     [InlineData("--method awq --bits 5", 2, "possible are 2, 3, 4, 8")]
+    [InlineData("--method nf4 --device tpu", 2, "--device tpu is not available")]
+    [InlineData("--method nf4 --device cuda:77", 4, "cuda")]
     public void Mistakes_are_told_with_what_is_possible(string arguments, int exit, string text)
     {
         string source = Path.Combine(Repository.Goldens, "models", "gpt2");

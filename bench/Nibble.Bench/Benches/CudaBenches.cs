@@ -27,6 +27,11 @@ internal static class CudaBenches
             report.Check(check.Name, Failure(() => check.Run(mirror)));
         }
 
+        foreach (KernelCheck check in QuantizerChecks.All)
+        {
+            report.Check(check.Name, Failure(() => check.Run(backend)));
+        }
+
         using CudaBackend half = new(new CudaOptions(Compute: DType.BF16));
         foreach (KernelCheck check in HalfChecks.All.Concat(FusedChecks.All))
         {
@@ -133,7 +138,7 @@ internal static class CudaBenches
         report.Add(name, [.. seconds.Select(s => 1e6 * s)], "µs", [.. seconds.Select(s => first.ByteLength / 3.35e12 / s)], "reading at 3.35 TB/s");
     }
 
-    private static string? Failure(Action check)
+    internal static string? Failure(Action check)
     {
         try
         {

@@ -37,6 +37,9 @@ public interface IBackend : IDisposable
     /// <summary>The kernels.</summary>
     IKernels Kernels { get; }
 
+    /// <summary>What runs quantization methods on this device; null where the processor does.</summary>
+    internal IMatrixQuantizer? Quantizer => null;
+
     /// <summary>The backward kernels and the optimizer's.</summary>
     IGradientKernels Gradients { get; }
 

@@ -22,7 +22,7 @@ internal sealed class StreamedModel : IDisposable
     {
         _source = source;
         Dictionary<string, LinearSpec> specs = Registry.Architecture(source.Config).Linears(source.Config).ToDictionary(spec => spec.Path);
-        _model = ModelBuilder.Build(source.Config, new StreamedWeights(source.Weights), _backend);
+        _model = ModelBuilder.Build(source.Config, new AbsentBlocks(source.Weights), _backend);
         ILinear Streamed(ILinear linear) => new StreamedLinear(linear, () => source.Weights.Linear(specs[linear.Path], _backend));
         foreach (Block block in _model.Blocks)
         {
@@ -90,53 +90,6 @@ internal sealed class StreamedModel : IDisposable
         _model.Dispose();
         _source.Dispose();
         _backend.Dispose();
-    }
-
-    /// <summary>The weights without the blocks' matrices, of which only the sizes are told.</summary>
-    private sealed class StreamedWeights(IWeightSource inner) : IWeightSource
-    {
-        public string Source => inner.Source;
-
-        public IReadOnlyCollection<string> Names => inner.Names;
-
-        public Shape? ShapeOf(string name) => inner.ShapeOf(name);
-
-        public Tensor Tensor(string name) => inner.Tensor(name);
-
-        public string? Problem(LinearSpec spec) => inner.Problem(spec);
-
-        public IPackedWeight Linear(LinearSpec spec, IBackend backend) => spec.Role == LinearRole.Block ? new Absent(spec) : inner.Linear(spec, backend);
-
-        RepairTerm? IWeightSource.Repair(LinearSpec spec, IBackend backend) => inner.Repair(spec, backend);
-
-        StaticActivations? IWeightSource.Activations(LinearSpec spec) => inner.Activations(spec);
-
-        // The source stays the owner of the file.
-        public void Dispose()
-        {
-        }
-    }
-
-    /// <summary>Stands for a matrix that is not in memory.</summary>
-    private sealed class Absent(LinearSpec spec) : IPackedWeight
-    {
-        public nint Out => spec.Out;
-
-        public nint In => spec.In;
-
-        public nint ByteLength => 0;
-
-        public string Name => "absent";
-
-        public ActivationType Activations => ActivationType.F32;
-
-        public double? OutlierShare => null;
-
-        public QuantizedWeight? Unpack() => null;
-
-        public void Dispose()
-        {
-        }
     }
 
     private sealed class StreamedLinear(ILinear inner, Func<IPackedWeight> load) : ILinear

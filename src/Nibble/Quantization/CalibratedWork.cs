@@ -15,13 +15,13 @@ namespace Nibble.Quantization;
 /// each layer is quantized, written and put in place, and the next block sees what the quantized ones before it give.
 /// </summary>
 internal sealed class CalibratedWork(
-    QuantizedFolderWriter writer, QuantPlan plan, QuantizerOptions options, PhaseTimes times, Action<QuantizationStep>? progress, CancellationToken cancellation) : IBlockJournal
+    QuantizedFolderWriter writer, QuantPlan plan, QuantizerOptions options, IBackend backend, PhaseTimes times, Action<QuantizationStep>? progress, CancellationToken cancellation) : IBlockJournal
 {
     private readonly Dictionary<string, PlannedTensor> _planned = plan.Tensors.ToDictionary(tensor => tensor.Spec.Path);
     private readonly List<LayerCoverage> _coverage = [];
     private readonly List<WeightRecord> _block = [];
     private CalibrationJournal? _journal;
-    private IBackend? _backend;
+    private Dictionary<string, ILinear> _layers = [];
     private InputScaling? _scaling;
     private TimeSpan _inside;
     private readonly List<RepairTerm> _terms = [];
@@ -37,10 +37,9 @@ internal sealed class CalibratedWork(
         RequireBlocksOnly();
         CalibrationRequest request = options.Calibration!;
         using PhaseTimes.Scope load = times.In("load");
-        using LoadedModel model = LoadedModel.Load(input);
-        _backend = model.Backend;
-        IReadOnlyList<int[]> samples = request.Choose(model);
-        CalibrationJournal journal = _journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, request.States, model.Backend.KernelVariant));
+        using StreamedBlocks model = StreamedBlocks.Open(input, backend);
+        IReadOnlyList<int[]> samples = request.Choose(model.Model.Facts, model.Tokenizer);
+        CalibrationJournal journal = _journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, request.States, backend.KernelVariant));
         try
         {
             if (journal.Finished > 0)
@@ -90,7 +89,7 @@ internal sealed class CalibratedWork(
         _block.Clear();
     }
 
-    private void Work(LoadedModel model, IReadOnlyList<int[]> samples, CalibrationRequest request)
+    private void Work(StreamedBlocks model, IReadOnlyList<int[]> samples, CalibrationRequest request)
     {
         IEnumerable<PlannedTensor> before = plan.Tensors.TakeWhile(tensor => tensor.Spec.Role != LinearRole.Block);
         WriteAll(before);
@@ -101,7 +100,21 @@ internal sealed class CalibratedWork(
             using BlockCalibration calibration = new(model.Model, samples, memoryBytes: request.MemoryBytes, states: request.States) { Times = times };
             // The factors of blocks that an earlier run finished are found again: the same inputs give the same ones.
             calibration.Around = Around;
-            calibration.BeforeBlock = plan.Folds.Count == 0 ? null : block => Timed(() => scaling.Prepare(calibration, block));
+            calibration.BeforeBlock = block =>
+            {
+                using (times.In("load"))
+                {
+                    model.Load(block);
+                }
+
+                if (plan.Folds.Count > 0)
+                {
+                    Timed(() => scaling.Prepare(calibration, block));
+                }
+
+                _layers = block.Linears.ToDictionary(linear => linear.Path);
+            };
+            calibration.AfterBlock = StreamedBlocks.Unload;
             calibration.Run((path, statistics) => Put(_planned[path], record: null, statistics), step => Report(step.Path), cancellation, journal: this);
         }
         finally
@@ -119,7 +132,7 @@ internal sealed class CalibratedWork(
         foreach (PlannedTensor tensor in tensors)
         {
             cancellation.ThrowIfCancellationRequested();
-            _inside += Quantizer.WriteMatrix(writer, tensor);
+            _inside += Quantizer.WriteMatrix(writer, tensor, backend.Quantizer);
             Report(tensor.Spec.Path);
         }
     }
@@ -136,32 +149,58 @@ internal sealed class CalibratedWork(
     private IPackedWeight Put(PlannedTensor tensor, WeightRecord? record, GramStatistics? statistics)
     {
         using PhaseTimes.Scope scope = times.In("write");
+        if (record is null && tensor.Settings is { RepairRank: null } settings && backend.Quantizer is { } device && CanStay(settings))
+        {
+            return PutOnDevice(tensor, device, settings, statistics);
+        }
+
         using Tensor dense = _scaling!.Load(tensor.Spec);
         if (tensor.Settings is null)
         {
             writer.Keep(tensor);
-            return _backend!.Prepare(dense);
+            return backend.Prepare(dense);
         }
 
-        (QuantizedWeight weight, LowRankPair? repair) = record is null ? Quantize(tensor, dense, statistics) : new(record.Weight, record.Repair);
+        (QuantizedWeight weight, LowRankPair? repair, _) = record is null ? Quantize(tensor, dense, statistics) : new(record.Weight, record.Repair);
         writer.Add(tensor, dense, weight, repair);
         if (repair is not null)
         {
-            RepairTerm term = repair.Pack(_backend!);
+            RepairTerm term = repair.Pack(backend);
             _terms.Add(term);
             _pending[tensor.Spec.Path] = term;
         }
 
-        IPackedWeight packed = WeightPacking.Pack(weight, tensor.Spec, _backend!, ActivationChoice.F32);
+        IPackedWeight packed = record is not null && repair is null && backend.Quantizer is { } quantizer && CanStay(tensor.Settings)
+            ? quantizer.Values(weight)
+            : WeightPacking.Pack(weight, tensor.Spec, backend, ActivationChoice.F32);
         Remember(tensor, weight, repair, record?.Coverage ?? new(tensor.Spec.Path, statistics?.Tokens ?? 0, statistics?.DeadInputs ?? 0) { RaisedDamping = statistics?.RaisedDamping }, isNew: record is null);
         return packed;
+    }
+
+    // LLM.int8 is a product of its own; repairs are found on the processor.
+    private static bool CanStay(QuantizationSettings settings) => settings.Method != "int8";
+
+    /// <summary>The matrix stays on the device: only codes and scales come to the host.</summary>
+    private IPackedWeight PutOnDevice(PlannedTensor tensor, IMatrixQuantizer device, QuantizationSettings settings, GramStatistics? statistics)
+    {
+        MadeLayer layer;
+        using (times.In("quantize"))
+        {
+            long start = Stopwatch.GetTimestamp();
+            layer = device.QuantizeLayer(tensor.Spec.WeightName, _layers[tensor.Spec.Path].Weight, settings, statistics);
+            _inside += Stopwatch.GetElapsedTime(start);
+        }
+
+        writer.Add(tensor, layer.Made.Weight, null, layer.Made.Error);
+        Remember(tensor, layer.Made.Weight, null, new(tensor.Spec.Path, statistics?.Tokens ?? 0, statistics?.DeadInputs ?? 0) { RaisedDamping = statistics?.RaisedDamping }, isNew: true);
+        return layer.Values;
     }
 
     private RepairedWeight Quantize(PlannedTensor tensor, Tensor dense, GramStatistics? statistics)
     {
         using PhaseTimes.Scope scope = times.In("quantize");
         long start = Stopwatch.GetTimestamp();
-        RepairedWeight weight = RepairedQuantization.Quantize(tensor, dense, statistics);
+        RepairedWeight weight = RepairedQuantization.Quantize(tensor, dense, statistics, backend.Quantizer);
         _inside += Stopwatch.GetElapsedTime(start);
         return weight;
     }

@@ -60,7 +60,7 @@ public sealed class LoadTimeQuantizer : IWeightSource
             return _dense.Linear(spec, backend);
         }
 
-        RepairedWeight made = Repaired(planned);
+        RepairedWeight made = Repaired(planned, backend.Quantizer);
         using QuantizedWeight weight = made.Weight;
         using LowRankPair? repair = made.Repair;
         _repair = repair is null ? null : (spec.Path, repair.Pack(backend));
@@ -89,17 +89,18 @@ public sealed class LoadTimeQuantizer : IWeightSource
     /// <summary>The quantized weight of a planned matrix; the caller disposes it.</summary>
     public QuantizedWeight Quantize(PlannedTensor planned)
     {
-        RepairedWeight made = Repaired(planned);
+        RepairedWeight made = Repaired(planned, null);
         made.Repair?.Dispose();
         return made.Weight;
     }
 
-    private RepairedWeight Repaired(PlannedTensor planned)
+    private RepairedWeight Repaired(PlannedTensor planned, IMatrixQuantizer? device)
     {
         using Tensor stored = _dense.Matrix(planned.Spec);
-        using Tensor floats = stored.To(DType.F32);
+        bool asStored = device is not null && planned.Settings!.RepairRank is null;
+        using Tensor? floats = asStored ? null : stored.To(DType.F32);
         long start = Stopwatch.GetTimestamp();
-        RepairedWeight weight = RepairedQuantization.Quantize(planned, floats, null);
+        RepairedWeight weight = RepairedQuantization.Quantize(planned, floats ?? stored, null, device);
         QuantizationTime += Stopwatch.GetElapsedTime(start);
         return weight;
     }

@@ -91,14 +91,39 @@ public sealed class QuantizedFolderWriter : IDisposable
         }
     }
 
+    /// <summary>Shows a matrix <c>[out, in]</c> in the dtype of the file, which the caller checks for NaN and infinity; it is gone afterwards.</summary>
+    internal T WithStored<T>(LinearSpec spec, Func<Tensor, T> work)
+    {
+        string stored = _storedNames[spec.WeightName];
+        using Tensor view = _source.Load(stored);
+        try
+        {
+            if (!spec.StoredTransposed)
+            {
+                return work(view);
+            }
+
+            using Tensor turned = Transpose.Of(view);
+            return work(turned);
+        }
+        finally
+        {
+            _source.DropPages(stored);
+        }
+    }
+
     /// <summary>Writes a quantized matrix and notes its error.</summary>
     /// <param name="tensor">The planned tensor.</param>
     /// <param name="dense">The matrix before, F32 <c>[out, in]</c>.</param>
     /// <param name="weight">The matrix after; the caller disposes both.</param>
-    public void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight) => Add(tensor, dense, weight, null);
+    public void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight) => Add(tensor, weight, null, WeightError.Of(dense, weight));
 
     /// <summary>The same with a repair, which the writer then owns.</summary>
-    internal void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight, LowRankPair? repair)
+    internal void Add(PlannedTensor tensor, Tensor dense, QuantizedWeight weight, LowRankPair? repair) =>
+        Add(tensor, weight, repair, repair is null ? WeightError.Of(dense, weight) : WeightError.Of(dense, weight, repair));
+
+    /// <summary>The same where the error is known.</summary>
+    internal void Add(PlannedTensor tensor, QuantizedWeight weight, LowRankPair? repair, WeightError error)
     {
         if (weight.Facts.StaticActivations != tensor.Facts!.StaticActivations)
         {
@@ -110,7 +135,6 @@ public sealed class QuantizedFolderWriter : IDisposable
             Throw.Failed($"{tensor.Spec.Path} came out as {weight.Facts}, which the layout {_plan.Layout.Name} cannot hold", why);
         }
 
-        WeightError error = repair is null ? WeightError.Of(dense, weight) : WeightError.Of(dense, weight, repair);
         _normSum += error.Norm;
         _errorSum += error.Relative * error.Relative * error.Norm;
         string module = StoredModule(tensor.Spec);

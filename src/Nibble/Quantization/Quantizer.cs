@@ -1,5 +1,8 @@
 using System.Diagnostics;
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
 using Nibble.Certificates;
+using Nibble.Energy;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
@@ -26,6 +29,18 @@ public readonly record struct QuantizationStep(int Done, int Total, string Path)
 /// <param name="Certificate">How far the result's logits are from the source's.</param>
 public sealed record QuantizationResult(QuantizationReport Report, double Seconds, double QuantizationSeconds, Certificate Certificate)
 {
+    /// <summary>Where the methods ran.</summary>
+    public string Device { get; init; } = "cpu";
+
+    /// <summary>Joules that the card took for the work, above what it draws while it waits; null without a card that counts them.</summary>
+    public double? EnergyJoules { get; init; }
+
+    /// <summary>How the joules come about; null without a card that counts them.</summary>
+    public string? EnergyNote { get; init; }
+
+    /// <summary>Most bytes of the card in use at once; null for work on the processor.</summary>
+    public long? DevicePeakMemoryBytes { get; init; }
+
     /// <summary>Seconds by phase: load, forward (the blocks), hessian, factor, quantize, scaling (AWQ), write, certificate.</summary>
     public IReadOnlyDictionary<string, double> Phases { get; init; } = new Dictionary<string, double>();
 }
@@ -39,11 +54,17 @@ public sealed record QuantizerOptions
     /// <summary>Most bytes of tensors in one file.</summary>
     public long MaxShardBytes { get; init; } = HfFolderWriter.DefaultShardBytes;
 
+    /// <summary>Where methods run: <c>auto</c> (the processor), <c>cpu</c>, <c>cuda</c>, <c>cuda:1</c> …</summary>
+    public string Device { get; init; } = "auto";
+
     /// <summary>The text for methods that look at the inputs of layers; not used by others.</summary>
     public CalibrationRequest? Calibration { get; init; }
 
     /// <summary>Told what is worth knowing during the work.</summary>
     public Action<string>? Note { get; init; }
+
+    /// <summary>For tests: opens another backend than the device's name says.</summary>
+    internal Func<DType, IBackend>? Backend { get; init; }
 
     /// <summary>Called with the temporary folder when everything stands in it, before it gets its name; an exception leaves nothing behind.</summary>
     public Action<string>? BeforeCommit { get; init; }
@@ -102,6 +123,10 @@ public static class Quantizer
     private static QuantizationResult Write(
         HfFolder folder, QuantPlan plan, string output, QuantizerOptions options, Action<QuantizationStep>? progress, CancellationToken cancellation)
     {
+        // On a card, hidden states in BF16 are multiplied in BF16 too.
+        DType compute = (options.Backend is not null || options.Device.StartsWith("cuda", StringComparison.Ordinal)) && plan.NeedsCalibration && options.Calibration?.States == DType.BF16 ? DType.BF16 : DType.F32;
+        using IBackend backend = options.Backend?.Invoke(compute) ?? BackendKind.Create(options.Device, null, compute);
+        using NvmlMeter? meter = NvmlMeter.TryStart(backend);
         long start = Stopwatch.GetTimestamp();
         PhaseTimes times = new();
         TimeSpan inside;
@@ -115,18 +140,19 @@ public static class Quantizer
             IReadOnlyList<ScalingRecord>? scaling = null;
             if (plan.NeedsCalibration)
             {
-                (inside, record, scaling, journal) = new CalibratedWork(writer, plan, options, times, progress, cancellation).Run(folder.Path, output);
+                (inside, record, scaling, journal) = new CalibratedWork(writer, plan, options, backend, times, progress, cancellation).Run(folder.Path, output);
             }
             else
             {
                 (IReadOnlyDictionary<string, StaticActivations>? scales, record) = plan.RoundsActivations ? MeasureActivations(writer, plan, folder.Path, options, times, progress, cancellation) : default;
                 using PhaseTimes.Scope scope = times.In("quantize");
-                inside = WriteMatrices(writer, plan, scales, progress, cancellation);
+                inside = WriteMatrices(writer, plan, scales, backend.Quantizer, progress, cancellation);
             }
 
             report = writer.Finish(record, scaling);
         }
 
+        double? joules = meter?.Joules();
         Certificate certificate;
         using (times.In("certificate"))
         {
@@ -135,7 +161,14 @@ public static class Quantizer
 
         certificate.Write(target.Path);
         Commit(target, options, journal);
-        return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds, certificate) { Phases = times.Seconds };
+        return new QuantizationResult(report, Stopwatch.GetElapsedTime(start).TotalSeconds, inside.TotalSeconds, certificate)
+        {
+            Phases = times.Seconds,
+            Device = backend.Name,
+            EnergyJoules = joules,
+            EnergyNote = meter?.Description,
+            DevicePeakMemoryBytes = (backend as CudaBackend)?.PeakBytes,
+        };
     }
 
     private static void Commit(OutputFolder target, QuantizerOptions options, CalibrationJournal? journal)
@@ -177,40 +210,68 @@ public static class Quantizer
     }
 
     private static TimeSpan WriteMatrices(
-        QuantizedFolderWriter writer, QuantPlan plan, IReadOnlyDictionary<string, StaticActivations>? scales, Action<QuantizationStep>? progress, CancellationToken cancellation)
+        QuantizedFolderWriter writer, QuantPlan plan, IReadOnlyDictionary<string, StaticActivations>? scales, IMatrixQuantizer? device, Action<QuantizationStep>? progress, CancellationToken cancellation)
     {
         int before = scales is null ? 0 : plan.Tensors.Count;
         TimeSpan inside = TimeSpan.Zero;
+        using WorkAside aside = new(isInline: device is null);
         for (int i = 0; i < plan.Tensors.Count; i++)
         {
             cancellation.ThrowIfCancellationRequested();
-            inside += WriteMatrix(writer, plan.Tensors[i], scales);
+            inside += WriteMatrix(writer, plan.Tensors[i], scales, device, aside);
             progress?.Invoke(new(before + i + 1, before + plan.Tensors.Count, plan.Tensors[i].Spec.Path));
         }
 
+        aside.Wait();
         return inside;
     }
 
     /// <summary>Writes one matrix, quantized without data or as it is; returns the time inside the method.</summary>
-    internal static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor, IReadOnlyDictionary<string, StaticActivations>? scales = null)
+    internal static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor)
+    {
+        using WorkAside inline = new(isInline: true);
+        return WriteMatrix(writer, tensor, null, null, inline);
+    }
+
+    /// <summary>The same with scales of activations that were measured, and with a device that runs the method; what is to be written goes aside.</summary>
+    internal static TimeSpan WriteMatrix(
+        QuantizedFolderWriter writer, PlannedTensor tensor, IReadOnlyDictionary<string, StaticActivations>? scales, IMatrixQuantizer? device, WorkAside aside)
     {
         if (tensor.Settings is null)
         {
-            writer.Keep(tensor);
+            aside.Add(() => writer.Keep(tensor));
             return TimeSpan.Zero;
         }
 
-        using Tensor dense = writer.Load(tensor.Spec);
-        long start = Stopwatch.GetTimestamp();
-        RepairedWeight made = RepairedQuantization.Quantize(tensor, dense, null);
-        using QuantizedWeight weight = made.Weight;
-        TimeSpan inside = Stopwatch.GetElapsedTime(start);
-        if (scales?.GetValueOrDefault(tensor.Spec.Path) is { } found)
+        if (device is not null && tensor.Settings.RepairRank is null)
         {
-            ((AffineWeight)weight).Activations = found;
+            (RepairedWeight fast, TimeSpan time) = writer.WithStored(tensor.Spec, stored => Make(tensor, stored, scales, device));
+            aside.Add(() => Write(writer, tensor, fast));
+            return time;
         }
 
-        writer.Add(tensor, dense, weight, made.Repair);
+        using Tensor dense = writer.Load(tensor.Spec);
+        (RepairedWeight made, TimeSpan inside) = Make(tensor, dense, scales, device);
+        WeightError error = made.Repair is null ? WeightError.Of(dense, made.Weight) : WeightError.Of(dense, made.Weight, made.Repair);
+        aside.Add(() => Write(writer, tensor, made with { Error = error }));
         return inside;
+    }
+
+    private static (RepairedWeight Made, TimeSpan Inside) Make(PlannedTensor tensor, Tensor dense, IReadOnlyDictionary<string, StaticActivations>? scales, IMatrixQuantizer? device)
+    {
+        long start = Stopwatch.GetTimestamp();
+        RepairedWeight made = RepairedQuantization.Quantize(tensor, dense, null, device);
+        if (scales?.GetValueOrDefault(tensor.Spec.Path) is { } found)
+        {
+            ((AffineWeight)made.Weight).Activations = found;
+        }
+
+        return (made, Stopwatch.GetElapsedTime(start));
+    }
+
+    private static void Write(QuantizedFolderWriter writer, PlannedTensor tensor, RepairedWeight made)
+    {
+        using QuantizedWeight weight = made.Weight;
+        writer.Add(tensor, weight, made.Repair, made.Error!.Value);
     }
 }

@@ -28,8 +28,7 @@ internal static class TernaryForm
                 facts[row] = FactsOf(floats.Slice(row, 1).HostSpan<float>());
             }
         });
-        float[] scales = perRow ? [.. facts.Select(row => ScaleOf([row], columns))] : [ScaleOf(facts, columns)];
-        scales = [.. scales.Select(scale => ScaleRounding.To(scale, scaleDType) is var rounded && rounded == 0 ? SmallestScale : rounded)];
+        float[] scales = Scales(facts, columns, perRow, scaleDType);
         Tensor codes = Tensor.OnHost(matrix.Shape, DType.U8);
         Spread.Over(rows, columns, (first, last) =>
         {
@@ -42,7 +41,13 @@ internal static class TernaryForm
         return new TernaryWeight(codes, scales, scaleDType);
     }
 
-    /// <summary>The common magnitude where there is one (0: the row is zero, NaN: there are several), and the sum of magnitudes.</summary>
+    /// <summary>The scales of rows of which this is known, rounded to their dtype: one each, or one for all.</summary>
+    internal static float[] Scales(RowFacts[] facts, nint columns, bool perRow, DType scaleDType)
+    {
+        float[] scales = perRow ? [.. facts.Select(row => ScaleOf([row], columns))] : [ScaleOf(facts, columns)];
+        return [.. scales.Select(scale => ScaleRounding.To(scale, scaleDType) is var rounded && rounded == 0 ? SmallestScale : rounded)];
+    }
+
     private static RowFacts FactsOf(ReadOnlySpan<float> values)
     {
         double sum = 0;
@@ -81,5 +86,8 @@ internal static class TernaryForm
         return common == 0 ? SmallestScale : common;
     }
 
-    private readonly record struct RowFacts(float Common, double Sum);
+    /// <summary>What scales need to know about a row.</summary>
+    /// <param name="Common">The common magnitude where there is one; 0: the row is zero, NaN: there are several.</param>
+    /// <param name="Sum">The sum of magnitudes.</param>
+    internal readonly record struct RowFacts(float Common, double Sum);
 }

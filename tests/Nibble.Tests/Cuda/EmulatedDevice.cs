@@ -52,6 +52,12 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public void Multiply(in GemmCall call)
     {
+        if (call.Double)
+        {
+            MultiplyDoubles(call);
+            return;
+        }
+
         for (long n = 0; n < call.N; n++)
         {
             for (long m = 0; m < call.M; m++)
@@ -64,6 +70,7 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
                 }
 
                 long at = m + (n * call.StrideD);
+                sum = call.Negative ? -sum : sum;
                 float result = (float)(call.Add && call.Result != DType.I32 ? Value(call.D, call.Result, at) + sum : sum);
                 if (call.Result == DType.I32)
                 {
@@ -93,6 +100,25 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
         foreach (nint address in _memory.ToArray())
         {
             Free(address);
+        }
+    }
+
+    private static void MultiplyDoubles(in GemmCall call)
+    {
+        double* a = (double*)call.A, b = (double*)call.B, d = (double*)call.D;
+        for (long n = 0; n < call.N; n++)
+        {
+            for (long m = 0; m < call.M; m++)
+            {
+                double sum = 0;
+                for (long k = 0; k < call.K; k++)
+                {
+                    sum += a[call.TransposeA ? k + (m * call.StrideA) : m + (k * call.StrideA)] * b[call.TransposeB ? n + (k * call.StrideB) : k + (n * call.StrideB)];
+                }
+
+                sum = call.Negative ? -sum : sum;
+                d[m + (n * call.StrideD)] = call.Add ? d[m + (n * call.StrideD)] + sum : sum;
+            }
         }
     }
 

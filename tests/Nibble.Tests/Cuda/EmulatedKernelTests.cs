@@ -91,6 +91,31 @@ public class EmulatedKernelTests
         FusedChecks.All.First(c => c.Name == check).Run(backend);
     }
 
+    public static TheoryData<string, bool> QuantizerCases
+    {
+        get
+        {
+            TheoryData<string, bool> cases = [];
+            int number = 0;
+            foreach (KernelCheck check in QuantizerChecks.All)
+            {
+                cases.Add(check.Name, number++ % 2 == 0);
+            }
+
+            return cases;
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(QuantizerCases))]
+    public void MethodsGiveTheProcessorsCodes(string check, bool reverse)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using CudaBackend backend = new(new EmulatedDevice(reverse));
+        QuantizerChecks.All.First(c => c.Name == check).Run(backend);
+        Assert.Equal(0, backend.Memory.Allocator.UsedBytes);
+    }
+
     [SkippableFact]
     public void ShortKernelsGiveTheirMemoryBack()
     {

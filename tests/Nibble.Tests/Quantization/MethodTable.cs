@@ -38,15 +38,15 @@ internal static class MethodTable
         }
     }
 
-    /// <summary>Writes a random model of one block whose rows fill the words of every layout.</summary>
-    public static string WriteModel(string folder, string modelType)
+    /// <summary>Writes a random model whose rows fill the words of every layout.</summary>
+    public static string WriteModel(string folder, string modelType, int blocks = 1)
     {
         Directory.CreateDirectory(folder);
         string assets = AssetFolder.Find(Path.Combine("assets", "nibble-llama-4m"));
         int vocabulary = ModelConfig.Open(assets).Text.GetInt("vocab_size");
         object config = modelType == "gpt2"
-            ? new { model_type = "gpt2", n_embd = 64, n_head = 4, n_inner = 128, n_layer = 1, n_positions = 128, vocab_size = vocabulary, activation_function = "gelu_new" }
-            : new { model_type = "llama", hidden_size = 64, intermediate_size = 128, num_attention_heads = 4, num_hidden_layers = 1, max_position_embeddings = 128, rms_norm_eps = 1e-5, vocab_size = vocabulary, tie_word_embeddings = true };
+            ? new { model_type = "gpt2", n_embd = 64, n_head = 4, n_inner = 128, n_layer = blocks, n_positions = 128, vocab_size = vocabulary, activation_function = "gelu_new" }
+            : new { model_type = "llama", hidden_size = 64, intermediate_size = 128, num_attention_heads = 4, num_hidden_layers = blocks, max_position_embeddings = 128, rms_norm_eps = 1e-5, vocab_size = vocabulary, tie_word_embeddings = true };
         File.WriteAllText(Path.Combine(folder, "config.json"), JsonSerializer.Serialize(config));
         foreach (string name in HfFolderWriter.TokenizerFiles.Where(name => File.Exists(Path.Combine(assets, name))))
         {

@@ -1,5 +1,6 @@
 using Nibble.Backends.Cuda.Driver;
 using Nibble.Backends.Cuda.Packings;
+using Nibble.Backends.Cuda.Quantization;
 using Nibble.IO;
 using Nibble.Quantization;
 using Nibble.Tensors;
@@ -18,6 +19,7 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
     private readonly CachingMemory _memory;
     private readonly CudaHalfProducts _half;
     private readonly DType _compute;
+    private readonly CudaQuantizer _quantizer;
 
     /// <summary>Opens a card.</summary>
     /// <exception cref="NibbleException">There is no card, no driver, or a library is missing; the message says which and what to do.</exception>
@@ -36,6 +38,7 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
 
         (_device, _compute) = (device, compute);
         _memory = new CachingMemory(device, new CachingAllocator(device, CachingAllocator.LimitFromEnvironment()));
+        _quantizer = new CudaQuantizer(_memory, compute);
         CudaProducts products = new(_memory, compute);
         _half = new CudaHalfProducts(_memory, products);
         Kernels = new CudaKernels(_memory, products, _half);
@@ -62,6 +65,8 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
 
     /// <inheritdoc/>
     public IGradientKernels Gradients { get; }
+
+    IMatrixQuantizer? IBackend.Quantizer => _quantizer;
 
     /// <summary>Where the card is, for its energy counter; null for what is no real card.</summary>
     internal string? PciBusId => (_device as CudaDevice)?.PciBusId;

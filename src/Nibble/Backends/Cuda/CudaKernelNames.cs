@@ -44,6 +44,17 @@ internal static class CudaKernelNames
             "copy_columns_gradient_b", "cross_entropy_b",
         ]),
         ("tensor", ["half_rows"]),
+        ("quantize",
+        [
+            "widen", "codebook_codes", "codebook_values", "affine_codes", "affine_values", "hqq_solve", "hqq_sum", "hqq_finish", "row_magnitudes", "weight_error",
+            "turn_f32", "turn_u8",
+        ]),
+        ("gptq",
+        [
+            "mirror", "diagonal", "magnitude_chunks", "add_magnitudes", "damped_hessian", "factor_block", "place_block", "turn_factor", "visit_columns", "place_codes",
+            "group_grids", "gptq_panel",
+        ]),
+        ("awq", ["scaled_errors", "shares_of_largest", "row_dots", "keep_least"]),
         ("attention", ["attention_join"]),
         ("int8tensor", ["int8_absmax", "int8_codes", "int8_matrix", "int8_end", .. Int8Eights.Select(eights => $"int8_rows_{eights}")]),
         ("token", ["attend_token_64", "attend_token_128", "attend_token_bytes_64", "attend_token_bytes_128", "append_bytes", "widen_bytes"]),

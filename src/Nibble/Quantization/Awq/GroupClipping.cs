@@ -10,7 +10,10 @@ namespace Nibble.Quantization.Awq;
 /// </summary>
 internal static class GroupClipping
 {
-    private const int Steps = 20, Tried = 10;
+    /// <summary>Ranges that are tried, in steps of a twentieth.</summary>
+    public const int Tried = 10;
+
+    private const int Steps = 20;
 
     /// <summary>The grid of every group, <c>[rows · groups a row]</c>.</summary>
     public static CodeGrid[] Find(Tensor weight, WeightFacts facts, GramStatistics gram)

@@ -46,7 +46,7 @@ internal sealed class InputScaling(CausalModel model, QuantizedFolderWriter writ
         PlannedFold[] places = [.. plan.Folds.Where(item => block.Linears.Any(linear => linear.Path == item.Fold.Layers[0]))];
         PlannedFold[] open = [.. places.Where(item => item.Obstacle is null)];
         IReadOnlyDictionary<string, GramStatistics> inputs = calibration.Measure(block, [.. open.SelectMany(item => item.Fold.Layers)]);
-        ScaleChoice[] choices = [.. open.Select(item => Search(item.Fold, inputs[item.Fold.Layers[0]]))];
+        ScaleChoice[] choices = [.. open.Select(item => Search(block, item.Fold, inputs[item.Fold.Layers[0]]))];
         foreach ((PlannedFold item, ScaleChoice choice) in open.Zip(choices))
         {
             Move(item, choice.Factors);
@@ -59,6 +59,11 @@ internal sealed class InputScaling(CausalModel model, QuantizedFolderWriter writ
             BlockCalibration.Put(block, linear, model.Backend.Prepare(scaled));
         }
 
+        foreach (IDeviceGram device in inputs.Values.Select(statistics => statistics.Device).OfType<IDeviceGram>().Distinct())
+        {
+            device.Dispose();
+        }
+
         Dictionary<PlannedFold, ScaleChoice> found = open.Zip(choices).ToDictionary(pair => pair.First, pair => pair.Second);
         _records.AddRange(places.Select(item => Record(item, found.GetValueOrDefault(item))));
     }
@@ -66,12 +71,19 @@ internal sealed class InputScaling(CausalModel model, QuantizedFolderWriter writ
     private static ScalingRecord Record(PlannedFold item, ScaleChoice? choice) => new(
         item.Fold.Source, item.Fold.Layers, choice?.Ratio, choice?.Duo, choice is null ? null : choice.Before == 0 ? 1 : choice.After / choice.Before, item.Obstacle);
 
-    private ScaleChoice Search(ActivationFold fold, GramStatistics inputs)
+    private ScaleChoice Search(Block block, ActivationFold fold, GramStatistics inputs)
     {
+        if (model.Backend.Quantizer is { } device)
+        {
+            using IScaleErrors errors = device.ScaleErrors([.. fold.Layers.Select(path => (block.Linears.First(linear => linear.Path == path).Weight, _planned[path].Facts!))], inputs);
+            return new ScaleSearch(errors, fold, inputs).Run();
+        }
+
         ScaledLayer[] layers = [.. fold.Layers.Select(path => new ScaledLayer(writer.Load(_planned[path].Spec), _planned[path].Facts!))];
         try
         {
-            return new ScaleSearch(layers, fold, inputs).Run();
+            using HostScaleErrors errors = new(layers, inputs);
+            return new ScaleSearch(errors, fold, inputs).Run();
         }
         finally
         {

@@ -23,7 +23,7 @@ internal sealed record ScaleChoice(float[] Factors, double Ratio, bool Duo, doub
 /// geometric middle of their range; those are taken for which Q(W·s)/s gives outputs nearest to W's. Also tried is what AutoAWQ calls
 /// duo scaling: mean|x|^r / mean(|w| / group's largest)^(1 − r).
 /// </summary>
-internal sealed class ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationFold fold, GramStatistics gram)
+internal sealed class ScaleSearch(IScaleErrors errors, ActivationFold fold, GramStatistics gram)
 {
     private const int Steps = 20;
     private const float Least = 1e-4f;
@@ -31,12 +31,17 @@ internal sealed class ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationF
     // The best few are clipped as well: neighbours are nearly equal, and clipping may prefer the second.
     private const int Finalists = 4;
 
+    /// <summary>A search on the processor.</summary>
+    public ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationFold fold, GramStatistics gram)
+        : this(new HostScaleErrors(layers, gram), fold, gram)
+    {
+    }
+
     /// <summary>Tries all factors; the best of them are clipped as well; ties go to the first.</summary>
     public ScaleChoice Run()
     {
-        float[] activations = PerChannel(gram.Magnitudes), weights = PerChannel(MeanWeights());
-        using QuadraticForm form = new(gram, 0, gram.Columns);
-        double before = Error(form, Ones());
+        float[] activations = PerChannel(gram.Magnitudes), weights = PerChannel(errors.MeanWeights());
+        double before = errors.Plain(Columns(Ones()));
         List<ScaleChoice> tried = [new(Ones(), 0, false, before, before)];
         foreach (bool duo in new[] { false, true })
         {
@@ -44,11 +49,11 @@ internal sealed class ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationF
             {
                 float ratio = (float)step / Steps;
                 float[] factors = Factors(activations, duo ? weights : null, ratio);
-                tried.Add(new(factors, ratio, duo, before, Error(form, factors)));
+                tried.Add(new(factors, ratio, duo, before, errors.Plain(Columns(factors))));
             }
         }
 
-        return tried.OrderBy(choice => choice.After).Take(Finalists).MinBy(choice => ClippedError(form, choice.Factors))!;
+        return tried.OrderBy(choice => choice.After).Take(Finalists).MinBy(choice => errors.Clipped(Columns(choice.Factors)))!;
     }
 
     private static float[] Factors(float[] activations, float[]? weights, float ratio)
@@ -63,6 +68,9 @@ internal sealed class ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationF
         float middle = MathF.Sqrt(factors.Max() * factors.Min());
         return Array.ConvertAll(factors, factor => float.IsFinite(factor / middle) ? factor / middle : 1);
     }
+
+    /// <summary>The factor of each column.</summary>
+    private float[] Columns(float[] factors) => [.. Enumerable.Range(0, gram.Columns).Select(i => factors[fold.ChannelOf(i)])];
 
     private float[] Ones()
     {
@@ -81,110 +89,5 @@ internal sealed class ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationF
         }
 
         return Array.ConvertAll(sums, sum => (float)(sum / fold.Repeats));
-    }
-
-    /// <summary>Mean over all rows of |w| / largest |w| of its group.</summary>
-    private double[] MeanWeights()
-    {
-        double[] sums = new double[gram.Columns];
-        foreach (ScaledLayer layer in layers)
-        {
-            for (nint row = 0; row < layer.Facts.Out; row++)
-            {
-                ReadOnlySpan<float> values = layer.Weight.Slice(row, 1).HostSpan<float>();
-                for (int start = 0; start < values.Length; start += layer.Facts.GroupSize)
-                {
-                    ReadOnlySpan<float> group = values[start..Math.Min(start + layer.Facts.GroupSize, values.Length)];
-                    const float never = 1e-6f;
-                    float largest = VectorSearch.AbsMax(group) + never;
-                    for (int i = 0; i < group.Length; i++)
-                    {
-                        sums[start + i] += MathF.Abs(group[i]) / largest;
-                    }
-                }
-            }
-        }
-
-        double rows = layers.Sum(layer => (double)layer.Facts.Out);
-        return Array.ConvertAll(sums, sum => sum / rows);
-    }
-
-    /// <summary>Sum over all outputs of the mean squared error with these factors, each group's range as it is.</summary>
-    private double Error(QuadraticForm form, float[] factors) => Error(form, factors, (layer, _) =>
-        (group, _) => RtnMethod.GridOf(group, layer.Facts.Bits, layer.Facts.Symmetric, layer.Facts.ScaleDType));
-
-    /// <summary>The same with the ranges that clipping chooses.</summary>
-    private double ClippedError(QuadraticForm form, float[] factors)
-    {
-        GramStatistics divided = new(gram.Tokens, gram.Columns, (double[])gram.Gram.Clone());
-        for (long i = 0; i < gram.Columns; i++)
-        {
-            for (int j = 0; j < gram.Columns; j++)
-            {
-                divided.Gram[(i * gram.Columns) + j] /= (double)factors[fold.ChannelOf((int)i)] * factors[fold.ChannelOf(j)];
-            }
-        }
-
-        return Error(form, factors, (layer, columns) =>
-        {
-            using Tensor scaled = Tensor.OnHost(layer.Weight.Shape, DType.F32);
-            for (nint row = 0; row < layer.Facts.Out; row++)
-            {
-                Multiply(layer.Weight.Slice(row, 1).HostSpan<float>(), columns, scaled.Slice(row, 1).HostSpan<float>());
-            }
-
-            CodeGrid[] grids = GroupClipping.Find(scaled, layer.Facts, divided);
-            return (_, group) => grids[group];
-        });
-    }
-
-    private double Error(QuadraticForm form, float[] factors, Func<ScaledLayer, float[], FindGrid> grids)
-    {
-        float[] columns = [.. Enumerable.Range(0, gram.Columns).Select(i => factors[fold.ChannelOf(i)])];
-        double sum = 0;
-        foreach (ScaledLayer layer in layers)
-        {
-            FindGrid find = grids(layer, columns);
-            using Tensor errors = Tensor.OnHost(layer.Weight.Shape, DType.F32), product = Tensor.OnHost(layer.Weight.Shape, DType.F32);
-            Spread.Over(layer.Facts.Out, layer.Facts.In * 8, (first, last) =>
-            {
-                float[] scaled = new float[columns.Length];
-                for (nint row = first; row < last; row++)
-                {
-                    Multiply(layer.Weight.Slice(row, 1).HostSpan<float>(), columns, scaled);
-                    RowError(scaled, row, layer.Facts, columns, find, errors.Slice(row, 1).HostSpan<float>());
-                }
-            });
-            double[] values = new double[layer.Facts.Out];
-            form.OfRows(errors, product, values);
-            sum += values.Sum();
-        }
-
-        return sum;
-    }
-
-    private static void Multiply(ReadOnlySpan<float> values, float[] factors, Span<float> scaled)
-    {
-        for (int i = 0; i < scaled.Length; i++)
-        {
-            scaled[i] = values[i] * factors[i];
-        }
-    }
-
-    /// <summary>error = w − Q(w·s)/s, from w·s.</summary>
-    private static void RowError(float[] scaled, nint row, WeightFacts facts, float[] factors, FindGrid find, Span<float> error)
-    {
-        nint group = row * facts.GroupsPerRow;
-        for (int start = 0; start < scaled.Length; start += facts.GroupSize, group++)
-        {
-            int length = Math.Min(facts.GroupSize, scaled.Length - start);
-            ReadOnlySpan<float> part = scaled.AsSpan(start, length);
-            GridError.Of(part, find(part, group), error.Slice(start, length));
-        }
-
-        for (int i = 0; i < scaled.Length; i++)
-        {
-            error[i] /= factors[i];
-        }
     }
 }

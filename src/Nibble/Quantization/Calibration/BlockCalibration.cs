@@ -64,6 +64,9 @@ public sealed class BlockCalibration : IDisposable
     /// <summary>Called with each block when its inputs are known and its layers are still dense, which it may change.</summary>
     internal Action<Block>? BeforeBlock { get; set; }
 
+    /// <summary>Called with each block when its outputs are known: nobody needs its layers any more.</summary>
+    internal Action<Block>? AfterBlock { get; set; }
+
     /// <summary>Puts something around each layer that takes the place of another (a repair), or gives it back as it is.</summary>
     internal Func<ILinear, ILinear>? Around { get; set; }
 
@@ -75,43 +78,56 @@ public sealed class BlockCalibration : IDisposable
     public void Run(
         Func<string, GramStatistics, IPackedWeight> quantize, Action<CalibrationStep>? progress = null, CancellationToken cancellation = default, Func<string, bool>? wanted = null, IBlockJournal? journal = null)
     {
-        Probe();
         for (int index = 0; index < _model.Blocks.Count; index++)
         {
             Block block = _model.Blocks[index];
-            bool isLast = index == _model.Blocks.Count - 1;
             BeforeBlock?.Invoke(block);
+            if (index == 0)
+            {
+                Probe();
+            }
+
             List<(int Input, ILinear[] Layers)> groups = Groups(block, wanted);
-            using BlockWalk walk = new(block, _batches, _own, _shared);
-            if (journal?.Restore(index) is { } restore)
-            {
-                foreach (ILinear linear in groups.SelectMany(group => group.Layers))
-                {
-                    cancellation.ThrowIfCancellationRequested();
-                    Put(block, linear, restore(linear.Path), Around);
-                }
-
-                Finish(walk, isLast);
-                continue;
-            }
-
-            foreach ((ILinear[] layers, GramStatistics statistics) in _sequential ? OneByOne(walk, groups) : Together(walk, groups))
-            {
-                foreach (ILinear linear in layers)
-                {
-                    cancellation.ThrowIfCancellationRequested();
-                    Put(block, linear, quantize(linear.Path, statistics with { Layer = linear.Path }), Around);
-                    progress?.Invoke(new(index, _model.Blocks.Count, linear.Path, statistics.Tokens, statistics.DeadInputs));
-                }
-            }
-
-            journal?.Finished(index);
-            Finish(walk, isLast);
-            KeepMore();
+            RunBlock(index, block, groups, quantize, progress, cancellation, journal);
+            AfterBlock?.Invoke(block);
         }
     }
 
-    /// <summary>The inputs of some layers of a block as it stands; layers that share an input share statistics.</summary>
+    private void RunBlock(
+        int index, Block block, List<(int Input, ILinear[] Layers)> groups, Func<string, GramStatistics, IPackedWeight> quantize, Action<CalibrationStep>? progress, CancellationToken cancellation,
+        IBlockJournal? journal)
+    {
+        bool isLast = index == _model.Blocks.Count - 1;
+        using BlockWalk walk = new(block, _batches, _own, _shared);
+        if (journal?.Restore(index) is { } restore)
+        {
+            foreach (ILinear linear in groups.SelectMany(group => group.Layers))
+            {
+                cancellation.ThrowIfCancellationRequested();
+                Put(block, linear, restore(linear.Path), Around);
+            }
+
+            Finish(walk, isLast);
+            return;
+        }
+
+        foreach ((ILinear[] layers, GramStatistics statistics) in _sequential ? OneByOne(walk, groups) : Together(walk, groups))
+        {
+            using IDeviceGram? device = statistics.Device;
+            foreach (ILinear linear in layers)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                Put(block, linear, quantize(linear.Path, statistics with { Layer = linear.Path }), Around);
+                progress?.Invoke(new(index, _model.Blocks.Count, linear.Path, statistics.Tokens, statistics.DeadInputs));
+            }
+        }
+
+        journal?.Finished(index);
+        Finish(walk, isLast);
+        KeepMore();
+    }
+
+    /// <summary>The inputs of some layers of a block as it stands; layers that share an input share statistics. What stands on a device is the caller's.</summary>
     public IReadOnlyDictionary<string, GramStatistics> Measure(Block block, IReadOnlyCollection<string> paths)
     {
         using BlockWalk walk = new(block, _batches, [], _shared);
@@ -138,7 +154,7 @@ public sealed class BlockCalibration : IDisposable
     {
         if (_caches.Find(cache => cache.Batch == batch) is not { } found)
         {
-            found = new KvCache(_model, batch, length, oneLayer: true);
+            found = new KvCache(_model, batch, length, first: _model.Virtual?.Count ?? 0, oneLayer: true, numbers: _model.Backend.Compute);
             _caches.Add(found);
         }
 
@@ -180,7 +196,7 @@ public sealed class BlockCalibration : IDisposable
     {
         foreach ((int input, ILinear[] layers) in groups)
         {
-            GramAccumulator accumulator = new((int)layers[0].Weight.In, _model.Backend, Times);
+            IGramCollector accumulator = Collector(layers[0]);
             walk.Visit(input, accumulator.Add);
             yield return (layers, accumulator.Finish());
         }
@@ -189,7 +205,7 @@ public sealed class BlockCalibration : IDisposable
     /// <summary>The inputs of all groups are those of the dense block.</summary>
     private IEnumerable<(ILinear[] Layers, GramStatistics Statistics)> Together(BlockWalk walk, List<(int Input, ILinear[] Layers)> groups)
     {
-        Dictionary<int, GramAccumulator> accumulators = groups.ToDictionary(group => group.Input, group => new GramAccumulator((int)group.Layers[0].Weight.In, _model.Backend, Times));
+        Dictionary<int, IGramCollector> accumulators = groups.ToDictionary(group => group.Input, group => Collector(group.Layers[0]));
         if (groups.Count > 0)
         {
             walk.Peek(groups[^1].Input, (input, x) => accumulators.GetValueOrDefault(input)?.Add(x));
@@ -200,6 +216,9 @@ public sealed class BlockCalibration : IDisposable
             yield return (layers, accumulators[input].Finish());
         }
     }
+
+    private IGramCollector Collector(ILinear layer) =>
+        _model.Backend.Quantizer?.Collect((int)layer.Weight.In, Times) ?? new GramAccumulator((int)layer.Weight.In, _model.Backend, Times);
 
     /// <summary>Puts another weight in the place of a layer's.</summary>
     internal static void Put(Block block, ILinear old, IPackedWeight weight, Func<ILinear, ILinear>? around = null) =>

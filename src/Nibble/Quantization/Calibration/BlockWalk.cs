@@ -88,7 +88,7 @@ internal sealed class BlockWalk : IDisposable
         if (copy == batch.Hidden)
         {
             copy = _shared.Rent(batch.Hidden.Shape);
-            batch.Hidden.HostSpan<float>().CopyTo(copy.HostSpan<float>());
+            batch.Pass.Backend.Gradients.Copy(batch.Hidden, copy);
         }
 
         int index = 0;

@@ -2,6 +2,7 @@ using Nibble.Evaluation.Texts;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
+using Nibble.Tokenization;
 
 namespace Nibble.Quantization.Calibration;
 
@@ -26,17 +27,20 @@ public sealed record CalibrationRequest(string Data)
 
     /// <summary>The samples for a model.</summary>
     /// <exception cref="NibbleException">The text is too short; the message says how much is missing.</exception>
-    public IReadOnlyList<int[]> Choose(LoadedModel model)
+    public IReadOnlyList<int[]> Choose(LoadedModel model) => Choose(model.Facts, () => model.Tokenizer);
+
+    /// <summary>The same for a model that is not loaded.</summary>
+    internal IReadOnlyList<int[]> Choose(ModelFacts facts, Func<Tokenizer> tokenizer)
     {
         const int usual = 512;
-        int length = Length ?? Math.Min(usual, model.Facts.Context);
-        if (length > model.Facts.Context)
+        int length = Length ?? Math.Min(usual, facts.Context);
+        if (length > facts.Context)
         {
-            Throw.Usage($"calibration samples of {length} tokens are too long", $"the model's context is {model.Facts.Context}", $"use --sample-length {model.Facts.Context} or less");
+            Throw.Usage($"calibration samples of {length} tokens are too long", $"the model's context is {facts.Context}", $"use --sample-length {facts.Context} or less");
         }
 
         string data = Data == "demo" ? AssetFolder.Find(Path.Combine("assets", "text", "calibration.txt")) : Data;
         EvaluationText text = TextSource.Load(data);
-        return CalibrationSamples.Choose(model.Tokenizer.Encode(string.Join("\n\n", text.Documents)), Samples, length, Seed);
+        return CalibrationSamples.Choose(tokenizer().Encode(string.Join("\n\n", text.Documents)), Samples, length, Seed);
     }
 }

@@ -8,11 +8,35 @@ namespace Nibble.Quantization.Calibration;
 /// Σ xᵀx over the inputs of a linear layer: half of the Hessian of its squared output error (GPTQ, arXiv 2210.17323, section 2),
 /// which is all that GPTQ needs. Batches are multiplied in F32 and summed in double precision.
 /// </summary>
-/// <param name="Tokens">Rows of activations that were seen.</param>
-/// <param name="Columns">Input features.</param>
-/// <param name="Gram">Σ xᵀx, <c>[columns, columns]</c>.</param>
-public sealed record GramStatistics(long Tokens, int Columns, double[] Gram) : CalibrationStatistics(Tokens)
+public sealed record GramStatistics : CalibrationStatistics
 {
+    /// <summary>Statistics on the host.</summary>
+    /// <param name="tokens">Rows of activations that were seen.</param>
+    /// <param name="columns">Input features.</param>
+    /// <param name="gram">Σ xᵀx, <c>[columns, columns]</c>.</param>
+    public GramStatistics(long tokens, int columns, double[] gram)
+        : base(tokens)
+    {
+        (Columns, Gram) = (columns, gram);
+        Diagonal = [.. Enumerable.Range(0, columns).Select(i => gram[(i * (long)columns) + i])];
+    }
+
+    /// <summary>Statistics that stay on a device until somebody asks for them.</summary>
+    internal GramStatistics(long tokens, IDeviceGram device)
+        : base(tokens) => (Columns, Device, Diagonal) = (device.Columns, device, device.Diagonal());
+
+    /// <summary>Input features.</summary>
+    public int Columns { get; }
+
+    /// <summary>Σ xᵀx, <c>[columns, columns]</c>; copied from the device at the first use where it stands there.</summary>
+    public double[] Gram => field ??= Device!.ToHost();
+
+    /// <summary>The diagonal of <see cref="Gram"/>.</summary>
+    internal double[] Diagonal { get; }
+
+    /// <summary>Where the device keeps the matrix; null: on the host alone.</summary>
+    internal IDeviceGram? Device { get; }
+
     /// <summary>The layer, for messages.</summary>
     public string? Layer { get; init; }
 
@@ -23,18 +47,44 @@ public sealed record GramStatistics(long Tokens, int Columns, double[] Gram) : C
     internal double? RaisedDamping { get; set; }
 
     /// <summary>Input features that were zero in every row.</summary>
-    public int DeadInputs { get; } = Enumerable.Range(0, Columns).Count(i => Gram[(i * (long)Columns) + i] == 0);
+    public int DeadInputs => Diagonal.Count(square => square == 0);
 
     /// <summary>Mean of |x| of each input feature; the root of the mean square where it was not collected.</summary>
     public double[] Magnitudes
     {
-        get => field ?? [.. Enumerable.Range(0, Columns).Select(i => Math.Sqrt(Gram[(i * (long)Columns) + i] / Math.Max(1, Tokens)))];
+        get => field ??= Device?.Magnitudes() ?? [.. Diagonal.Select(square => Math.Sqrt(square / Math.Max(1, Tokens)))];
         init;
     }
 }
 
+/// <summary>A Gram matrix on a device.</summary>
+internal interface IDeviceGram : IDisposable
+{
+    /// <summary>Input features.</summary>
+    int Columns { get; }
+
+    /// <summary>The diagonal, on the host.</summary>
+    double[] Diagonal();
+
+    /// <summary>Mean of |x| of each input feature.</summary>
+    double[] Magnitudes();
+
+    /// <summary>The whole matrix, on the host.</summary>
+    double[] ToHost();
+}
+
 /// <summary>Collects <see cref="GramStatistics"/> batch by batch.</summary>
-internal sealed class GramAccumulator(int columns, IBackend backend, PhaseTimes? times = null)
+internal interface IGramCollector
+{
+    /// <summary>Adds the rows of x <c>[rows, columns]</c>.</summary>
+    void Add(Tensor x);
+
+    /// <summary>What was collected.</summary>
+    GramStatistics Finish();
+}
+
+/// <summary>Collects with a backend's kernel, into double precision on the host.</summary>
+internal sealed class GramAccumulator(int columns, IBackend backend, PhaseTimes? times = null) : IGramCollector
 {
     // Rows multiplied at once: enough that the product runs at full speed, few enough that F32 sums stay exact to 1e-6 …
     private const int MostRows = 2048;

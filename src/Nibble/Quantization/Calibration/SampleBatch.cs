@@ -22,9 +22,9 @@ internal sealed class SampleBatch : IDisposable
     {
         int length = samples[0].Length;
         Shape rows = new((nint)samples.Count * length);
-        _ids = Tensor.From<int>(rows, DType.I32, samples.SelectMany(sample => sample).ToArray());
-        _positions = Tensor.From<int>(rows, DType.I32, samples.SelectMany(_ => Enumerable.Range(0, length)).ToArray());
-        Pass = new Pass(model.Backend, workspace, new ModelInput(_ids, _positions, samples.Count, length), cache);
+        _ids = TokenBatch.Upload(model.Backend, [.. samples.SelectMany(sample => sample)]);
+        _positions = TokenBatch.Upload(model.Backend, [.. samples.SelectMany(_ => Enumerable.Range(0, length))]);
+        Pass = new Pass(model.Backend, workspace, new ModelInput(_ids, _positions, samples.Count, length), cache) { Activations = model.Backend.Compute };
         Shape shape = new(rows.Count, model.Facts.Hidden);
         Hidden = onDisk
             ? new Tensor(shape, states, new SpillStorage(shape.Count * states.Size()))
@@ -41,27 +41,66 @@ internal sealed class SampleBatch : IDisposable
     /// <summary>How blocks run on them.</summary>
     public Pass Pass { get; }
 
-    /// <summary>The hidden states as F32 to run a block on: themselves, or widened into memory of the workspace.</summary>
+    /// <summary>The hidden states as F32 where blocks run: themselves, or widened or copied into memory of the workspace.</summary>
     public Tensor Open(Workspace workspace)
     {
-        if (Hidden.DType == DType.F32)
+        if (Hidden.DType == DType.F32 && Hidden.IsOnHost == _ids.IsOnHost)
         {
             return Hidden;
         }
 
         Tensor opened = workspace.Rent(Hidden.Shape);
-        TensorConvert.BF16ToF32(Hidden.HostSpan<ushort>(), opened.HostSpan<float>());
+        if (opened.IsOnHost)
+        {
+            TensorConvert.BF16ToF32(Hidden.HostSpan<ushort>(), opened.HostSpan<float>());
+        }
+        else if (!Hidden.IsOnHost)
+        {
+            Pass.Backend.Gradients.Copy(Hidden, opened);
+        }
+        else
+        {
+            Tensor stored = Hidden.DType == DType.F32 ? opened : workspace.Rent(Hidden.Shape, Hidden.DType);
+            Pass.Backend.CopyFromHost(Bytes(), stored);
+            CopyOnDevice(stored, opened);
+        }
+
         return opened;
     }
 
     /// <summary>Keeps what a block made of <see cref="Open"/>'s tensor.</summary>
     public void Close(Tensor opened)
     {
-        if (opened != Hidden)
+        if (opened == Hidden)
+        {
+            return;
+        }
+
+        if (opened.IsOnHost)
         {
             TensorConvert.F32ToBF16(opened.HostSpan<float>(), Hidden.HostSpan<ushort>());
         }
+        else if (!Hidden.IsOnHost)
+        {
+            Pass.Backend.Gradients.Copy(opened, Hidden);
+        }
+        else
+        {
+            using Tensor? stored = Hidden.DType == DType.F32 ? null : Pass.Backend.Allocate(Hidden.Shape, Hidden.DType);
+            CopyOnDevice(opened, stored ?? opened);
+            Pass.Backend.CopyToHost(stored ?? opened, Bytes());
+        }
     }
+
+    private void CopyOnDevice(Tensor source, Tensor target)
+    {
+        if (source != target)
+        {
+            Pass.Backend.Gradients.Copy(source, target);
+        }
+    }
+
+    private unsafe Span<byte> Bytes() => new(Hidden.HostPointer, checked((int)Hidden.ByteLength));
 
     /// <inheritdoc/>
     public void Dispose()

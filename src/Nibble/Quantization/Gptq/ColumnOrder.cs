@@ -10,7 +10,7 @@ internal static class ColumnOrder
     public static int[] Of(GramStatistics gram, bool actOrder)
     {
         int[] order = [.. Enumerable.Range(0, gram.Columns)];
-        return actOrder ? [.. order.OrderByDescending(i => gram.Gram[(i * (long)gram.Columns) + i])] : order;
+        return actOrder ? [.. order.OrderByDescending(i => gram.Diagonal[i])] : order;
     }
 
     /// <summary>The weights with columns in visiting order; columns of dead inputs become zero, since nothing depends on them.</summary>
@@ -23,7 +23,7 @@ internal static class ColumnOrder
             ReadOnlySpan<float> source = weight.Slice(row, 1).HostSpan<float>();
             for (int i = 0; i < columns; i++)
             {
-                bool dead = gram.Gram[(order[i] * (long)columns) + order[i]] == 0;
+                bool dead = gram.Diagonal[order[i]] == 0;
                 values[(row * columns) + i] = dead ? 0 : source[order[i]];
             }
         }

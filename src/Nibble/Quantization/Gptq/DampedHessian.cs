@@ -19,12 +19,21 @@ internal static class DampedHessian
     public static float[] Factor(GramStatistics gram, int[] order, double damping = DefaultDamping)
     {
         using PhaseTimes.Scope? scope = gram.Times?.In("factor");
-        int n = gram.Columns;
         CpuThreads threads = CpuThreads.Shared(CpuThreads.Choose(null));
-        double mean = Enumerable.Range(0, n).Sum(i => gram.Gram[(i * (long)n) + i]) / n;
+        return Factor(gram, damping, added => InSingle(gram, order, added, threads) ?? InDouble(gram, order, added, threads));
+    }
+
+    /// <summary>The first factorization that succeeds, with ever more added to the diagonal.</summary>
+    /// <param name="gram">The layer's statistics, which are told how much it took.</param>
+    /// <param name="damping">The share to begin with.</param>
+    /// <param name="attempt">Factors with this added to the diagonal; null if the matrix is not positive definite.</param>
+    internal static T Factor<T>(GramStatistics gram, double damping, Func<double, T?> attempt)
+        where T : class
+    {
+        double mean = gram.Diagonal.Sum() / gram.Columns;
         for (double raised = damping; raised <= Math.Max(MostDamping, damping); raised *= 10)
         {
-            if ((InSingle(gram, order, raised * mean, threads) ?? InDouble(gram, order, raised * mean, threads)) is { } factor)
+            if (attempt(raised * mean) is { } factor)
             {
                 gram.RaisedDamping = raised > damping ? raised : null;
                 return factor;
@@ -33,9 +42,9 @@ internal static class DampedHessian
 
         Throw.Failed(
             $"{gram.Layer ?? "a layer"}: the Hessian is not positive definite, even with its mean diagonal added",
-            $"{gram.Tokens:N0} tokens were seen, {gram.DeadInputs} of {n} inputs were always zero, the mean square of an input is {mean / Math.Max(1, gram.Tokens):G3}",
+            $"{gram.Tokens:N0} tokens were seen, {gram.DeadInputs} of {gram.Columns} inputs were always zero, the mean square of an input is {mean / Math.Max(1, gram.Tokens):G3}",
             "use more or other calibration text, or another method for this layer");
-        return [];
+        return null!;
     }
 
     /// <summary>The factor in single precision; null where that is not exact enough.</summary>

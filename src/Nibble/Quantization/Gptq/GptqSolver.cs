@@ -42,7 +42,7 @@ internal sealed class GptqSolver(float[] factor, int columns)
     }
 
     /// <summary>Where a block ends: a grid is found from current values, so that a group lies in one block or begins with one.</summary>
-    private static int End(int start, int reach) => reach >= BlockColumns
+    internal static int End(int start, int reach) => reach >= BlockColumns
         ? Math.Min(start + BlockColumns, ((start / reach) + 1) * reach)
         : start + (BlockColumns / reach * reach);
 

@@ -15,7 +15,10 @@ internal sealed class HqqSolver
 {
     private const float LpNorm = 0.7f;
     private const float Beta = 10;
-    private const int Iterations = 20;
+
+    /// <summary>Most rounds.</summary>
+    public const int Iterations = 20;
+
     private const float SmallestRange = 1e-4f;
     private const float LargestInverse = 2e4f;
 

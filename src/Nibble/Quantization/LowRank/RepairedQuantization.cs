@@ -6,7 +6,8 @@ namespace Nibble.Quantization.LowRank;
 /// <summary>A quantized matrix and, if the settings ask for one, its repair.</summary>
 /// <param name="Weight">Codes and scales.</param>
 /// <param name="Repair">What is added to it; null without.</param>
-internal readonly record struct RepairedWeight(QuantizedWeight Weight, LowRankPair? Repair) : IDisposable
+/// <param name="Error">The weight's error where the device that made it told it; null: nobody measured it yet.</param>
+internal readonly record struct RepairedWeight(QuantizedWeight Weight, LowRankPair? Repair, WeightError? Error = null) : IDisposable
 {
     public void Dispose()
     {
@@ -21,13 +22,17 @@ internal readonly record struct RepairedWeight(QuantizedWeight Weight, LowRankPa
 /// </summary>
 internal static class RepairedQuantization
 {
-    public static RepairedWeight Quantize(PlannedTensor planned, Tensor dense, CalibrationStatistics? statistics)
+    /// <summary>Quantizes a matrix, on a device where there is one; the repair is found on the processor.</summary>
+    /// <param name="planned">The matrix.</param>
+    /// <param name="dense">Its values on the host, F32; for a device without a repair any floating point dtype.</param>
+    /// <param name="statistics">What calibration learned about the inputs.</param>
+    /// <param name="device">Runs the method; null: the processor.</param>
+    public static RepairedWeight Quantize(PlannedTensor planned, Tensor dense, CalibrationStatistics? statistics, IMatrixQuantizer? device = null)
     {
         QuantizationSettings settings = planned.Settings!;
-        IQuantizationMethod method = Registry.Method(settings.Method);
         if (settings.RepairRank is not { } rank)
         {
-            return new(method.Quantize(planned.Spec.WeightName, dense, settings, statistics), null);
+            return Made(planned, dense, statistics, device);
         }
 
         using RepairSolver solver = new(settings.RepairWeighted == true ? (GramStatistics?)statistics : null);
@@ -38,7 +43,7 @@ internal static class RepairedQuantization
         {
             using Tensor target = Copy(dense);
             best.Repair?.TakeFrom(target);
-            QuantizedWeight weight = method.Quantize(planned.Spec.WeightName, target, settings, statistics);
+            QuantizedWeight weight = Made(planned, target, statistics, device).Weight;
             using Tensor error = Difference(dense, weight);
             LowRankPair pair = solver.Nearest(error, rank, seed);
             pair.TakeFrom(error);
@@ -59,6 +64,18 @@ internal static class RepairedQuantization
         }
 
         return best;
+    }
+
+    private static RepairedWeight Made(PlannedTensor planned, Tensor dense, CalibrationStatistics? statistics, IMatrixQuantizer? device)
+    {
+        (string name, QuantizationSettings settings) = (planned.Spec.WeightName, planned.Settings!);
+        if (device is null)
+        {
+            return new(Registry.Method(settings.Method).Quantize(name, dense, settings, statistics), null);
+        }
+
+        (QuantizedWeight weight, WeightError error) = device.Quantize(name, dense, settings, statistics);
+        return new(weight, null, error);
     }
 
     private static Tensor Copy(Tensor dense)

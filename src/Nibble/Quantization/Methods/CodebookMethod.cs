@@ -30,6 +30,12 @@ internal sealed class CodebookMethod : QuantizationMethod
 
     public override string Summary { get; }
 
+    /// <summary>The levels by code.</summary>
+    public float[] Levels => _levels;
+
+    /// <summary>The middles between sorted levels, and the code of each place among them.</summary>
+    public (float[] Bounds, byte[] CodeOfRank) Ranks => (_bounds, _codeOfRank);
+
     public override IReadOnlyList<int> SupportedBits { get; } = [4];
 
     protected override QuantizationSettings Defaults { get; }

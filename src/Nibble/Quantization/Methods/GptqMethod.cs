@@ -68,17 +68,6 @@ internal sealed class GptqMethod : QuantizationMethod
 
     private static AffineWeight Assemble(Shape shape, byte[] codes, Grid[] grids, int[] order, int group, QuantizationSettings settings)
     {
-        int columns = order.Length;
-        int[]? groups = null;
-        if (HasIndex(settings, columns))
-        {
-            groups = new int[columns];
-            for (int i = 0; i < columns; i++)
-            {
-                groups[order[i]] = i / group;
-            }
-        }
-
         return new AffineWeight(
             ColumnOrder.Place(codes, order, shape),
             settings.Bits!.Value,
@@ -86,7 +75,24 @@ internal sealed class GptqMethod : QuantizationMethod
             Array.ConvertAll(grids, grid => grid.Scale),
             Array.ConvertAll(grids, grid => grid.Zero),
             settings.ScaleDType!.Value,
-            columnGroups: groups,
+            columnGroups: Index(order, group, settings),
             symmetric: settings.Symmetric!.Value);
+    }
+
+    /// <summary>The group of each column where the weight must name it, else null.</summary>
+    internal static int[]? Index(int[] order, int group, QuantizationSettings settings)
+    {
+        if (!HasIndex(settings, order.Length))
+        {
+            return null;
+        }
+
+        int[] groups = new int[order.Length];
+        for (int i = 0; i < order.Length; i++)
+        {
+            groups[order[i]] = i / group;
+        }
+
+        return groups;
     }
 }

@@ -83,13 +83,14 @@ internal sealed class HqqMethod : QuantizationMethod
         }
     }
 
-    private int GroupOf(QuantizationSettings settings, nint outFeatures, nint inFeatures)
+    /// <summary>Elements of a group of a matrix; a size that does not divide it is refused.</summary>
+    public static int GroupOf(QuantizationSettings settings, nint outFeatures, nint inFeatures)
     {
         int group = settings.GroupSize == QuantizationSettings.WholeRow ? (int)(settings.Axis == 0 ? outFeatures : inFeatures) : settings.GroupSize!.Value;
         if (outFeatures * inFeatures % group != 0)
         {
             Throw.Usage(
-                $"method {Name} cannot use --group-size {group} for a matrix of {outFeatures} × {inFeatures}",
+                $"method hqq cannot use --group-size {group} for a matrix of {outFeatures} × {inFeatures}",
                 "its groups must divide the number of elements",
                 "choose another group size, or keep this matrix dense with --override 'PATTERN=none'");
         }

@@ -30,7 +30,7 @@ internal sealed unsafe class CublasLt : IDisposable
     public void Multiply(in GemmCall call, nint workspace, nint stream)
     {
         PlanKey key = new(
-            call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Result, call.Bias != 0,
+            call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Result, call.Bias != 0, call.Double,
             Alignment(call.A), Alignment(call.B), Alignment(call.D));
         if (!_plans.TryGetValue(key, out Plan? plan))
         {
@@ -55,7 +55,7 @@ internal sealed unsafe class CublasLt : IDisposable
     private static int Alignment(nint address) => Math.Min(256, 1 << Math.Min(8, BitOperations.TrailingZeroCount(address)));
 
     private readonly record struct PlanKey(
-        long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, DType Result, bool Biased, int AlignA, int AlignB, int AlignD);
+        long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, DType Result, bool Biased, bool Double, int AlignA, int AlignB, int AlignD);
 
     private sealed class Plan : IDisposable
     {
@@ -64,10 +64,11 @@ internal sealed unsafe class CublasLt : IDisposable
 
         public Plan(nint handle, PlanKey key)
         {
-            int type = TypeOf(key.Type), result = TypeOf(key.Result);
+            int type = key.Double ? CublasLtApi.TypeF64 : TypeOf(key.Type), result = key.Double ? CublasLtApi.TypeF64 : TypeOf(key.Result);
             bool whole = key.Result == DType.I32;
+            int compute = key.Double ? CublasLtApi.ComputeF64 : whole ? CublasLtApi.ComputeI32 : CublasLtApi.ComputeF32;
             CudaErrors.CheckCublas(
-                CublasLtApi.cublasLtMatmulDescCreate(out _description, whole ? CublasLtApi.ComputeI32 : CublasLtApi.ComputeF32, whole ? CublasLtApi.TypeI32 : CublasLtApi.TypeF32),
+                CublasLtApi.cublasLtMatmulDescCreate(out _description, compute, key.Double ? CublasLtApi.TypeF64 : whole ? CublasLtApi.TypeI32 : CublasLtApi.TypeF32),
                 "cublasLtMatmulDescCreate");
             Set(CublasLtApi.DescTransposeA, key.TransposeA ? 1 : 0);
             Set(CublasLtApi.DescTransposeB, key.TransposeB ? 1 : 0);
@@ -92,12 +93,15 @@ internal sealed unsafe class CublasLt : IDisposable
             }
 
             // Factors are of the type of the sums.
-            int one = call.Result == DType.I32 ? 1 : BitConverter.SingleToInt32Bits(1), alpha = one, beta = call.Add ? one : 0;
+            int sign = call.Negative ? -1 : 1, one = call.Result == DType.I32 ? 1 : BitConverter.SingleToInt32Bits(1);
+            int alpha = call.Result == DType.I32 ? sign : BitConverter.SingleToInt32Bits(sign), beta = call.Add ? one : 0;
+            double alphaDouble = sign, betaDouble = call.Add ? 1 : 0;
             fixed (CublasHeuristic* algorithm = &_algorithm)
             {
                 CudaErrors.CheckCublas(
                     CublasLtApi.cublasLtMatmul(
-                        handle, _description, &alpha, call.A, _a, call.B, _b, &beta, call.D, _d, call.D, _d, algorithm, workspace, WorkspaceBytes, stream),
+                        handle, _description, call.Double ? &alphaDouble : &alpha, call.A, _a, call.B, _b, call.Double ? &betaDouble : &beta, call.D, _d, call.D, _d, algorithm,
+                        workspace, WorkspaceBytes, stream),
                     "cublasLtMatmul");
             }
         }

@@ -17,8 +17,10 @@ internal unsafe struct CublasHeuristic
 internal static unsafe partial class CublasLtApi
 {
     public const int ComputeF32 = 68;
+    public const int ComputeF64 = 70;
     public const int ComputeI32 = 72;
     public const int TypeF32 = 0;
+    public const int TypeF64 = 1;
     public const int TypeI8 = 3;
     public const int TypeI32 = 10;
     public const int TypeBF16 = 14;

@@ -29,12 +29,19 @@ internal readonly record struct KernelName(string Source, string Name)
 }
 
 /// <summary>
-/// D (+)= op(A)·op(B) + bias, column-major as cuBLAS has it: D is <c>[M, N]</c> of <paramref name="Result"/>, op(A) <c>[M, K]</c>, op(B)
+/// D (±)= op(A)·op(B) + bias, column-major as cuBLAS has it: D is <c>[M, N]</c> of <paramref name="Result"/>, op(A) <c>[M, K]</c>, op(B)
 /// <c>[K, N]</c>, both of <paramref name="Type"/>; the bias has M values of the result's type and is added to each column.
 /// </summary>
 internal readonly record struct GemmCall(
     nint A, nint B, nint D, nint Bias, long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD,
-    DType Type, bool Add, DType Result = DType.F32);
+    DType Type, bool Add, DType Result = DType.F32)
+{
+    /// <summary>The product's negative is taken.</summary>
+    public bool Negative { get; init; }
+
+    /// <summary>All matrices hold double precision, whatever <see cref="Type"/> says; no bias.</summary>
+    public bool Double { get; init; }
+}
 
 /// <summary>Recorded work: queues all of it at once; what it holds is given back by disposing of it.</summary>
 internal sealed record RecordedWork(Action Queue, IDisposable Held);

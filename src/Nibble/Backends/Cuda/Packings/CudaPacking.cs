@@ -53,9 +53,15 @@ internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint
         where T : unmanaged
     {
         CudaStorage buffer = memory.Upload(values, "weights");
+        Keep(buffer);
+        return buffer;
+    }
+
+    /// <summary>Takes over a buffer for as long as the packing lives.</summary>
+    protected void Keep(CudaStorage buffer)
+    {
         _buffers.Add(buffer);
         ByteLength += buffer.ByteLength;
-        return buffer;
     }
 
     /// <summary>Reads a buffer of the packing.</summary>

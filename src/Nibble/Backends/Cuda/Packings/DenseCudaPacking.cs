@@ -17,6 +17,18 @@ internal sealed unsafe class DenseCudaPacking : CudaPacking
         Argument.Codes = _values.Address;
     }
 
+    /// <summary>Takes over values that stand on the card already.</summary>
+    public DenseCudaPacking(CachingMemory memory, nint outFeatures, nint inFeatures, DType dtype, CudaStorage values)
+        : base(memory, outFeatures, inFeatures)
+    {
+        (_dtype, _values) = (dtype, values);
+        Keep(values);
+        Argument.Codes = values.Address;
+    }
+
+    /// <summary>The dtype of the values.</summary>
+    public DType DType => _dtype;
+
     public override string Name => Format;
 
     public override string Format => _dtype.ToString().ToLowerInvariant();
