@@ -44,7 +44,7 @@ internal static class CudaQuantizeBench
                     break;
                 case "gptq":
                     // gptq:4 takes four blocks of the 32.
-                    RunGptq(report, Blocks(part));
+                    RunGptq(report, Blocks(part), options.ProcessorTime);
                     break;
                 case "command":
                     RunCommand(report, Blocks(part), options.Output ?? throw new ArgumentException("the part command needs --output FOLDER"));
@@ -114,11 +114,13 @@ internal static class CudaQuantizeBench
     private static void Quantize(IBackend backend, HostWeights weights, LinearSpec spec, QuantizationSettings settings) =>
         backend.Quantizer!.Quantize(spec.Path, weights.Of(spec), settings).Weight.Dispose();
 
-    /// <summary>GPTQ block by block from weights in host memory; codes come back and are dropped.</summary>
-    private static void RunGptq(BenchReport report, int blocks)
+    /// <summary>GPTQ block by block from weights in host memory; codes come back and are dropped. --processor-time: call by call.</summary>
+    private static void RunGptq(BenchReport report, int blocks, bool callByCall)
     {
         ModelConfig config = Config(blocks);
-        using CudaBackend backend = new(new CudaOptions(Compute: DType.BF16));
+        using CudaDevice device = CudaDevice.Open(0);
+        using ProfilingDevice? profile = callByCall ? new ProfilingDevice(device) : null;
+        using CudaBackend backend = new(profile ?? (ICudaDevice)device, DType.BF16);
         using HostWeights weights = new();
         using PeakMemory memory = new();
         using NvmlMeter? meter = NvmlMeter.TryStart(backend);
@@ -159,6 +161,10 @@ internal static class CudaQuantizeBench
         }
 
         Memory(report, name, backend, memory, meter);
+        foreach ((string call, int count, double seconds) in profile?.Times.Take(40) ?? [])
+        {
+            report.Add($"{count}x {call}", [1e3 * seconds], "ms");
+        }
     }
 
     /// <summary>The command's own work, from a folder to a folder.</summary>

@@ -10,6 +10,12 @@ namespace Nibble.Certificates;
 /// <param name="Source">The source that was compared with; null if it was not at hand, and only the export's half was computed again.</param>
 public sealed record Verification(Certificate Certificate, string? Source);
 
+/// <summary>The source's half of a certificate.</summary>
+/// <param name="Prompt">The tokens.</param>
+/// <param name="Logits">The logits of every token, row after row.</param>
+/// <param name="Sha256">The hash of its files.</param>
+internal sealed record CertifiedSource(int[] Prompt, float[] Logits, string Sha256);
+
 /// <summary>Makes and checks certificates. Matrices are read one at a time: memory does not grow with the model.</summary>
 public static class Certifier
 {
@@ -24,17 +30,29 @@ public static class Certifier
 
     /// <summary>Compares an export with its source.</summary>
     /// <exception cref="NibbleException">One of them computes something that is no number.</exception>
-    public static Certificate Make(string source, string export)
+    public static Certificate Make(string source, string export) => Make(source, export, SourceOf(source));
+
+    /// <summary>What a certificate says about the source; it can be had before there is an export.</summary>
+    internal static CertifiedSource SourceOf(string source)
     {
-        (int[] ids, float[] expected, _) = Run(source, null);
+        Task<string> hash = Task.Run(() => ModelHash.Of(source));
+        (int[] ids, float[] logits, _) = Run(source, null);
+        return new(ids, logits, hash.GetAwaiter().GetResult());
+    }
+
+    /// <summary>The same with a source that was looked at before.</summary>
+    internal static Certificate Make(string source, string export, CertifiedSource known)
+    {
+        Task<string> hash = Task.Run(() => ModelHash.Of(export));
+        (int[] ids, float[] expected, string sourceHash) = known;
         (_, float[] actual, string kernels) = Run(export, ids);
         int width = expected.Length / ids.Length;
         int same = Enumerable.Range(0, ids.Length).Count(row => Divergence.Best(Row(expected, row, width)) == Divergence.Best(Row(actual, row, width)));
         return new Certificate
         {
             Source = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(source))),
-            SourceSha256 = ModelHash.Of(source),
-            OutputSha256 = ModelHash.Of(export),
+            SourceSha256 = sourceHash,
+            OutputSha256 = hash.GetAwaiter().GetResult(),
             Prompt = ids,
             LargestLogitDifference = expected.Zip(actual, (one, other) => Math.Abs((double)one - other)).Max(),
             LogitRange = (double)expected.Max() - expected.Min(),

@@ -20,6 +20,7 @@ internal sealed class CalibratedWork(
     private readonly Dictionary<string, PlannedTensor> _planned = plan.Tensors.ToDictionary(tensor => tensor.Spec.Path);
     private readonly List<LayerCoverage> _coverage = [];
     private readonly List<WeightRecord> _block = [];
+    private readonly WorkAside _aside = new(isInline: backend.Quantizer is null);
     private CalibrationJournal? _journal;
     private Dictionary<string, ILinear> _layers = [];
     private InputScaling? _scaling;
@@ -47,7 +48,16 @@ internal sealed class CalibratedWork(
                 options.Note?.Invoke($"going on from an interrupted run: {journal.Finished} of {model.Model.Blocks.Count} blocks are finished");
             }
 
-            Work(model, samples, request);
+            try
+            {
+                Work(model, samples, request);
+                _aside.Wait();
+            }
+            finally
+            {
+                _aside.Dispose();
+            }
+
             CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, _coverage.Count(layer => layer.DeadInputs > 0)) { Coverage = _coverage, States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant() };
             return (_inside, record, _scaling!.Records, journal);
         }
@@ -84,9 +94,13 @@ internal sealed class CalibratedWork(
     /// <inheritdoc/>
     public void Finished(int block)
     {
-        _journal!.Write(block, _block);
-        _block.ForEach(record => record.Weight.Dispose());
+        WeightRecord[] records = [.. _block];
         _block.Clear();
+        _aside.Add(() =>
+        {
+            _journal!.Write(block, records);
+            Array.ForEach(records, record => record.Weight.Dispose());
+        });
     }
 
     private void Work(StreamedBlocks model, IReadOnlyList<int[]> samples, CalibrationRequest request)
@@ -132,7 +146,7 @@ internal sealed class CalibratedWork(
         foreach (PlannedTensor tensor in tensors)
         {
             cancellation.ThrowIfCancellationRequested();
-            _inside += Quantizer.WriteMatrix(writer, tensor, backend.Quantizer);
+            _inside += Quantizer.WriteMatrix(writer, tensor, null, backend.Quantizer, _aside);
             Report(tensor.Spec.Path);
         }
     }
@@ -157,11 +171,13 @@ internal sealed class CalibratedWork(
         using Tensor dense = _scaling!.Load(tensor.Spec);
         if (tensor.Settings is null)
         {
-            writer.Keep(tensor);
+            _aside.Add(() => writer.Keep(tensor));
             return backend.Prepare(dense);
         }
 
         (QuantizedWeight weight, LowRankPair? repair, _) = record is null ? Quantize(tensor, dense, statistics) : new(record.Weight, record.Repair);
+        // Nothing else may write meanwhile, and the dense matrix is needed for it.
+        _aside.Wait();
         writer.Add(tensor, dense, weight, repair);
         if (repair is not null)
         {
@@ -191,8 +207,19 @@ internal sealed class CalibratedWork(
             _inside += Stopwatch.GetElapsedTime(start);
         }
 
-        writer.Add(tensor, layer.Made.Weight, null, layer.Made.Error);
-        Remember(tensor, layer.Made.Weight, null, new(tensor.Spec.Path, statistics?.Tokens ?? 0, statistics?.DeadInputs ?? 0) { RaisedDamping = statistics?.RaisedDamping }, isNew: true);
+        _aside.Add(() =>
+        {
+            writer.Add(tensor, layer.Made.Weight, null, layer.Made.Error);
+            if (!settings.NeedsInputs)
+            {
+                layer.Made.Weight.Dispose();
+            }
+        });
+        if (settings.NeedsInputs)
+        {
+            Remember(tensor, layer.Made.Weight, null, new(tensor.Spec.Path, statistics?.Tokens ?? 0, statistics?.DeadInputs ?? 0) { RaisedDamping = statistics?.RaisedDamping }, isNew: true);
+        }
+
         return layer.Values;
     }
 

@@ -128,6 +128,8 @@ public static class Quantizer
         using IBackend backend = options.Backend?.Invoke(compute) ?? BackendKind.Create(options.Device, null, compute);
         using NvmlMeter? meter = NvmlMeter.TryStart(backend);
         long start = Stopwatch.GetTimestamp();
+        // While a card works, the processor looks at the source.
+        Task<CertifiedSource>? source = backend.Quantizer is null ? null : Task.Run(() => Certifier.SourceOf(folder.Path), CancellationToken.None);
         PhaseTimes times = new();
         TimeSpan inside;
         using OutputFolder target = OutputFolder.Create(output, options.Force);
@@ -156,7 +158,7 @@ public static class Quantizer
         Certificate certificate;
         using (times.In("certificate"))
         {
-            certificate = Certifier.Make(folder.Path, target.Path);
+            certificate = source is null ? Certifier.Make(folder.Path, target.Path) : Certifier.Make(folder.Path, target.Path, source.GetAwaiter().GetResult());
         }
 
         certificate.Write(target.Path);
@@ -227,10 +229,10 @@ public static class Quantizer
     }
 
     /// <summary>Writes one matrix, quantized without data or as it is; returns the time inside the method.</summary>
-    internal static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor)
+    internal static TimeSpan WriteMatrix(QuantizedFolderWriter writer, PlannedTensor tensor, IReadOnlyDictionary<string, StaticActivations>? scales = null)
     {
         using WorkAside inline = new(isInline: true);
-        return WriteMatrix(writer, tensor, null, null, inline);
+        return WriteMatrix(writer, tensor, scales, null, inline);
     }
 
     /// <summary>The same with scales of activations that were measured, and with a device that runs the method; what is to be written goes aside.</summary>

@@ -24,14 +24,19 @@ internal static class JournalKey
             hash.AppendData(MemoryMarshal.AsBytes(sample.AsSpan()));
         }
 
-        foreach (string file in Directory.EnumerateFiles(model).Where(IsInput).Order(StringComparer.Ordinal))
+        foreach ((string name, byte[] content) in Directory.EnumerateFiles(model).Where(IsInput).Order(StringComparer.Ordinal).ToArray().AsParallel().AsOrdered().Select(HashOf))
         {
-            using FileStream stream = File.OpenRead(file);
-            hash.AppendData(Encoding.UTF8.GetBytes($"{Path.GetFileName(file)} {stream.Length}"));
-            hash.AppendData(SHA256.HashData(stream));
+            hash.AppendData(Encoding.UTF8.GetBytes(name));
+            hash.AppendData(content);
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    private static (string Name, byte[] Content) HashOf(string file)
+    {
+        using FileStream stream = File.OpenRead(file);
+        return ($"{Path.GetFileName(file)} {stream.Length}", SHA256.HashData(stream));
     }
 
     private static bool IsInput(string path) => Path.GetExtension(path) == ".safetensors" || Path.GetFileName(path) == "config.json";

@@ -28,6 +28,12 @@ internal sealed class CudaGram(CachingMemory memory, int columns, PhaseTimes? ti
     /// <inheritdoc/>
     public void Add(Tensor x)
     {
+        if (times is not null)
+        {
+            // Only so that each phase has its own time.
+            memory.Device.Synchronize();
+        }
+
         using PhaseTimes.Scope? scope = times?.In("hessian");
         (nint rows, nint address) = (x.Shape.Rows, CudaStorage.AddressOf(x));
         if (rows == 0)
@@ -53,7 +59,6 @@ internal sealed class CudaGram(CachingMemory memory, int columns, PhaseTimes? ti
         _tokens += rows;
         if (times is not null)
         {
-            // Only so that the phase has its own time.
             memory.Device.Synchronize();
         }
     }
