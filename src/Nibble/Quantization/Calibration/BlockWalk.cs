@@ -73,7 +73,11 @@ internal sealed class BlockWalk : IDisposable
         {
             using Workspace.Scope scope = _shared.Begin();
             Tensor opened = batch.Open(_shared);
-            CausalModel.RunBlock(_block, opened, batch.Pass);
+            foreach (Tensor input in _block.Steps(opened, batch.Pass))
+            {
+                // Step by step, as passes that stop on the way: a block may have a shorter way that gives other bits.
+            }
+
             batch.Close(opened);
         }
     }
