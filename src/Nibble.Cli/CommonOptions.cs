@@ -62,14 +62,27 @@ internal static class CommonOptions
         return option;
     }
 
+    public static Option<string?> Affinity() =>
+        new("--affinity") { Description = "Processors that the CPU backend's threads are bound to, as 0,1 or 0-3 (default: NIBBLE_AFFINITY, or not bound)." };
+
+    /// <summary>Takes the option for the whole process, as threads are shared by it.</summary>
+    public static void UseAffinity(string? list)
+    {
+        if (list is not null)
+        {
+            _ = Backends.Cpu.CpuAffinity.Parse(list);
+            Environment.SetEnvironmentVariable("NIBBLE_AFFINITY", list);
+        }
+    }
+
     public static Option<string> KvCache()
     {
         Option<string> option = new("--kv-cache")
         {
-            Description = "Numbers in which keys and values are kept: f32, f16 or int8 (one scale a token and head).",
+            Description = "Numbers in which keys and values are kept: f32, f16, bf16 or int8 (one scale a token and head).",
             DefaultValueFactory = _ => "f32",
         };
-        option.AcceptOnlyFromAmong("f32", "f16", "int8");
+        option.AcceptOnlyFromAmong("f32", "f16", "bf16", "int8");
         return option;
     }
 }

@@ -9,6 +9,7 @@ internal sealed class LoadFlags(string activations, bool threads = true)
 {
     private readonly Option<string> _device = CommonOptions.Device();
     private readonly Option<int?> _threads = CommonOptions.Threads();
+    private readonly Option<string?> _affinity = CommonOptions.Affinity();
     private readonly Option<string?> _dtype = CommonOptions.Dtype();
     private readonly Option<string> _activations = CommonOptions.Activations(activations);
 
@@ -24,19 +25,24 @@ internal sealed class LoadFlags(string activations, bool threads = true)
             command.Options.Add(_threads);
         }
 
+        command.Options.Add(_affinity);
         command.Options.Add(_dtype);
         command.Options.Add(_activations);
         command.Options.Add(_kvCache);
         command.Options.Add(_adapter);
     }
 
-    public LoadOptions Read(ParseResult parsed) => new()
+    public LoadOptions Read(ParseResult parsed)
     {
-        Adapter = parsed.GetValue(_adapter),
-        Device = parsed.GetRequiredValue(_device),
-        Threads = threads ? parsed.GetValue(_threads) : null,
-        Activations = Enum.Parse<ActivationChoice>(parsed.GetRequiredValue(_activations), ignoreCase: true),
-        KvCache = Enum.Parse<KvCacheType>(parsed.GetRequiredValue(_kvCache), ignoreCase: true),
-        Dtype = parsed.GetValue(_dtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
-    };
+        CommonOptions.UseAffinity(parsed.GetValue(_affinity));
+        return new()
+        {
+            Adapter = parsed.GetValue(_adapter),
+            Device = parsed.GetRequiredValue(_device),
+            Threads = threads ? parsed.GetValue(_threads) : null,
+            Activations = Enum.Parse<ActivationChoice>(parsed.GetRequiredValue(_activations), ignoreCase: true),
+            KvCache = Enum.Parse<KvCacheType>(parsed.GetRequiredValue(_kvCache), ignoreCase: true),
+            Dtype = parsed.GetValue(_dtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : null,
+        };
+    }
 }

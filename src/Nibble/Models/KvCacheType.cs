@@ -11,6 +11,9 @@ public enum KvCacheType
     /// <summary>Half precision: half the memory.</summary>
     F16,
 
+    /// <summary>BF16: half the memory, the range of F32, 8 bits of precision.</summary>
+    BF16,
+
     /// <summary>8 bits, with one scale for each token's key and value of each head: a little more than a quarter of the memory.</summary>
     Int8,
 }
@@ -25,6 +28,7 @@ internal static class KvCacheTypes
     public static DType Storage(this KvCacheType type) => type switch
     {
         KvCacheType.F16 => DType.F16,
+        KvCacheType.BF16 => DType.BF16,
         KvCacheType.Int8 => DType.U8,
         _ => DType.F32,
     };

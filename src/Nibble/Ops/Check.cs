@@ -18,9 +18,9 @@ internal static class Check
     /// <summary>A cache of keys or values in any of its forms, or with the numbers of the backend's activations.</summary>
     public static void Cache(string op, string name, Tensor tensor, IBackend backend)
     {
-        if (tensor.DType is not (DType.F32 or DType.F16 or DType.U8) && !backend.Computes(tensor.DType))
+        if (tensor.DType is not (DType.F32 or DType.F16 or DType.BF16 or DType.U8) && !backend.Computes(tensor.DType))
         {
-            Throw.Argument(op, $"{name} must be F32, F16 or U8, not {tensor.DType} {tensor.Shape}");
+            Throw.Argument(op, $"{name} must be F32, F16, BF16 or U8, not {tensor.DType} {tensor.Shape}");
         }
     }
 

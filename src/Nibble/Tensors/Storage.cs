@@ -34,6 +34,7 @@ public sealed unsafe class NativeStorage : HostStorage
     /// <summary>Alignment of every allocation: one cache line, one AVX-512 register.</summary>
     public const int Alignment = 64;
 
+    private readonly bool _isMapped;
     private byte* _pointer;
 
     /// <summary>Takes <paramref name="byteLength"/> bytes of native memory, zeroed.</summary>
@@ -43,10 +44,15 @@ public sealed unsafe class NativeStorage : HostStorage
         ArgumentOutOfRangeException.ThrowIfNegative(byteLength);
         HeapBlocks.ReturnLargeOnes();
         // 64 spare bytes let a vector kernel read (never write) past the last element.
-        nuint size = (nuint)byteLength + Alignment;
+        nint size = checked(byteLength + Alignment);
+        _isMapped = HugePages.Suit(byteLength);
         try
         {
-            _pointer = (byte*)NativeMemory.AlignedAlloc(size, (nuint)HugePages.AlignmentFor(byteLength));
+            _pointer = _isMapped ? HugePages.Take(size) : (byte*)NativeMemory.AlignedAlloc((nuint)size, Alignment);
+            if (_pointer == null)
+            {
+                throw new OutOfMemoryException();
+            }
         }
         catch (OutOfMemoryException error)
         {
@@ -57,8 +63,11 @@ public sealed unsafe class NativeStorage : HostStorage
                 error);
         }
 
-        HugePages.Advise(_pointer, byteLength);
-        NativeMemory.Clear(_pointer, size);
+        if (!_isMapped)
+        {
+            NativeMemory.Clear(_pointer, (nuint)size);
+        }
+
         GC.AddMemoryPressure(byteLength == 0 ? 1 : byteLength);
     }
 
@@ -76,7 +85,15 @@ public sealed unsafe class NativeStorage : HostStorage
     {
         if (_pointer != null)
         {
-            NativeMemory.AlignedFree(_pointer);
+            if (_isMapped)
+            {
+                HugePages.Give(_pointer, ByteLength + Alignment);
+            }
+            else
+            {
+                NativeMemory.AlignedFree(_pointer);
+            }
+
             _pointer = null;
             GC.RemoveMemoryPressure(ByteLength == 0 ? 1 : ByteLength);
         }

@@ -25,6 +25,22 @@ public unsafe class CpuThreadsTests
     }
 
     [Fact]
+    public void WorkersSleepWhenThereIsNothingToDo()
+    {
+        CpuThreads threads = CpuThreads.Shared(5);
+        int[] seen = new int[64];
+        fixed (int* pointer = seen)
+        {
+            threads.Run(seen.Length, new CountJob { Seen = pointer });
+        }
+
+        // Half a minute is for a machine that is busy with other things: they need some 50 µs.
+        Assert.True(SpinWait.SpinUntil(() => threads.Parked == 4, TimeSpan.FromSeconds(30)), $"{threads.Parked} of 4 workers sleep");
+        Thread.Sleep(1);
+        Assert.Equal(4, threads.Parked);
+    }
+
+    [Fact]
     public void NestedCallsRunInline()
     {
         int[] seen = new int[50];

@@ -103,6 +103,7 @@ public class KvCacheTests
                 target[i] = type switch
                 {
                     KvCacheType.F16 => (float)(Half)source[i],
+                    KvCacheType.BF16 => BitConverter.UInt32BitsToSingle((uint)TensorConvert.F32ToBF16(source[i]) << 16),
                     KvCacheType.Int8 => MathF.Round(source[i] * (127 / largest)) * (largest / 127),
                     _ => source[i],
                 };

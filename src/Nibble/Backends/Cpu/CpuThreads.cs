@@ -45,13 +45,13 @@ internal sealed unsafe class CpuThreads
     private int _busy;
     private Exception? _error;
 
-    private CpuThreads(int count)
+    private CpuThreads(int count, int[]? processors)
     {
         Count = count;
         _workers = new Worker[count - 1];
         for (int i = 0; i < _workers.Length; i++)
         {
-            _workers[i] = new Worker(this, i + 1);
+            _workers[i] = new Worker(this, i + 1, processors is null ? null : processors[(i + 1) % processors.Length]);
         }
     }
 
@@ -59,13 +59,16 @@ internal sealed unsafe class CpuThreads
     public int Count { get; }
 
     /// <summary>The pool of <paramref name="count"/> threads: shared by all backends of the process, its threads live as long as it.</summary>
-    public static CpuThreads Shared(int count) => Pools.GetOrAdd(count, static n => new CpuThreads(n));
+    public static CpuThreads Shared(int count) => Pools.GetOrAdd(count, Create);
 
-    /// <summary>The number of threads from an option, else from NIBBLE_THREADS, else one per processor.</summary>
+    /// <summary>Workers that sleep until there is work: all of them, some 50 µs after the last run.</summary>
+    public int Parked => _workers.Count(worker => worker.IsParked);
+
+    /// <summary>The number of threads from an option, else from NIBBLE_THREADS, else one per processor (of NIBBLE_AFFINITY, if that is set).</summary>
     public static int Choose(int? option)
     {
         string? text = Environment.GetEnvironmentVariable(EnvironmentVariable);
-        int count = option ?? (string.IsNullOrEmpty(text) ? Environment.ProcessorCount : int.TryParse(text, out int parsed) ? parsed : 0);
+        int count = option ?? (string.IsNullOrEmpty(text) ? CpuAffinity.Chosen()?.Length ?? Environment.ProcessorCount : int.TryParse(text, out int parsed) ? parsed : 0);
         if (count is < 1 or > MostThreads)
         {
             Throw.Usage(
@@ -100,6 +103,17 @@ internal sealed unsafe class CpuThreads
         {
             Volatile.Write(ref _busy, 0);
         }
+    }
+
+    private static CpuThreads Create(int count)
+    {
+        int[]? processors = CpuAffinity.Chosen();
+        if (processors is not null)
+        {
+            CpuAffinity.Require(processors);
+        }
+
+        return new CpuThreads(count, processors);
     }
 
     private static void Invoke<TJob>(void* job, int part)
@@ -200,13 +214,16 @@ internal sealed unsafe class CpuThreads
     {
         private readonly CpuThreads _pool;
         private readonly SemaphoreSlim _signal = new(0);
+        private readonly int? _processor;
         private int _parked;
 
-        public Worker(CpuThreads pool, int number)
+        public Worker(CpuThreads pool, int number, int? processor)
         {
-            _pool = pool;
+            (_pool, _processor) = (pool, processor);
             new Thread(Loop, 256 << 10) { IsBackground = true, Name = $"nibble-cpu-{number}" }.Start();
         }
+
+        public bool IsParked => Volatile.Read(ref _parked) == 1;
 
         public void Wake()
         {
@@ -218,6 +235,12 @@ internal sealed unsafe class CpuThreads
 
         private void Loop()
         {
+            if (_processor is { } processor)
+            {
+                // The list was checked as a whole; a processor that went away meanwhile leaves its thread unbound.
+                _ = CpuAffinity.Bind([processor]);
+            }
+
             long seen = 0;
             while (true)
             {

@@ -49,6 +49,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         switch (cache.DType)
         {
             case DType.F16: AppendRows<HalfRows>(x, cache, start); break;
+            case DType.BF16: AppendRows<BFloat16Rows>(x, cache, start); break;
             case DType.U8: AppendRows<ByteRows>(x, cache, start); break;
             default: AppendRows<FloatRows>(x, cache, start); break;
         }
@@ -59,6 +60,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
         switch (arguments.Keys.DType)
         {
             case DType.F16: AttentionJob<S, V, HalfRows>.Run(arguments, threads); break;
+            case DType.BF16: AttentionJob<S, V, BFloat16Rows>.Run(arguments, threads); break;
             case DType.U8: AttentionJob<S, V, ByteRows>.Run(arguments, threads); break;
             default: AttentionJob<S, V, FloatRows>.Run(arguments, threads); break;
         }

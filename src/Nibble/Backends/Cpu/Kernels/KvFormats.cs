@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.Kernels;
 
@@ -106,6 +107,47 @@ internal readonly unsafe struct HalfRows : IKvFormat
         for (; i < dim; i++)
         {
             row[i] = (float)BitConverter.UInt16BitsToHalf(halves[i]);
+        }
+    }
+}
+
+/// <summary>BF16, to nearest even, in the order of <see cref="HalfRows"/>.</summary>
+internal readonly unsafe struct BFloat16Rows : IKvFormat
+{
+    public static bool IsFloat => false;
+
+    public static nint RowBytes(nint dim) => dim * sizeof(ushort);
+
+    public static void Store<S, V>(float* row, byte* target, nint dim)
+        where S : struct, ILanes<V>
+        where V : unmanaged
+    {
+        ushort* bits = (ushort*)target;
+        nint whole = dim / (2 * S.Count) * (2 * S.Count);
+        for (nint i = 0; i < dim; i++)
+        {
+            int lane = (int)(i % (2 * S.Count));
+            nint place = i < whole ? i - lane + PanelLayout.PairIndex(lane, S.Count) : i;
+            bits[place] = TensorConvert.F32ToBF16(row[i]);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Load<S, V>(byte* source, float* row, nint dim)
+        where S : struct, ILanes<V>
+        where V : unmanaged
+    {
+        ushort* bits = (ushort*)source;
+        nint i = 0;
+        for (; i <= dim - (2 * S.Count); i += 2 * S.Count)
+        {
+            S.Store(S.BFloat16First(bits + i), row + i);
+            S.Store(S.BFloat16Second(bits + i), row + i + S.Count);
+        }
+
+        for (; i < dim; i++)
+        {
+            row[i] = BitConverter.UInt32BitsToSingle((uint)bits[i] << 16);
         }
     }
 }
