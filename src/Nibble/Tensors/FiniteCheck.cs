@@ -1,5 +1,6 @@
 using System.Runtime.Intrinsics;
 using Nibble.IO;
+using Nibble.Quantization.Methods;
 
 namespace Nibble.Tensors;
 
@@ -9,11 +10,28 @@ public static unsafe class FiniteCheck
     /// <summary>The first element that is NaN or infinite, or −1; integers are always finite.</summary>
     public static nint FirstNonFinite(Tensor tensor) => tensor.DType switch
     {
-        DType.F32 => FindF32((uint*)tensor.HostPointer, tensor.Shape.Count),
-        DType.F16 => Find16((ushort*)tensor.HostPointer, tensor.Shape.Count, 0x7C00),
-        DType.BF16 => Find16((ushort*)tensor.HostPointer, tensor.Shape.Count, 0x7F80),
+        DType.F32 => First(tensor.HostPointer, tensor.Shape.Count, (start, from, count) => FindF32((uint*)start + from, count)),
+        DType.F16 => First(tensor.HostPointer, tensor.Shape.Count, (start, from, count) => Find16((ushort*)start + from, count, 0x7C00)),
+        DType.BF16 => First(tensor.HostPointer, tensor.Shape.Count, (start, from, count) => Find16((ushort*)start + from, count, 0x7F80)),
         _ => -1,
     };
+
+    private delegate nint Finder(byte* start, nint from, nint count);
+
+    // Where a model is loaded from the file cache this is the first to touch its pages: all threads do.
+    private static nint First(byte* start, nint count, Finder find)
+    {
+        long first = long.MaxValue;
+        Spread.Over(count, 1, (from, to) =>
+        {
+            nint index = find(start, from, to - from);
+            long found = index < 0 ? long.MaxValue : from + index, known;
+            while (found < (known = Volatile.Read(ref first)) && Interlocked.CompareExchange(ref first, found, known) != known)
+            {
+            }
+        });
+        return first == long.MaxValue ? -1 : (nint)first;
+    }
 
     /// <summary>Refuses a tensor with NaN or infinity, naming the tensor, the place and the value.</summary>
     public static void Require(Tensor tensor, string name, string source)

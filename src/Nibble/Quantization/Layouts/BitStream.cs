@@ -1,4 +1,6 @@
+using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Nibble.Quantization.Layouts;
 
@@ -55,10 +57,17 @@ internal static class BitStream
     /// <summary>Reads codes back.</summary>
     public static void Unpack(ReadOnlySpan<uint> words, int bits, Span<byte> codes)
     {
+        int done = UnpackEights(words, bits, codes);
         uint mask = (1u << bits) - 1;
         ulong pending = 0;
-        int filled = 0, word = 0;
-        foreach (ref byte code in codes)
+        int filled = 0, word = (int)((long)done * bits / 32);
+        if (done < codes.Length && (long)done * bits % 32 is var used and > 0)
+        {
+            pending = (ulong)words[word++] >> (int)used;
+            filled = 32 - (int)used;
+        }
+
+        foreach (ref byte code in codes[done..])
         {
             if (filled < bits)
             {
@@ -70,5 +79,25 @@ internal static class BitStream
             pending >>= bits;
             filled -= bits;
         }
+    }
+
+    /// <summary>Eight codes are as many bytes as a code has bits, and one instruction spreads them. Returns how many codes were read.</summary>
+    private static int UnpackEights(ReadOnlySpan<uint> words, int bits, Span<byte> codes)
+    {
+        if (!Bmi2.X64.IsSupported || bits > 8)
+        {
+            return 0;
+        }
+
+        ulong places = 0x0101010101010101 * ((1ul << bits) - 1);
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(words);
+        int done = 0;
+        for (int start = 0; done + 8 <= codes.Length && start + sizeof(ulong) <= bytes.Length; done += 8, start += bits)
+        {
+            ulong eight = Bmi2.X64.ParallelBitDeposit(BinaryPrimitives.ReadUInt64LittleEndian(bytes[start..]), places);
+            BinaryPrimitives.WriteUInt64LittleEndian(codes[done..], eight);
+        }
+
+        return done;
     }
 }

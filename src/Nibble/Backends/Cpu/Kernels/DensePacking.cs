@@ -200,10 +200,28 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
             for (nint k = 0; k < Packing.In; k += Block)
             {
                 nint end = nint.Min(Packing.In, k + Block);
-                for (int lane = 0; lane < rows; lane++)
+                int paired = Packing._dtype == DType.F32 ? 0 : Math.Max(0, rows - S.Count);
+                for (int lane = 0; lane < paired; lane++)
+                {
+                    CopyPair((first + lane) * Packing.In, lane, k, end, destination);
+                }
+
+                for (int lane = paired; lane < Math.Min(rows, paired == 0 ? rows : S.Count); lane++)
                 {
                     Copy((first + lane) * Packing.In, lane, k, end, destination);
                 }
+            }
+        }
+
+        // Rows lane and lane + Count are neighbours in the panel: one store for both.
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private readonly void CopyPair(nint row, int lane, nint k, nint end, byte* destination)
+        {
+            ushort* first = (ushort*)Source + row, second = first + (S.Count * Packing.In);
+            uint* target = (uint*)destination + lane;
+            for (; k < end; k++)
+            {
+                target[k * S.Count] = first[k] | ((uint)second[k] << 16);
             }
         }
 

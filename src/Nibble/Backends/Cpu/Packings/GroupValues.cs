@@ -1,4 +1,6 @@
+using System.Runtime.CompilerServices;
 using Nibble.Quantization;
+using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -33,13 +35,17 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
     {
         nint panels = (rows + lanes - 1) / lanes;
         float[] values = new float[checked((int)(panels * groups * lanes))];
-        for (nint row = 0; row < rows; row++)
+        Spread.Over(rows, groups, (first, last) =>
         {
-            for (nint group = 0; group < groups; group++)
+            for (nint row = first; row < last; row++)
             {
-                values[(((row / lanes * groups) + group) * lanes) + (row % lanes)] = value(row, group);
+                ref float place = ref values[(row / lanes * groups * lanes) + (row % lanes)];
+                for (nint group = 0; group < groups; group++)
+                {
+                    Unsafe.Add(ref place, group * lanes) = value(row, group);
+                }
             }
-        }
+        });
 
         return values.Length > 0 && rows == panels * lanes && IsConstant(values)
             ? new Constant(values[0], lanes)
@@ -59,10 +65,26 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
     private static DType Smallest(float[] values)
     {
         static bool Same(float a, float b) => BitConverter.SingleToInt32Bits(a) == BitConverter.SingleToInt32Bits(b);
-        return Array.TrueForAll(values, static v => Same((byte)Math.Clamp(v, 0, 255), v)) ? DType.U8
-            : Array.TrueForAll(values, static v => (BitConverter.SingleToUInt32Bits(v) & 0xffff) == 0) ? DType.BF16
-            : Array.TrueForAll(values, static v => Same((float)(Half)v, v)) ? DType.F16
+        return All(values, static v => Same((byte)Math.Clamp(v, 0, 255), v)) ? DType.U8
+            : All(values, static v => (BitConverter.SingleToUInt32Bits(v) & 0xffff) == 0) ? DType.BF16
+            : All(values, static v => Same((float)(Half)v, v)) ? DType.F16
             : DType.F32;
+    }
+
+    private static bool All(float[] values, Predicate<float> holds)
+    {
+        bool all = true;
+        Spread.Over(values.Length, 1, (first, last) =>
+        {
+            for (nint i = first; i < last && Volatile.Read(ref all); i++)
+            {
+                if (!holds(values[i]))
+                {
+                    Volatile.Write(ref all, false);
+                }
+            }
+        });
+        return all;
     }
 
     private sealed class Constant : GroupValues
@@ -95,12 +117,15 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
         public Stored(float[] values, nint groups, DType dtype, int lanes)
             : base(lanes)
         {
-            (_groups, _dtype, _areFinite) = (groups, dtype, Array.TrueForAll(values, float.IsFinite));
+            (_groups, _dtype, _areFinite) = (groups, dtype, All(values, float.IsFinite));
             _storage = new NativeStorage(values.Length * dtype.Size());
-            for (int i = 0; i < values.Length; i++)
+            Spread.Over(values.Length, 1, (first, last) =>
             {
-                Store(values[i], i);
-            }
+                for (int i = (int)first; i < last; i++)
+                {
+                    Store(values[i], i);
+                }
+            });
         }
 
         public override nint ByteLength => _storage.ByteLength;
