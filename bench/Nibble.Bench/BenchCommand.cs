@@ -19,7 +19,7 @@ internal static class BenchCommand
         new("attention", "prefill and decode attention", AttentionBench.Run),
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
-        new("models", "whole models of true shapes with random weights: prompt, and decoding against raw reading", ModelSpeed.Run),
+        new("models", "whole models of true shapes with random weights: prompt, decoding against raw reading, peak memory; --peer llama-bench=PATH --peer-models FOLDER", ModelSpeed.Run),
         new("step", "a decoding step after 2,016 tokens, op by op, with each form of the cache; fails if a small op takes above 5 %", DecodeProfile.Run),
         new("cpu-all", "all figures of the processor's engine, each with its limit; some minutes", CpuAll.Run),
         new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),
@@ -62,7 +62,7 @@ internal static class BenchCommand
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --model PATH  --data PATH  --calibration PATH  --output PATH  --method NAME  --processor-time");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --peer llama-bench=PATH  --peer-models FOLDER  --model PATH  --data PATH  --calibration PATH  --output PATH  --method NAME  --processor-time");
                 return 2;
             }
 
@@ -112,6 +112,11 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     public string? Output { get; init; }
 
+    /// <summary>llama.cpp's llama-bench, and the folder of its models, named SHAPES-BITS.gguf (16, 8, 4, ternary).</summary>
+    public string? LlamaBench { get; init; }
+
+    public string? PeerModels { get; init; }
+
     /// <summary>The one method that <c>train</c> measures; null for all.</summary>
     public string? Method { get; init; }
 
@@ -134,7 +139,8 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
                 "--calibration" => options with { Calibration = Text(args, ++i) },
                 "--output" => options with { Output = Text(args, ++i) },
                 "--method" => options with { Method = Text(args, ++i) },
-                "--peer" => options with { OpenBlas = Peer(Text(args, ++i)) },
+                "--peer" => Peer(options, Text(args, ++i)),
+                "--peer-models" => options with { PeerModels = Text(args, ++i) },
                 _ when !args[i].StartsWith('-') => options with { Names = [.. options.Names, args[i]] },
                 _ => Unknown(args[i]),
             };
@@ -145,7 +151,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     private static BenchOptions Unknown(string option)
     {
-        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --model, --data, --calibration, --output, --method, --processor-time");
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --peer-models, --model, --data, --calibration, --output, --method, --processor-time");
         return null;
     }
 
@@ -169,13 +175,16 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
         return value;
     }
 
-    private static string Peer(string text)
+    private static BenchOptions Peer(BenchOptions options, string text)
     {
-        if (!text.StartsWith("openblas=", StringComparison.Ordinal))
+        string[] parts = text.Split('=', 2);
+        switch (parts)
         {
-            Throw.Usage($"no peer \"{text}\"", null, "give openblas=PATH, the path of a libopenblas.so");
+            case ["openblas", var path]: return options with { OpenBlas = path };
+            case ["llama-bench", var path]: return options with { LlamaBench = path };
+            default:
+                Throw.Usage($"no peer \"{text}\"", null, "give openblas=PATH, the path of a libopenblas.so, or llama-bench=PATH with --peer-models FOLDER");
+                return options;
         }
-
-        return text["openblas=".Length..];
     }
 }

@@ -1,7 +1,7 @@
-using System.Diagnostics;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Nibble.Backends.Cpu;
+using Nibble.Benchmarks;
 
 namespace Nibble.Bench;
 
@@ -80,11 +80,13 @@ internal static class Clock
     /// Whether to count the seconds that the processors gave this process, over its threads, instead of those on the wall: what other
     /// programs take is then left out. (Waiting threads count too, so this suits kernels that keep all threads busy.)
     /// </summary>
-    public static int ProcessorTimeThreads { get; set; }
+    public static int ProcessorTimeThreads
+    {
+        get => SpeedClock.ProcessorTimeThreads;
+        set => SpeedClock.ProcessorTimeThreads = value;
+    }
 
-    private static double Now => ProcessorTimeThreads == 0
-        ? Stopwatch.GetTimestamp() / (double)Stopwatch.Frequency
-        : Environment.CpuUsage.TotalTime.TotalSeconds / ProcessorTimeThreads;
+    private static double Now => SpeedClock.Now;
 
     /// <summary>Seconds of one call, averaged over as many calls as fill some <paramref name="seconds"/>.</summary>
     public static double Time(Action body, double seconds = 0.05)

@@ -10,7 +10,7 @@ namespace Nibble.Bench.Benches;
 internal static class Sgemm
 {
     private static readonly (int M, int N, int K)[] Sizes =
-        [(1024, 1024, 1024), (512, 768, 768), (512, 3072, 768), (512, 768, 3072), (512, 256, 256), (64, 1024, 1024), (16, 1024, 1024)];
+        [(1024, 1024, 1024), (512, 768, 768), (512, 3072, 768), (512, 768, 3072), (512, 2048, 2048), (2048, 768, 768), (2048, 3072, 3072), (512, 256, 256), (64, 1024, 1024), (16, 1024, 1024)];
 
     public static void Run(BenchOptions options, BenchReport report)
     {

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Nibble.Backends.Cpu;
@@ -19,13 +18,13 @@ internal static unsafe class RawRead
     /// <summary>Bytes per second, over as many passes as fill <paramref name="seconds"/>.</summary>
     public static double BytesPerSecond(Tensor data, CpuThreads threads, double seconds)
     {
-        long start = Stopwatch.GetTimestamp();
+        double start = SpeedClock.Now;
         double bytes = 0, elapsed;
         do
         {
             Run(data, threads);
             bytes += data.ByteLength;
-            elapsed = Stopwatch.GetElapsedTime(start).TotalSeconds;
+            elapsed = SpeedClock.Now - start;
         }
         while (elapsed < seconds);
         return bytes / elapsed;

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Nibble.Backends;
 using Nibble.Models;
 using Nibble.Nn;
@@ -43,27 +42,27 @@ internal sealed class SpeedRun : IDisposable
     public double Prefill(IBackend backend, int tokens)
     {
         _cache.Reset();
-        long start = Stopwatch.GetTimestamp();
+        double start = SpeedClock.Now;
         for (int done = 0; done < tokens; done += PieceTokens)
         {
             int count = Math.Min(PieceTokens, tokens - done);
             Pass(backend, count, logits: done + count == tokens);
         }
 
-        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        return SpeedClock.Now - start;
     }
 
     /// <summary>Seconds to decode <paramref name="tokens"/> one by one after <paramref name="depth"/> others, which are in the cache already.</summary>
     public double Decode(IBackend backend, int depth, int tokens)
     {
         _cache.Length = _cache.First + depth;
-        long start = Stopwatch.GetTimestamp();
+        double start = SpeedClock.Now;
         for (int i = 0; i < tokens; i++)
         {
             Pass(backend, 1, logits: true);
         }
 
-        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        return SpeedClock.Now - start;
     }
 
     public void Dispose()

@@ -19,7 +19,8 @@ internal static class WeightPacking
             ActivationChoice.Auto => IsInt8Faster(weight),
             _ => false,
         };
-        return backend.Prepare(weight, int8 && spec.Role != LinearRole.Embedding ? ActivationType.Int8 : ActivationType.F32);
+        // A tied embedding is the head, too; rows are gathered in the same way from either packing.
+        return backend.Prepare(weight, int8 ? ActivationType.Int8 : ActivationType.F32);
     }
 
     /// <summary>
