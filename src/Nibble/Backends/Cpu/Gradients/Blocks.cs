@@ -38,7 +38,7 @@ internal static unsafe class Blocks<S, V>
     /// <summary>Floats that <see cref="PackTiles"/> may write.</summary>
     public static nint TileFloats(nint rows, nint depth) => (rows + TileRows) * depth;
 
-    /// <summary>Floats that <see cref="PackPanels"/> writes.</summary>
+    /// <summary>Floats that packed panels take.</summary>
     public static nint PanelFloats(nint columns, nint depth) => Panels(columns) * Width * depth;
 
     /// <summary>Interleaves rows of A: element (i, k) is <c>a[i·rowStride + k·stepStride]</c>; tile t stands at <c>packed + 6·t·depth</c>.</summary>
@@ -72,10 +72,14 @@ internal static unsafe class Blocks<S, V>
     /// Copies B into panels: element (k, j) is <c>b[k·stepStride + j·columnStride]</c>, panel p stands at
     /// <c>packed + p·Width·depth</c> with one step of k after the other; columns beyond the last are zero.
     /// </summary>
+    public static void PackPanels(float* b, nint stepStride, nint columnStride, nint depth, nint columns, float* packed) =>
+        PackPanels(b, stepStride, columnStride, depth, columns, packed, Width * depth);
+
+    /// <summary>The same where panels stand <paramref name="panelStride"/> floats apart.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void PackPanels(float* b, nint stepStride, nint columnStride, nint depth, nint columns, float* packed)
+    public static void PackPanels(float* b, nint stepStride, nint columnStride, nint depth, nint columns, float* packed, nint panelStride)
     {
-        for (nint column = 0; column < columns; column += Width, packed += Width * depth, b += Width * columnStride)
+        for (nint column = 0; column < columns; column += Width, packed += panelStride, b += Width * columnStride)
         {
             nint valid = nint.Min(Width, columns - column);
             if (valid < Width)
@@ -182,6 +186,11 @@ internal static unsafe class Blocks<S, V>
                 tile.A = a + (row * rowStride);
                 tile.C = c.At(row, panel).Pointer;
                 tile.Start = add ? tile.C : null;
+                if (column == 0 && row + (2 * TileRows) <= rows)
+                {
+                    PrefetchRows(tile.A + (TileRows * rowStride), rowStride, depth);
+                }
+
                 if (panels == 2)
                 {
                     Tiles<S, V, FloatLoader>.StridedR6P2(tile);
@@ -230,17 +239,58 @@ internal static unsafe class Blocks<S, V>
         }
     }
 
-    // Panels of C may stand anywhere, so only those of row-major targets are done two at a time; kernels of few rows take one.
+    // Kernels of few rows take one panel at a time.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunPanels(Tile tile, in Target c, nint row, nint panel, int panels, nint rows, nint columns, bool add)
     {
-        int together = panels == 2 && rows == TileRows && c.PanelStride == Width ? 2 : 1;
+        int together = panels == 2 && rows == TileRows ? 2 : 1;
+        if (together == 2 && c.PanelStride != Width)
+        {
+            RunApart(tile, c, row, panel, add);
+            return;
+        }
+
         for (int i = 0; i < panels; i += together)
         {
             tile.C = c.At(row, panel + i).Pointer;
             tile.Start = add ? tile.C : null;
             Gemm<S, V>.RunTile<FloatLoader>(Gemm<S, V>.KernelRows(rows), together, rows, columns - (i * Width), tile);
             tile.B += tile.PanelBytes;
+        }
+    }
+
+    // Two panels that stand apart in C: the kernel writes them side by side, and they are taken from there.
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    private static void RunApart(Tile tile, in Target c, nint row, nint panel, bool add)
+    {
+        float* buffer = stackalloc float[TileRows * 2 * Width];
+        tile.C = buffer;
+        tile.CStride = 2 * Width;
+        tile.Start = null;
+        Gemm<S, V>.RunTile<FloatLoader>(TileRows, 2, tile);
+        for (int i = 0; i < 2; i++)
+        {
+            float* source = buffer + (i * Width);
+            float* target = c.At(row, panel + i).Pointer;
+            for (int r = 0; r < TileRows; r++, source += 2 * Width, target += c.RowStride)
+            {
+                S.Store(add ? S.Add(S.Load(source), S.Load(target)) : S.Load(source), target);
+                S.Store(add ? S.Add(S.Load(source + S.Count), S.Load(target + S.Count)) : S.Load(source + S.Count), target + S.Count);
+            }
+        }
+    }
+
+    // Rows of a matrix end at the end of a block of k, where the processor's own prefetchers lose them.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PrefetchRows(float* a, nint rowStride, nint depth)
+    {
+        const int line = 64 / sizeof(float);
+        for (int i = 0; Sse.IsSupported && i < TileRows; i++)
+        {
+            for (nint k = 0; k < depth; k += line)
+            {
+                Sse.Prefetch1(a + (i * rowStride) + k);
+            }
         }
     }
 

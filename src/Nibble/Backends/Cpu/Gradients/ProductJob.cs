@@ -15,7 +15,7 @@ internal unsafe interface IPanelSource
     /// <summary>Pieces in which a block can be packed, in any order.</summary>
     int Parts(in RightBlock block);
 
-    /// <summary>Packs a piece; after all of them the block stands as <see cref="Blocks{S, V}.PackPanels"/> writes it.</summary>
+    /// <summary>Packs a piece; after all of them the block stands as the tiles read it.</summary>
     void Pack(int part, in RightBlock block, float* packed);
 }
 
@@ -118,16 +118,19 @@ internal readonly unsafe struct MatrixPanels<S, V>(float* pointer, nint stepStri
     where S : struct, ILanes<V>
     where V : unmanaged
 {
+    private const int StepsPerPart = 32;
+
     private readonly float* _pointer = pointer;
 
-    public int Parts(in RightBlock block) => (int)Blocks<S, V>.Panels(block.Columns);
+    // Pieces of k, not of columns: rows are read in long runs.
+    public int Parts(in RightBlock block) => Kernels.Parts.Count(block.Steps, StepsPerPart);
 
     public void Pack(int part, in RightBlock block, float* packed)
     {
-        nint column = block.First + (part * Blocks<S, V>.Width);
+        nint first = part * StepsPerPart, steps = nint.Min(StepsPerPart, block.Steps - first);
         Blocks<S, V>.PackPanels(
-            _pointer + (block.Step * stepStride) + (column * columnStride), stepStride, columnStride, block.Steps,
-            nint.Min(Blocks<S, V>.Width, valid - column), packed + (part * Blocks<S, V>.Width * block.Steps));
+            _pointer + ((block.Step + first) * stepStride) + (block.First * columnStride), stepStride, columnStride, steps,
+            nint.Min(block.Columns, valid - block.First), packed + (first * Blocks<S, V>.Width), Blocks<S, V>.Width * block.Steps);
     }
 }
 
