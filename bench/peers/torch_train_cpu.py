@@ -114,10 +114,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--method", choices=("full", "lora"), help="one of them; both without")
     parser.add_argument("--nibble")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    for method in ("full", "lora"):
+    for method in (arguments.method,) if arguments.method else ("full", "lora"):
         if arguments.nibble:
             nibble(arguments.nibble, method, arguments.rounds)
         name, found = rates(method, arguments.rounds)
