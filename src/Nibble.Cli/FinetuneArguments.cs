@@ -28,6 +28,7 @@ internal sealed class FinetuneArguments
     private readonly Option<string?> _quantization = new("--quantization") { Description = "Quantize a dense base while it loads (nf4, fp4, rtn, hqq, quanto …; qlora: nf4 with double quantization). With full: train from those values. With qat: train for this grid (default rtn, 4 bits)." };
     private readonly Option<int?> _bits = new("--bits") { Description = "Bits of the quantized base, where the quantization leaves a choice." };
     private readonly Option<int?> _groupSize = new("--group-size") { Description = "Columns that share a scale; -1: one scale a row." };
+    private readonly Option<int?> _blockSize = new("--block-size") { Description = "nf4 and fp4: values that share a scale." };
     private readonly Option<bool> _symmetric = new("--symmetric") { Description = "No zero points." };
     private readonly Option<double?> _lambda = new("--lambda-warmup-ratio") { Description = "qat and bitnet: share of the steps over which rounding comes in gradually (default: bitnet 0.5, qat 0)." };
     private readonly Option<int> _rank = Ranged("--rank", 8, 1, 1 << 16, "Rank of the adapters.");
@@ -91,7 +92,7 @@ internal sealed class FinetuneArguments
         command.Arguments.Add(_model);
         Option[] all =
         [
-            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _groupSize, _symmetric, _lambda, _weights, _rank,
+            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _groupSize, _blockSize, _symmetric, _lambda, _weights, _rank,
             _alpha, _dropout, _targets, _exclude, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
             _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _streaming, _output, _force, _seed, _threads, _device, _activations,
         ];
@@ -208,9 +209,10 @@ internal sealed class FinetuneArguments
             Method = name ?? "rtn",
             Bits = parsed.GetValue(_bits),
             GroupSize = parsed.GetValue(_groupSize),
+            BlockSize = parsed.GetValue(_blockSize),
             Symmetric = parsed.GetValue(_symmetric) ? true : null,
         };
-        return name is null && settings is { Bits: null, GroupSize: null, Symmetric: null } ? null : settings;
+        return name is null && settings is { Bits: null, GroupSize: null, BlockSize: null, Symmetric: null } ? null : settings;
     }
 
     // The demo's own defaults (half an epoch, short rows) fit two minutes on two cores that are busy with other things as well.

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
@@ -58,8 +59,10 @@ internal sealed class MergeVerb : IVerb
         DType target = parsed.GetValue(_dtype) is { } name ? Enum.Parse<DType>(name, ignoreCase: true) : DType.BF16;
         string folder = parsed.GetRequiredValue(_output)!;
         OutputFolder.Check(folder, parsed.GetValue(_force));
-        using LoadedModel loaded = LoadedModel.Load(parsed.GetRequiredValue(_model), new LoadOptions { Threads = parsed.GetValue(_threads) });
-        using IAdapter part = Adapters.Load(parsed.GetRequiredValue(_adapter), loaded.Config, loaded.Backend);
+        (string model, string adapter) = (parsed.GetRequiredValue(_model), parsed.GetRequiredValue(_adapter));
+        LoadOptions load = new() { Threads = parsed.GetValue(_threads), Labels = GgufFile.Names(model) ? null : Adapters.Labels(adapter, model) };
+        using LoadedModel loaded = LoadedModel.Load(model, load);
+        using IAdapter part = Adapters.Load(adapter, loaded.Config, loaded.Backend);
         using OutputFolder whole = OutputFolder.Create(folder, parsed.GetValue(_force));
         MergedModel.Write(loaded.Model, loaded.Config, loaded.Path, part, target, whole.Path);
         whole.Commit();

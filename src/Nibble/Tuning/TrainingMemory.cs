@@ -31,7 +31,13 @@ internal static class TrainingMemory
         using ParameterSet parameters = new();
         FineTuneOptions plain = options with { Lora = options.Lora with { Init = LoraInit.Kaiming } };
         using PeftAdapter? adapter = TuningMethod.CreateAdapter(model, config, plain);
-        if (adapter is null)
+        using QuantizedTraining? quantized = options.QuantizedTraining is { } settings ? new QuantizedTraining(model, config, settings) : null;
+        if (quantized is not null)
+        {
+            // The matrices in "weights" are the rounded ones; their masters stand among the parameters.
+            quantized.AddTo(parameters);
+        }
+        else if (adapter is null)
         {
             parameters.AddAll(model);
         }

@@ -26,6 +26,25 @@ public sealed class LabeledRowsTests : IDisposable
         Assert.Equal([new LabeledText("one", 1), new LabeledText("two, too", 0)], set.Rows);
     }
 
+    /// <summary>As the Hub stores sets with classes: folders of Parquet, the class a number of 64 or 32 bits.</summary>
+    [Theory]
+    [InlineData("labels.parquet")]
+    [InlineData("labels32.parquet")]
+    public void ParquetHasLabels(string golden)
+    {
+        Directory.CreateDirectory(_folder["data"]);
+        File.Copy(Path.Combine(TestData.Goldens, "parquet", golden), _folder["data/train-00000-of-00001.parquet"]);
+        LabeledSet set = LabeledRows.Read(_folder.Path, "train", ["negative", "neutral", "positive"], new DataOptions(), out int skipped);
+        Assert.Equal(0, skipped);
+        LabeledText[] expected = [new("good day", 2), new("so bad, really", 0), new("it is", 1), new("bad", 0), new("good", 2), new("nothing new", 1)];
+        Assert.Equal(expected, set.Rows);
+        Assert.Equal(["LABEL_0", "LABEL_1", "LABEL_2"], LabeledRows.Read(_folder.Path, "train", null, new DataOptions(), out _).Labels);
+
+        NibbleException error = Assert.Throws<NibbleException>(() => LabeledRows.Read(_folder.Path, "train", ["bad", "good"], new DataOptions(), out _));
+        Assert.Contains("2 rows can't be used", error.Message, StringComparison.Ordinal);
+        Assert.Contains("label '2' is none of bad, good", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void AFolderHasSplitsAndNumbersStandForThemselves()
     {

@@ -12,6 +12,8 @@ public class TrainingMemoryTests
     [InlineData("nibble-gpt2-10m", "qlora", false)]
     [InlineData("nibble-gpt2-10m", "qlora", true)]
     [InlineData("nibble-gpt2-10m", "prefix", false)]
+    [InlineData("nibble-gpt2-10m", "qat", false)]
+    [InlineData("nibble-llama-4m", "bitnet", true)]
     public void ItIsWhatIsAllocated(string name, string method, bool checkpointing)
     {
         using TempFolder folder = new();
