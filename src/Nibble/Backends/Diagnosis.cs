@@ -50,7 +50,7 @@ public static class Diagnosis
         MachineCodeSupport support = MachineCodeSupport.Current;
         if (support.WhyNoVnni is { } why)
         {
-            return new(Check, FindingState.Limited, why, "prompts in int8 take the compiled kernels: the same results, about half as fast where AVX-512 is there");
+            return new(Check, FindingState.Limited, why, "prompts in int8 take the compiled kernels: the same results, a half to a third of the speed where the processor has the instructions");
         }
 
         return support.WhyNoTiles is { } noTiles
