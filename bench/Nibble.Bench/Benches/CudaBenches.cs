@@ -14,29 +14,24 @@ internal static class CudaBenches
     // Weights rotate through four times the second-level cache of an H100.
     private const long RotatedBytes = 4L * (50 << 20);
 
-    /// <summary>Every check of the tests, on the card.</summary>
+    /// <summary>Every check of the tests, on the card; --kernels chooses by a part of their name.</summary>
     public static void Verify(BenchOptions options, BenchReport report)
     {
         Compile();
-        VerifyTensor(report);
-        using CudaBackend backend = new();
+        void Run(IEnumerable<KernelCheck> checks, IBackend target)
+        {
+            foreach (KernelCheck check in checks.Where(check => options.Kernels is null || check.Name.Contains(options.Kernels, StringComparison.Ordinal)))
+            {
+                report.Check(check.Name, Failure(() => check.Run(target)));
+            }
+        }
+
+        using CudaBackend backend = new(), half = new(new CudaOptions(Compute: DType.BF16));
         Console.Error.WriteLine($"{backend.KernelVariant}, {string.Join("; ", CudaDiagnosis.Run().Select(finding => $"{finding.Check}: {finding.Found}"))}");
-        MirrorCheckBackend mirror = new(backend);
-        foreach (KernelCheck check in KernelChecks.All)
-        {
-            report.Check(check.Name, Failure(() => check.Run(mirror)));
-        }
-
-        foreach (KernelCheck check in QuantizerChecks.All)
-        {
-            report.Check(check.Name, Failure(() => check.Run(backend)));
-        }
-
-        using CudaBackend half = new(new CudaOptions(Compute: DType.BF16));
-        foreach (KernelCheck check in HalfChecks.All.Concat(FusedChecks.All))
-        {
-            report.Check(check.Name, Failure(() => check.Run(half)));
-        }
+        Run(TensorChecks.All, new MirrorCheckBackend(half));
+        Run(KernelChecks.All, new MirrorCheckBackend(backend));
+        Run(QuantizerChecks.All, backend);
+        Run(HalfChecks.All.Concat(FusedChecks.All), half);
     }
 
     // All sources at once: one after the other they take minutes.
@@ -44,16 +39,6 @@ internal static class CudaBenches
     {
         using CudaDevice device = CudaDevice.Open(0);
         Parallel.ForEach(CudaKernelNames.Sources, source => new KernelCompiler(device.Facts.Architecture, device.Facts.DriverVersion).Compile(source));
-    }
-
-    private static void VerifyTensor(BenchReport report)
-    {
-        using CudaBackend backend = new(new CudaOptions(Compute: DType.BF16));
-        MirrorCheckBackend mirror = new(backend);
-        foreach (KernelCheck check in TensorChecks.All)
-        {
-            report.Check(check.Name, Failure(() => check.Run(mirror)));
-        }
     }
 
     /// <summary>Products by the card's own clock, as a share of reading the weight at 3.35 TB/s; --kernels chooses kinds of weights by a part of their name.</summary>

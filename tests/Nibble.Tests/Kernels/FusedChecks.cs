@@ -13,7 +13,7 @@ internal static class FusedChecks
 
     public static IReadOnlyList<KernelCheck> All { get; } =
     [
-        .. Kinds().SelectMany(kind => new[] { (24, 200), (40, 1160) }.Select(shape => new KernelCheck(
+        .. Kinds().SelectMany(kind => new[] { (200, 200), (40, 1160) }.Select(shape => new KernelCheck(
             $"fused products {kind.Name} {shape.Item1}×{shape.Item2}", backend => Products(backend, kind, shape.Item1, shape.Item2)))),
         new("fused token of one key", b => Token(b, new(1, 0, 2, 2, 64))),
         new("fused token, grouped heads, several parts", b => Token(b, new(2, 150, 4, 2, 128))),

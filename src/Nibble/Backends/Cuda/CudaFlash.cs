@@ -48,6 +48,10 @@ internal static unsafe class CudaFlash
     public static void Forward(CachingMemory memory, in AttentionArguments a) =>
         Forward(memory, new FlashShape(a), Addresses(a), a.FirstKey);
 
+    /// <summary>The same for shapes that may not come again, for which cuDNN should not make a plan.</summary>
+    public static void ForwardOnce(CachingMemory memory, in AttentionArguments a) =>
+        Forward(memory, new FlashShape(a), Addresses(a), a.FirstKey, planned: false);
+
     /// <summary>The same over rows.</summary>
     public static void Forward(CachingMemory memory, in RowAttentionArguments a) =>
         Forward(memory, new FlashShape(a), Addresses(a), a.FirstKey);
@@ -82,7 +86,7 @@ internal static unsafe class CudaFlash
         Backward(memory, new FlashShape(a), addresses, a.FirstKey, add: false);
     }
 
-    private static void Forward(CachingMemory memory, FlashShape shape, in AttentionAddresses a, Tensor? firsts)
+    private static void Forward(CachingMemory memory, FlashShape shape, in AttentionAddresses a, Tensor? firsts, bool planned = true)
     {
         int width = Width(shape);
         if (shape.Length == 0 || shape.Batch == 0)
@@ -90,7 +94,7 @@ internal static unsafe class CudaFlash
             return;
         }
 
-        if (memory.Device.Attention?.Workspace(shape, backward: false) is { } bytes)
+        if (planned && memory.Device.Attention?.Workspace(shape, backward: false) is { } bytes)
         {
             // Where no gradient is wanted the sums still need a place.
             using CudaStorage workspace = memory.Rent(bytes, "attention"), sums = memory.Rent(a.Sums != 0 ? 0 : (nint)shape.Batch * shape.Length * shape.Heads * sizeof(float), "attention");

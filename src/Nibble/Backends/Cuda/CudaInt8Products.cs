@@ -24,7 +24,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
     public const int MostRows = 256;
 
     // Constants of int8tensor.cu and tensor.cuh.
-    private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, MostCounters = 1 << 14;
+    private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, BlockRows = 128, MostCounters = 1 << 14;
 
     // Blocks that a card runs at once, about; integers have the same sums in any order.
     private const int Blocks = 264;
@@ -48,7 +48,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         nint counter = weight is LlmInt8CudaPacking counted ? counted.CountCall() : 0;
         using CudaStorage codes = memory.Rent(padded * width, "activations"), absmax = memory.Rent(call.Rows * sizeof(float), "activations");
         using CudaStorage sums = memory.Rent(padded * sizeof(int), "activations");
-        using CudaStorage? marks = threshold > 0 ? memory.Rent(weight.In, "activations") : null, outliers = threshold > 0 ? memory.Rent((1 + weight.In) * sizeof(int), "activations") : null;
+        using CudaStorage? marks = threshold > 0 ? memory.Rent(width, "activations") : null, outliers = threshold > 0 ? memory.Rent((1 + weight.In) * sizeof(int), "activations") : null;
         if (marks is not null)
         {
             memory.Device.Clear(marks.Address, marks.ByteLength);
@@ -96,7 +96,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         {
             memory.Device.Launch(
                 CudaKernelNames.Of($"int8_rows_{eights}"),
-                new LaunchShape(blocks, Threads, splits, Stages * 8 * eights * Stride, Overlaps: true),
+                new LaunchShape(blocks, Threads, splits, Math.Max(Stages * 8 * eights * Stride, OutliersAtOnce * ((8 * eights) + BlockRows) * sizeof(float)), Overlaps: true),
                 [KernelArgument.Structure(packed), codes, KernelArgument.Structure(&end), parts.Address, Counters()]);
         }
     }

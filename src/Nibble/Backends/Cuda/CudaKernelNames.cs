@@ -66,6 +66,9 @@ internal static class CudaKernelNames
     // Formats that have kernels on tensor cores; those that are packed also for groups of 32.
     private static readonly string[] TensorFormats = ["codebook4", "affine4", "affine8", "affine3", "affine2", "bf16"];
 
+    /// <summary>Formats whose kernel of few rows comes for three blocks on a multiprocessor too.</summary>
+    public static readonly string[] Few3Formats = ["codebook4", "affine4"];
+
     /// <summary>All kernels.</summary>
     public static IReadOnlyList<KernelName> All { get; } =
     [
@@ -74,6 +77,7 @@ internal static class CudaKernelNames
         .. AttentionDims.SelectMany(dims => new[] { "attention", "attention_token", "attention_gradient_query", "attention_gradient_keys" }.Select(name => Attention(name, dims))),
         .. Products.SelectMany(item => item.Formats).SelectMany(format => GemvRows.Select(rows => Gemv(format, rows)).Append(Rows(format))),
         .. TensorFormats.SelectMany(TensorKernels),
+        .. Few3Formats.Select(format => Tensor("few3", format)),
     ];
 
     private static readonly Dictionary<string, KernelName> ByName =

@@ -36,13 +36,21 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
     {
         if (a.Query.DType == DType.BF16)
         {
-            CudaFlash.Forward(memory, a);
+            if (a.LogSums is null)
+            {
+                CudaFlash.ForwardOnce(memory, a);
+            }
+            else
+            {
+                CudaFlash.Forward(memory, a);
+            }
+
             return;
         }
 
         using Tensor query = Rent(a.Query.Shape), output = Rent(a.Output.Shape);
         half.Copy(a.Query, query);
-        CudaFlash.Forward(memory, a with { Query = query, Output = output });
+        CudaFlash.ForwardOnce(memory, a with { Query = query, Output = output });
         half.Copy(output, a.Output);
     }
 

@@ -50,6 +50,9 @@ internal sealed unsafe class TensorProducts(CachingMemory memory)
     // Beyond these a weight that becomes a matrix once is faster.
     private const int FewRows = 8, MostRows = 128, MostRowsDense = 16, MostShared = 200 << 10, MostCounters = 1 << 14;
 
+    // Shared memory of a multiprocessor of cards from 9.0 on, and what a block takes besides its call's.
+    private const int MultiprocessorShared = 227 << 10, OwnShared = 11 << 10;
+
     // Rows that one pass over a weight takes, in eights: what its sums leave registers for.
     private static readonly int[] ManyEights = CudaKernelNames.ManyEights;
 
@@ -158,10 +161,15 @@ internal sealed unsafe class TensorProducts(CachingMemory memory)
         return rows <= FewRows && shared <= MostShared ? (int)shared : null;
     }
 
-    private void LaunchFew(FewCall call, string format, nint tiles, int shared) => memory.Device.Launch(
-        CudaKernelNames.Tensor("few", format),
-        new LaunchShape(nint.Min(tiles, 2 * memory.Device.Facts.Multiprocessors), Threads, 1, shared, Overlaps: true),
-        [KernelArgument.Structure(&call)]);
+    private void LaunchFew(FewCall call, string format, nint tiles, int shared)
+    {
+        int all = memory.Device.Facts.Multiprocessors;
+        bool three = CudaKernelNames.Few3Formats.Contains(format) && tiles >= 3 * all && 3 * (shared + OwnShared) <= MultiprocessorShared;
+        memory.Device.Launch(
+            CudaKernelNames.Tensor(three ? "few3" : "few", format),
+            new LaunchShape(nint.Min(tiles, (three ? 3 : 2) * all), Threads, 1, shared, Overlaps: true),
+            [KernelArgument.Structure(&call)]);
+    }
 
     // x becomes BF16 once; blocks share the columns where features alone are too few to fill a card.
     private void MultiplyMany(CudaPacking weight, in CudaProduct call, string format, int units, nint blocks, int table)

@@ -33,6 +33,18 @@ __device__ inline void multiply_add_int8(int* d, const u32* a, u32 b0, u32 b1)
 }
 #endif
 
+// Four columns of a row; those beyond the last are 0.
+__device__ inline float4 four_columns(const float* row, i64 column, i64 columns)
+{
+    if (((u64)(row + column) & 15) == 0 && column + 4 <= columns) return *(const float4*)(row + column);
+    float4 v;
+    v.x = column < columns ? row[column] : 0;
+    v.y = column + 1 < columns ? row[column + 1] : 0;
+    v.z = column + 2 < columns ? row[column + 2] : 0;
+    v.w = column + 3 < columns ? row[column + 3] : 0;
+    return v;
+}
+
 // absmax of each row, without outliers; NaN for a row with NaN or infinity: so does everything computed from it become. Marks the columns
 // of outliers.
 KERNEL(int8_absmax)(const float* x, i64 columns, float threshold, float* absmax, u8* marks)
@@ -42,18 +54,22 @@ KERNEL(int8_absmax)(const float* x, i64 columns, float threshold, float* absmax,
     await_previous();
     const float* row = x + (i64)blockIdx.x * columns;
     float largest = 0, spoiled = 0;
-    for (i64 i = threadIdx.x; i < columns; i += blockDim.x)
+    auto look = [&](float value, i64 column)
     {
-        float magnitude = fabsf(row[i]);
-        if (threshold > 0 && magnitude >= threshold)
-        {
-            marks[i] = 1;
-            continue;
-        }
-
-        largest = fmaxf(largest, magnitude);
+        float magnitude = fabsf(value);
+        if (threshold > 0 && magnitude >= threshold) marks[column] = 1;
         // fmaxf ignores NaN.
-        if (!(magnitude < infinity())) spoiled = 1;
+        else if (!(magnitude < infinity())) spoiled = 1;
+        else largest = fmaxf(largest, magnitude);
+    };
+#pragma unroll 4
+    for (i64 i = 4 * threadIdx.x; i < columns; i += 4 * blockDim.x)
+    {
+        float4 v = four_columns(row, i, columns);
+        look(v.x, i);
+        look(v.y, i + 1);
+        look(v.z, i + 2);
+        look(v.w, i + 3);
     }
 
     largest = block_max(largest, scratch);
@@ -61,13 +77,12 @@ KERNEL(int8_absmax)(const float* x, i64 columns, float threshold, float* absmax,
     if (threadIdx.x == 0) absmax[blockIdx.x] = spoiled > 0 ? __uint_as_float(0x7fc00000u) : largest;
 }
 
-// The codes of x, [padded rows, padded columns] with zeros around them and in marked columns; their sums; and the marked columns in order:
-// outliers[0] of them.
+// The codes of x, [padded rows, padded columns] with zeros around them and in marked columns; their sums; and the marked columns in
+// order: outliers[0] of them. Marks are read in fours, up to the padded columns.
 KERNEL(int8_codes)(
     const float* x, i64 columns, int rows, i64 padded, const float* absmax, const u8* marks, u32* codes, int* sums, int* outliers, u64* counter)
 {
-    __shared__ int scratch[32];
-    __shared__ int found;
+    __shared__ int scratch[32], found[TENSOR_THREADS];
     allow_next();
     await_previous();
     int row = blockIdx.x;
@@ -75,16 +90,23 @@ KERNEL(int8_codes)(
     bool usable = row < rows && absmax[row] >= 1e-35f;
     float inverse = usable ? __fdiv_rn(127.0f, absmax[row]) : 0;
     int sum = 0;
+#pragma unroll 4
     for (i64 word = threadIdx.x; word < padded / 4; word += blockDim.x)
     {
-        u32 four = 0;
-        for (int e = 0; e < 4; e++)
+        u32 four = 0, marked = 0;
+        i64 column = 4 * word;
+        if (usable && column < columns)
         {
-            i64 column = 4 * word + e;
-            if (!usable || column >= columns || (marks && marks[column])) continue;
-            int code = (int)rintf(__fmul_rn(x[row * columns + column], inverse));
-            sum += code;
-            four |= (u32)(code & 255) << (8 * e);
+            if (marks) marked = *(const u32*)(marks + column);
+            float4 v = four_columns(x + row * columns, column, columns);
+            float values[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+            {
+                int code = (marked >> (8 * e)) & 255 ? 0 : (int)rintf(__fmul_rn(values[e], inverse));
+                sum += code;
+                four |= (u32)(code & 255) << (8 * e);
+            }
         }
 
         codes[row * (padded / 4) + word] = four;
@@ -93,33 +115,35 @@ KERNEL(int8_codes)(
     sum = block_sum(sum, scratch);
     if (threadIdx.x == 0) sums[row] = sum;
     if (row > 0 || !marks) return;
-    if (threadIdx.x == 0) found = 0;
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-    for (i64 base = 0; base < columns; base += blockDim.x)
+    // A thread owns neighbours; before its own come those of the warps and lanes before it.
+    int each = (int)(padded / 4 + TENSOR_THREADS - 1) / TENSOR_THREADS, from = threadIdx.x * each, to = min(from + each, (int)(padded / 4)), own = 0;
+    for (int word = from; word < to; word++) own += __popc(((const u32*)marks)[word] & 0x01010101u);
+    found[threadIdx.x] = own;
+    __syncthreads();
+    int before = 0, lane = threadIdx.x & 31, all = 0;
+    for (int n = threadIdx.x - lane; n < (int)threadIdx.x; n++) before += found[n];
+    int of_warp = warp_sum(own);
+    if (lane == 0) scratch[threadIdx.x >> 5] = of_warp;
+    __syncthreads();
+    for (int w = 0; w < TENSOR_WARPS; w++)
     {
-        i64 column = base + threadIdx.x;
-        bool marked = column < columns && marks[column];
-        u32 same = __ballot_sync(FULL_WARP, marked);
-        __syncthreads();
-        if (lane == 0) scratch[warp] = __popc(same);
-        __syncthreads();
-        int before = found, all = 0;
-        for (int w = 0; w < warps; w++)
-        {
-            if (w < warp) before += scratch[w];
-            all += scratch[w];
-        }
-
-        if (marked) outliers[1 + before + __popc(same & ((1u << lane) - 1))] = (int)column;
-        __syncthreads();
-        if (threadIdx.x == 0) found += all;
+        if (w < (int)(threadIdx.x >> 5)) before += scratch[w];
+        all += scratch[w];
     }
 
-    __syncthreads();
+    for (int word = from; own > 0 && word < to; word++)
+    {
+        u32 four = ((const u32*)marks)[word];
+        for (int e = 0; e < 4; e++)
+        {
+            if ((four >> (8 * e)) & 1) outliers[1 + before++] = 4 * word + e;
+        }
+    }
+
     if (threadIdx.x == 0)
     {
-        outliers[0] = found;
-        if (counter) atomicAdd(counter, (u64)found);
+        outliers[0] = all;
+        if (counter) atomicAdd(counter, (u64)all);
     }
 }
 
@@ -148,12 +172,11 @@ __device__ inline float level_at(const Packed& p, i64 feature, int column, float
     return (float)UnitOf<8>::code(unit, row >> 3, 4 * (row & 7) + (within & 31) / 8, within / 32, within & 7) - zero;
 }
 
-__device__ inline void end_int8(const Packed& p, const Int8End& end, int row, i64 feature, int sum, float kept)
+__device__ inline float end_int8(const Packed& p, const Int8End& end, int row, i64 feature, int sum, float kept)
 {
     float zero = zero_of(p, feature), scale = read_number(p.scales, p.scale_type, feature);
     float value = ((float)sum + (128.0f - zero) * (float)end.sums[row]) * __fdiv_rn(end.absmax[row], 127.0f) * scale + kept * scale;
-    float* out = end.y + row * end.y_stride + feature - end.first;
-    *out = (end.add ? *out : 0) + value + (end.bias ? end.bias[feature] : 0);
+    return (end.add ? end.y[row * end.y_stride + feature - end.first] : 0) + value + (end.bias ? end.bias[feature] : 0);
 }
 
 // A block takes 128 features, a warp 16 of them, and the part blockIdx.y of the columns; x [8·NT, padded] comes by asynchronous copies. The last
@@ -220,22 +243,6 @@ __device__ inline void int8_rows(const Packed& p, const u8* x, const Int8End& en
     }
 
     copies_wait<0>();
-    auto write = [&](int n, int c, int sum)
-    {
-        i64 feature = own * UNIT_ROWS + g + 8 * (c >> 1);
-        int row = 8 * n + 2 * t + (c & 1);
-        if (row >= end.rows || feature < end.first || feature >= end.first + end.count) return;
-        float kept = 0;
-        int outliers = end.outliers ? end.outliers[0] : 0;
-        float zero = outliers > 0 ? zero_of(p, feature) : 0;
-        for (int j = 0; j < outliers; j++)
-        {
-            int column = end.outliers[1 + j];
-            kept = fmaf(end.x[row * p.columns + column], level_at(p, feature, column, zero), kept);
-        }
-
-        end_int8(p, end, row, feature, sum, kept);
-    };
     if (gridDim.y > 1)
     {
         // [block, part, n, c, thread]
@@ -254,23 +261,62 @@ __device__ inline void int8_rows(const Packed& p, const u8* x, const Int8End& en
         if (arrived != gridDim.y - 1) return;
         fence();
         if (threadIdx.x == 0) counters[blockIdx.x] = 0;
+        add_parts<NT>(sums, mine);
+    }
+
+    // Outlier columns: x [outlier, row] and levels [outlier, feature] of some of them at a time come into shared memory.
+    float kept[NT][4];
+#pragma unroll
+    for (int n = 0; n < NT; n++) kept[n][0] = kept[n][1] = kept[n][2] = kept[n][3] = 0;
+    int outliers = end.outliers ? end.outliers[0] : 0;
+    float *kept_x = (float*)shared, *levels = kept_x + OUTLIERS_AT_ONCE * padded;
+    i64 first_feature = end.first / UNIT_ROWS * UNIT_ROWS + (i64)blockIdx.x * TENSOR_WARPS * UNIT_ROWS;
+    for (int start = 0; start < outliers; start += OUTLIERS_AT_ONCE)
+    {
+        int some = min(OUTLIERS_AT_ONCE, outliers - start);
+        __syncthreads();
+        for (int n = threadIdx.x; n < some * padded; n += TENSOR_THREADS)
+        {
+            int row = n % padded;
+            kept_x[n] = row < end.rows ? end.x[row * p.columns + end.outliers[1 + start + n / padded]] : 0;
+        }
+
+        for (int n = threadIdx.x; n < some * 128; n += TENSOR_THREADS)
+        {
+            i64 feature = min(first_feature + n % 128, p.rows - 1);
+            levels[n] = level_at(p, feature, end.outliers[1 + start + n / 128], zero_of(p, feature));
+        }
+
+        __syncthreads();
+        for (int j = 0; j < some; j++)
+        {
+            float level[2] = {levels[j * 128 + warp * UNIT_ROWS + g], levels[j * 128 + warp * UNIT_ROWS + g + 8]};
+#pragma unroll
+            for (int n = 0; n < NT; n++)
+            {
+#pragma unroll
+                for (int c = 0; c < 4; c++) kept[n][c] = fmaf(kept_x[j * padded + 8 * n + 2 * t + (c & 1)], level[c >> 1], kept[n][c]);
+            }
+        }
+    }
+
+    // All are read before one is written: a store would make the next load wait.
+#pragma unroll
+    for (int pass = 0; pass < 2; pass++)
+    {
 #pragma unroll
         for (int n = 0; n < NT; n++)
         {
 #pragma unroll
             for (int c = 0; c < 4; c++)
             {
-                sums[n][c] = 0;
-                for (int part = 0; part < (int)gridDim.y; part++) sums[n][c] += mine[(((i64)part * NT + n) * 4 + c) * TENSOR_THREADS];
+                i64 feature = own * UNIT_ROWS + g + 8 * (c >> 1);
+                int row = 8 * n + 2 * t + (c & 1);
+                if (row >= end.rows || feature < end.first || feature >= end.first + end.count) continue;
+                if (pass == 1) end.y[row * end.y_stride + feature - end.first] = kept[n][c];
+                else kept[n][c] = end_int8(p, end, row, feature, sums[n][c], kept[n][c]);
             }
         }
-    }
-
-#pragma unroll
-    for (int n = 0; n < NT; n++)
-    {
-#pragma unroll
-        for (int c = 0; c < 4; c++) write(n, c, sums[n][c]);
     }
 }
 
@@ -310,35 +356,51 @@ KERNEL(int8_matrix)(Packed p, i64 first, i64 count, u8* matrix)
 // The end of a product whose sums [rows, count] another kernel has made: a block takes 256 features and SCALE_ROWS rows.
 KERNEL(int8_end)(Packed p, Int8End end, const int* sums)
 {
-    __shared__ float kept_x[SCALE_ROWS][OUTLIERS_AT_ONCE];
-    i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x, feature = end.first + at;
+    const int AT_ONCE = 8;
+    __shared__ float kept_x[AT_ONCE][SCALE_ROWS], scales[SCALE_ROWS], row_sums[SCALE_ROWS];
+    i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x, feature = end.first + min(at, end.count - 1);
     int from = blockIdx.y * SCALE_ROWS, rows = min(SCALE_ROWS, end.rows - from), outliers = end.outliers ? end.outliers[0] : 0;
     bool inside = at < end.count;
-    float kept[SCALE_ROWS], zero = inside ? zero_of(p, feature) : 0;
+    float kept[SCALE_ROWS], zero = zero_of(p, feature), scale = read_number(p.scales, p.scale_type, feature), bias = end.bias ? end.bias[feature] : 0;
+    if ((int)threadIdx.x < rows)
+    {
+        scales[threadIdx.x] = __fdiv_rn(end.absmax[from + threadIdx.x], 127.0f);
+        row_sums[threadIdx.x] = (float)end.sums[from + threadIdx.x];
+    }
+
 #pragma unroll
     for (int r = 0; r < SCALE_ROWS; r++) kept[r] = 0;
-    for (int start = 0; start < outliers; start += OUTLIERS_AT_ONCE)
+    for (int start = 0; start < outliers; start += AT_ONCE)
     {
-        int some = min(OUTLIERS_AT_ONCE, outliers - start);
-        __syncthreads();
-        for (int n = threadIdx.x; n < SCALE_ROWS * OUTLIERS_AT_ONCE; n += blockDim.x)
-        {
-            int r = n / OUTLIERS_AT_ONCE, j = n % OUTLIERS_AT_ONCE;
-            kept_x[r][j] = r < rows && j < some ? end.x[(i64)(from + r) * p.columns + end.outliers[1 + start + j]] : 0;
-        }
-
-        __syncthreads();
-        for (int j = 0; j < some; j++)
-        {
-            float level = inside ? level_at(p, feature, end.outliers[1 + start + j], zero) : 0;
+        // All levels are on their way at once.
+        float levels[AT_ONCE];
 #pragma unroll
-            for (int r = 0; r < SCALE_ROWS; r++) kept[r] = fmaf(kept_x[r][j], level, kept[r]);
+        for (int j = 0; j < AT_ONCE; j++) levels[j] = start + j < outliers ? level_at(p, feature, end.outliers[1 + start + j], zero) : 0;
+        __syncthreads();
+        int r = threadIdx.x % SCALE_ROWS, own = threadIdx.x / SCALE_ROWS;
+        kept_x[own][r] = r < rows && start + own < outliers ? end.x[(i64)(from + r) * p.columns + end.outliers[1 + start + own]] : 0;
+        __syncthreads();
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; j++)
+        {
+#pragma unroll
+            for (int n = 0; n < SCALE_ROWS; n++) kept[n] = fmaf(kept_x[j][n], levels[j], kept[n]);
         }
+    }
+
+    __syncthreads();
+    if (!inside) return;
+#pragma unroll
+    for (int r = 0; r < SCALE_ROWS; r++)
+    {
+        if (r >= rows) continue;
+        float value = ((float)sums[(i64)(from + r) * end.count + at] + (128.0f - zero) * row_sums[r]) * scales[r] * scale + kept[r] * scale;
+        kept[r] = (end.add ? end.y[(i64)(from + r) * end.y_stride + at] : 0) + value + bias;
     }
 
 #pragma unroll
     for (int r = 0; r < SCALE_ROWS; r++)
     {
-        if (inside && r < rows) end_int8(p, end, from + r, feature, sums[(i64)(from + r) * end.count + at], kept[r]);
+        if (r < rows) end.y[(i64)(from + r) * end.y_stride + at] = kept[r];
     }
 }

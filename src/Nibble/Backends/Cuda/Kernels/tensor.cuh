@@ -641,6 +641,31 @@ __device__ inline void half_rows(const float* x, i64 columns, int rows, int padd
     }
 }
 
+// What the parts of a block's columns came to, in their order; all numbers of a part are on their way at once.
+template <int NT, class N>
+__device__ inline void add_parts(N (*sums)[4], const N* first)
+{
+#pragma unroll
+    for (int n = 0; n < NT; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
+    for (int part = 0; part < (int)gridDim.y; part++)
+    {
+        N values[NT][4];
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+        {
+#pragma unroll
+            for (int c = 0; c < 4; c++) values[n][c] = first[(((i64)part * NT + n) * 4 + c) * TENSOR_THREADS];
+        }
+
+#pragma unroll
+        for (int n = 0; n < NT; n++)
+        {
+#pragma unroll
+            for (int c = 0; c < 4; c++) sums[n][c] += values[n][c];
+        }
+    }
+}
+
 // The same for 8·NT rows of x, which `half_rows` has made. A block takes 128 features, a warp 16 of them, and the part blockIdx.y of the
 // columns; x comes by asynchronous copies, MANY_STAGES units ahead. The last block of a part to end adds the parts up, in order.
 template <class T, int NT>
@@ -703,23 +728,31 @@ __device__ inline void many_rows(
     }
 
     copies_wait<0>();
-    auto write = [&](int n, int c, float sum)
+    // All are read before one is written: a store would make the next load wait.
+    auto write = [&]()
     {
-        i64 feature = own * UNIT_ROWS + g + 8 * (c >> 1);
-        int row = 8 * n + 2 * t + (c & 1);
-        if (row >= rows || feature < first || feature >= first + count) return;
-        float* out = y + row * y_stride + feature - first;
-        *out = (add ? *out : 0) + sum + (bias ? bias[feature] : 0);
+#pragma unroll
+        for (int pass = 0; pass < 2; pass++)
+        {
+#pragma unroll
+            for (int n = 0; n < NT; n++)
+            {
+#pragma unroll
+                for (int c = 0; c < 4; c++)
+                {
+                    i64 feature = own * UNIT_ROWS + g + 8 * (c >> 1);
+                    int row = 8 * n + 2 * t + (c & 1);
+                    if (row >= rows || feature < first || feature >= first + count) continue;
+                    float* out = y + row * y_stride + feature - first;
+                    if (pass == 1) *out = sums[n][c];
+                    else sums[n][c] = (add ? *out : 0) + sums[n][c] + (bias ? bias[feature] : 0);
+                }
+            }
+        }
     };
     if (gridDim.y == 1)
     {
-#pragma unroll
-        for (int n = 0; n < NT; n++)
-        {
-#pragma unroll
-            for (int c = 0; c < 4; c++) write(n, c, sums[n][c]);
-        }
-
+        write();
         return;
     }
 
@@ -739,17 +772,8 @@ __device__ inline void many_rows(
     if (arrived != gridDim.y - 1) return;
     fence();
     if (threadIdx.x == 0) counters[blockIdx.x] = 0;
-#pragma unroll
-    for (int n = 0; n < NT; n++)
-    {
-#pragma unroll
-        for (int c = 0; c < 4; c++)
-        {
-            float sum = 0;
-            for (int part = 0; part < (int)gridDim.y; part++) sum += mine[(((i64)part * NT + n) * 4 + c) * TENSOR_THREADS];
-            write(n, c, sum);
-        }
-    }
+    add_parts<NT>(sums, mine);
+    write();
 }
 
 // Rows of a weight as a row-major matrix of BF16, `columns` a multiple of 8: a warp writes a unit, each value rounded once.
@@ -798,6 +822,10 @@ __device__ inline void expand_rows(const Packed& p, i64 first, i64 count, u16* m
 
 #define TENSOR_FEW(name, tile, suffix, depth) \
     extern "C" __global__ void __launch_bounds__(TENSOR_THREADS, 2) nibble_few_##name##suffix(FewCall call) { few_rows<tile, depth>(call); }
+
+// The same with three blocks on a multiprocessor, where their memory has room.
+#define TENSOR_FEW3(name, tile, depth) \
+    extern "C" __global__ void __launch_bounds__(TENSOR_THREADS, 3) nibble_few3_##name(FewCall call) { few_rows<tile, depth>(call); }
 
 #define TENSOR_ROWS(name, tile, suffix, depth) \
     TENSOR_FEW(name, tile, suffix, depth) \
