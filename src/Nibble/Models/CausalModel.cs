@@ -43,7 +43,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         get => _cacheType;
         set
         {
-            if (value != KvCacheType.F32 && parts.Backend is not Backends.Cpu.CpuBackend && !(value == KvCacheType.Int8 && ComputesHalf))
+            if (value != KvCacheType.F32 && parts.Backend is not Backends.Cpu.CpuBackend && !(value is KvCacheType.Int8 or KvCacheType.BF16 && ComputesHalf))
             {
                 Throw.Usage(
                     $"no {value} cache of keys and values on {parts.Backend.Name} {parts.Backend.KernelVariant}",
