@@ -41,6 +41,8 @@ internal sealed class FinetuneArguments
     private readonly Option<double> _plusRatio = Ranged("--loraplus-ratio", 1.0, 1e-6, 1e6, "LoRA+: the learning rate of B as a multiple of that of A.");
     private readonly Option<int> _virtual = Ranged("--virtual-tokens", 20, 1, 1 << 20, "prefix and prompt: how many tokens are trained.");
     private readonly Option<string> _weights = new("--weights") { Description = "full: what the model computes with: f32, or bf16 with f32 master weights.", DefaultValueFactory = _ => "f32" };
+    private readonly Option<bool> _scratch = new("--from-scratch") { Description = "full: start at random numbers; of MODEL only configuration and tokenizer are read." };
+    private readonly Option<double> _beta2 = Ranged("--beta2", 0.999, 0.0, 0.999999, "Decay of the mean of squared gradients of adamw; 0.95 is common from scratch.");
     private readonly Option<string> _optimizer = new("--optimizer") { Description = "adamw, adamw8bit, sgd, or paged-adamw, paged-adamw8bit (states in a file).", DefaultValueFactory = _ => "adamw" };
     private readonly Option<double> _momentum = Ranged("--momentum", 0.9, 0.0, 1.0, "Momentum of sgd.");
     private readonly Option<double?> _learningRate = new("--learning-rate") { Description = "Highest learning rate (default 1e-3 for adapters and bitnet, 1e-4 for full and qat)." };
@@ -57,6 +59,7 @@ internal sealed class FinetuneArguments
     private readonly Option<int?> _steps = new("--max-steps") { Description = "Steps; wins over --epochs." };
     private readonly Option<int> _save = Ranged("--save-steps", 0, 0, int.MaxValue, "Steps between checkpoints; 0 writes none.");
     private readonly Option<bool> _checkpointing = new("--gradient-checkpointing") { Description = "Keep only the inputs of blocks, compute the rest again: less memory, a third more time." };
+    private readonly Option<bool> _offload = new("--offload-checkpoints") { Description = "cuda: the kept inputs of blocks wait in pinned memory of the host." };
     private readonly Option<bool> _resume = new("--resume") { Description = "Go on from the newest checkpoint in the output." };
     private readonly Option<bool> _streaming = new("--streaming") { Description = "Read the data while training instead of beforehand: starts at once, whatever its size. Needs --max-steps." };
     private readonly Option<bool> _skipBad = new("--skip-bad") { Description = "Leave out rows of the data that can't be used, and count them." };
@@ -92,9 +95,9 @@ internal sealed class FinetuneArguments
         command.Arguments.Add(_model);
         Option[] all =
         [
-            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _groupSize, _blockSize, _symmetric, _lambda, _weights, _rank,
+            _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _groupSize, _blockSize, _symmetric, _lambda, _weights, _scratch, _beta2, _rank,
             _alpha, _dropout, _targets, _exclude, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
-            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _resume, _skipBad, _streaming, _output, _force, _seed, _threads, _device, _activations,
+            _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _offload, _resume, _skipBad, _streaming, _output, _force, _seed, _threads, _device, _activations,
         ];
         foreach (Option option in all)
         {
@@ -123,6 +126,7 @@ internal sealed class FinetuneArguments
             VirtualTokens = parsed.GetValue(_virtual),
             WeightDtype = parsed.GetValue(_weights) == "bf16" ? DType.BF16 : DType.F32,
             LambdaWarmupRatio = parsed.GetValue(_lambda),
+            FromScratch = parsed.GetValue(_scratch),
             Lora = Lora(parsed, demo),
             Quantization = Quantization(parsed),
             Trainer = Trainer(parsed, demo),
@@ -197,6 +201,7 @@ internal sealed class FinetuneArguments
             Kind = name.EndsWith("adamw8bit", StringComparison.Ordinal) ? OptimizerKind.AdamW8Bit : name.EndsWith("sgd", StringComparison.Ordinal) ? OptimizerKind.Sgd : OptimizerKind.AdamW,
             Paged = name.StartsWith("paged-", StringComparison.Ordinal),
             WeightDecay = (float)parsed.GetValue(_decay),
+            Beta2 = (float)parsed.GetValue(_beta2),
             Momentum = (float)parsed.GetValue(_momentum),
         };
     }
@@ -233,6 +238,7 @@ internal sealed class FinetuneArguments
         Optimizer = Optimizer(parsed),
         MaxGradNorm = parsed.GetValue(_norm),
         GradientCheckpointing = parsed.GetValue(_checkpointing),
+        OffloadCheckpoints = parsed.GetValue(_offload),
         Seed = parsed.GetValue(_seed),
         SaveSteps = parsed.GetValue(_save),
     };

@@ -28,7 +28,9 @@ internal static class CudaTrainBench
         new("gpt2 82M full 32x512", Gpt(768, 6, 12), 32, false),
         new("gpt2 medium full 32x512", Gpt(1024, 24, 16), 32, false),
         new("llama 7B qlora 1x512", Llama7B, 1, true),
+        new("llama 7B qlora 1x512, inputs of blocks on the host", Llama7B, 1, true, Offload: true),
         new("llama 7B qlora 32x512", Llama7B, 32, true),
+        new("llama 7B qlora 32x512, inputs of blocks on the host", Llama7B, 32, true, Offload: true),
     ];
 
     /// <summary>Steps of training; --kernels chooses by a part of the name.</summary>
@@ -52,7 +54,7 @@ internal static class CudaTrainBench
                 parameters.AddAll(model);
             }
 
-            TrainerSettings settings = new() { BatchSize = work.Batch, MaxSteps = 100, LearningRate = 1e-5, GradientCheckpointing = work.Quantized };
+            TrainerSettings settings = new() { BatchSize = work.Batch, MaxSteps = 100, LearningRate = 1e-5, GradientCheckpointing = work.Quantized, OffloadCheckpoints = work.Offload };
             using Trainer trainer = new(model, parameters, Data(work.Batch, model.Facts.Vocabulary), settings);
             if (profile is null)
             {
@@ -177,7 +179,7 @@ internal static class CudaTrainBench
     private static string Gpt(int embd, int layers, int heads) => Gpt2.Replace("EMBD", $"{embd}", StringComparison.Ordinal)
         .Replace("LAYERS", $"{layers}", StringComparison.Ordinal).Replace("HEADS", $"{heads}", StringComparison.Ordinal);
 
-    private sealed record Work(string Name, string Config, int Batch, bool Quantized);
+    private sealed record Work(string Name, string Config, int Batch, bool Quantized, bool Offload = false);
 
     /// <summary>Random weights; blocks in NF4 with double quantization, each with memory of its own but the numbers of its shape.</summary>
     private sealed class SharedWeights(ModelConfig config, IArchitecture architecture, bool quantized) : IWeightSource

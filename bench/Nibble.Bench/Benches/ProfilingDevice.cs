@@ -33,6 +33,10 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
 
     public void CopyOut(nint source, nint pinned, nint bytes) => inner.CopyOut(source, pinned, bytes);
 
+    public void CopyOutBeside(nint source, nint pinned, nint bytes) => Add("copy to the host", () => inner.CopyOut(source, pinned, bytes));
+
+    public void CopyInBeside(nint pinned, nint destination, nint bytes) => Add("copy from the host", () => inner.CopyIn(pinned, destination, bytes));
+
     public void Copy(nint source, nint destination, nint bytes) => Add("copy", () => inner.Copy(source, destination, bytes));
 
     public void Clear(nint destination, nint bytes) => Add("clear", () => inner.Clear(destination, bytes));

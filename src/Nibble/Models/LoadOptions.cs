@@ -49,6 +49,9 @@ public sealed record LoadOptions
     /// <summary>Seed of a head that the model does not have yet.</summary>
     public int Seed { get; init; } = 1234;
 
+    /// <summary>The folder's weights are not read: the model starts as random numbers that depend on <see cref="Seed"/>.</summary>
+    internal bool FromScratch { get; init; }
+
     /// <summary>Every matrix comes dense, quantized ones as their values, so that all parameters can be trained: F32, or <see cref="Dtype"/>. Vectors come as F32.</summary>
     public bool Trainable { get; init; }
 }

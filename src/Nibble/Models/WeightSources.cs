@@ -9,7 +9,8 @@ namespace Nibble.Models;
 internal static class WeightSources
 {
     public static IWeightSource Open(HfFolder folder, LoadOptions options) =>
-        options.Trainable ? new FloatWeightSource(Stored(folder, options), options.Dtype ?? DType.F32) : Stored(folder, options);
+        options.FromScratch ? new FreshWeightSource(folder.Config, Registry.Architecture(folder.Config), options.Dtype ?? DType.F32, options.Seed)
+        : options.Trainable ? new FloatWeightSource(Stored(folder, options), options.Dtype ?? DType.F32) : Stored(folder, options);
 
     private static IWeightSource Stored(HfFolder folder, LoadOptions options)
     {

@@ -33,6 +33,8 @@ public sealed class Tape : IDisposable
     private readonly Dictionary<Place, Tensor> _gradients = [];
     private readonly Dictionary<Place, Action<Tensor>> _recipes = [];
     private readonly HashSet<Place> _unread = [];
+    private (Tensor Buffer, int Slot)? _leaving, _coming;
+    private int _segments;
     private readonly BufferPool _pool;
 
     /// <summary>A tape over passes whose intermediates come from <paramref name="workspace"/>.</summary>
@@ -45,6 +47,12 @@ public sealed class Tape : IDisposable
 
     /// <summary>False while a checkpointed segment runs forward for the first time: nothing is recorded then.</summary>
     public bool IsRecording { get; private set; } = true;
+
+    /// <summary>Where the inputs of the first <see cref="OffloadedSegments"/> checkpointed segments wait for the way back; null for the card.</summary>
+    internal Backends.Cuda.CudaOffload? Offload { get; set; }
+
+    /// <summary>See <see cref="Offload"/>.</summary>
+    internal int OffloadedSegments { get; set; }
 
     /// <summary>True while a checkpointed segment runs for the second time: what it adds to its state at its end is known and read by nobody.</summary>
     internal bool IsRerunning { get; private set; }
@@ -174,6 +182,8 @@ public sealed class Tape : IDisposable
     internal void Checkpoint(Tensor state, Action forward, DType kept = DType.F32)
     {
         bool active = IsActive(state);
+        Leave();
+        int slot = _segments++;
         Tensor before = _pool.Rent(state.Shape, zeroed: false, kept);
         _backend.Gradients.Copy(state, before);
         if (kept != state.DType)
@@ -182,13 +192,52 @@ public sealed class Tape : IDisposable
             _backend.Gradients.Copy(before, state);
         }
 
+        if (Offload is not null && slot < OffloadedSegments)
+        {
+            Offload.Out(slot, before);
+            _leaving = (before, slot);
+        }
+
         _workspace.Retain = false;
         IsRecording = false;
         forward();
         IsRecording = true;
         _workspace.Retain = true;
         _active.Add(Place.Of(state));
-        _nodes.Add(() => Rerun(state, before, active, forward));
+        _nodes.Add(() => Rerun(state, Offload is not null && slot < OffloadedSegments ? Arrive(slot, state.Shape, kept) : before, active, forward, slot, kept));
+    }
+
+    // What leaves the card has a place on it until the copy is done.
+    private void Leave()
+    {
+        if (_leaving is { } leaving)
+        {
+            Offload!.Wait();
+            _pool.Return(leaving.Buffer);
+            _leaving = null;
+        }
+    }
+
+    // What was asked for in advance, or asks for it now.
+    private Tensor Arrive(int slot, Shape shape, DType kept)
+    {
+        Leave();
+        if (_coming?.Slot != slot)
+        {
+            Ask(slot, shape, kept);
+        }
+
+        Tensor buffer = _coming!.Value.Buffer;
+        _coming = null;
+        Offload!.Wait();
+        return buffer;
+    }
+
+    private void Ask(int slot, Shape shape, DType kept)
+    {
+        Tensor buffer = _pool.Rent(shape, zeroed: false, kept);
+        Offload!.In(slot, buffer);
+        _coming = (buffer, slot);
     }
 
     /// <summary>The gradient of what the place holds now, zero if nothing has arrived yet; ops add to it.</summary>
@@ -298,6 +347,7 @@ public sealed class Tape : IDisposable
         _recipes.Clear();
         _unread.Clear();
         IsRerunning = false;
+        (_leaving, _coming, _segments) = (EndCopy(_leaving), EndCopy(_coming), 0);
         Forget([.. _saved]);
         foreach (Tensor gradient in _gradients.Values)
         {
@@ -317,8 +367,14 @@ public sealed class Tape : IDisposable
         _pool.Dispose();
     }
 
-    private void Rerun(Tensor state, Tensor before, bool active, Action forward)
+    private void Rerun(Tensor state, Tensor before, bool active, Action forward, int slot, DType kept)
     {
+        if (Offload is not null && slot > 0 && slot <= OffloadedSegments)
+        {
+            // The input of the segment before is on its way while this one runs.
+            Ask(slot - 1, state.Shape, kept);
+        }
+
         Workspace.Scope scope = _workspace.Begin();
         _backend.Gradients.Copy(before, state);
         Derive(state, again => _backend.Gradients.Copy(before, again));
@@ -338,6 +394,17 @@ public sealed class Tape : IDisposable
         forward();
         IsRerunning = false;
         _unread.Clear();
+    }
+
+    private (Tensor Buffer, int Slot)? EndCopy((Tensor Buffer, int Slot)? copy)
+    {
+        if (copy is { } open)
+        {
+            Offload!.Wait();
+            _pool.Return(open.Buffer);
+        }
+
+        return null;
     }
 
     private Tensor? Take(Tensor tensor) => _gradients.Remove(Place.Of(tensor), out Tensor? gradient) ? gradient.Reshape(tensor.Shape) : null;

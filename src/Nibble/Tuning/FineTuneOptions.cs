@@ -55,6 +55,9 @@ public sealed record FineTuneOptions
     /// <summary>Dtype that full fine-tuning computes with: F32, or BF16, which is rounded from F32 master weights after every step.</summary>
     public DType WeightDtype { get; init; } = DType.F32;
 
+    /// <summary>With full: start at random numbers, not at the folder's weights.</summary>
+    public bool FromScratch { get; init; }
+
     /// <summary>Where to train: <c>auto</c>, <c>cpu</c>, <c>cuda</c> or <c>cuda:1</c> …</summary>
     public string Device { get; init; } = "auto";
 

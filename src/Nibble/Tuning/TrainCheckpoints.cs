@@ -173,7 +173,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             ["virtual_tokens"] = $"{options.VirtualTokens}",
             ["use_dora"] = $"{options.LowRank.UseDora}",
             ["use_rslora"] = $"{options.Lora.UseRsLora}",
-            ["init"] = $"{options.Lora.Init}",
+            ["init"] = options.FromScratch ? "from_scratch" : $"{options.Lora.Init}",
             ["loraplus_ratio"] = $"{options.Lora.RateRatio:R}",
             ["packing"] = $"{t.Packing}",
             ["eval_steps"] = $"{t.EvalSteps}",

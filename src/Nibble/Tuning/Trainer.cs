@@ -39,7 +39,7 @@ public sealed class Trainer : IDisposable
     internal Trainer(CausalModel model, ParameterSet parameters, IBatchSource batches, TrainerSettings settings, IAdapter? adapter = null)
     {
         (_settings, _parameters, _batches) = (settings, parameters, batches);
-        _pass = new TrainingPass(model, parameters, settings.GradientCheckpointing, (adapter as PeftAdapter)?.Prompt);
+        _pass = new TrainingPass(model, parameters, settings.GradientCheckpointing, (adapter as PeftAdapter)?.Prompt) { Offloads = settings.OffloadCheckpoints };
         Optimizer = Optimizer.Create(parameters, model.Backend, settings.Optimizer);
         Backend = model.Backend;
         Steps = settings.MaxSteps ?? (int)Math.Ceiling(settings.Epochs * batches.StepsPerEpoch!.Value);

@@ -52,6 +52,9 @@ public sealed record TrainerSettings
     /// <summary>Keep only the inputs of blocks and compute the rest again.</summary>
     public bool GradientCheckpointing { get; init; }
 
+    /// <summary>With gradient checkpointing on a card: the inputs of all blocks but the last wait in pinned memory of the host. The numbers are the same.</summary>
+    public bool OffloadCheckpoints { get; init; }
+
     /// <summary>Put several short examples into one row, each seeing only itself.</summary>
     public bool Packing { get; init; }
 

@@ -36,6 +36,9 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     // A device is fast with large products only; a processor with what fits its cache.
     private const nint MostLogitBytes = 32 << 20, MostLogitBytesOfDevice = 512 << 20, LogitAlignment = 64, RowAlignment = 128;
 
+    // The input of the last block is needed again at once.
+    private const int OnCard = 1;
+
     private readonly IBackend _backend = model.Backend;
     private readonly Workspace _workspace = new(model.Backend);
 
@@ -44,9 +47,13 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
 
     private readonly Workspace? _scratch = model.Backend is CudaBackend && model.Backend.Computes(DType.BF16) ? new Workspace(model.Backend) : null;
     private CudaHalfCopies? _copies;
+    private CudaOffload? _offload;
     private Tape? _tape;
     private RecordingBackend? _recorder;
     private KvCache? _cache;
+
+    /// <summary>True if kept inputs of blocks wait in the host's memory.</summary>
+    public bool Offloads { get; init; }
 
     /// <summary>Number of the pass since the start of the training: dropout depends on it.</summary>
     public ulong DropoutKey { get; set; }
@@ -62,7 +69,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     /// </summary>
     public double Run(TrainingBatch batch, float scale)
     {
-        _tape ??= new Tape(_backend, _workspace);
+        _tape ??= NewTape();
         _recorder ??= new RecordingBackend(_backend, _tape, parameters);
         batch = WithPrompt(batch);
         using Workspace.Scope scope = _workspace.Begin();
@@ -113,9 +120,16 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     {
         _copies?.Dispose();
         _tape?.Dispose();
+        _offload?.Dispose();
         _cache?.Dispose();
         _workspace.Dispose();
         _scratch?.Dispose();
+    }
+
+    private Tape NewTape()
+    {
+        _offload = Offloads && checkpoint && _backend is CudaBackend cuda ? cuda.Offload() : null;
+        return new Tape(_backend, _workspace) { Offload = _offload, OffloadedSegments = Math.Max(0, model.Blocks.Count - OnCard) };
     }
 
     private void RunCheckpointed(Block block, Tensor hidden, in Pass pass)

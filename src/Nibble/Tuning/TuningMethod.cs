@@ -27,6 +27,7 @@ public static class TuningMethod
             Quantization = quantization is null || options.QuantizedTraining is not null ? null : new PlanRequest(quantization),
             Labels = labels,
             Seed = options.Trainer.Seed,
+            FromScratch = options.FromScratch,
         };
     }
 
@@ -98,6 +99,15 @@ public static class TuningMethod
         }
 
         RequireQuantizedTraining(options);
+        if (options.Trainer.OffloadCheckpoints && (!options.Trainer.GradientCheckpointing || !options.Device.StartsWith("cuda", StringComparison.Ordinal)))
+        {
+            Throw.Usage("--offload-checkpoints needs --gradient-checkpointing and --device cuda", "it moves what checkpointing keeps from a card to the host", "give both, or leave it out");
+        }
+
+        if (options.FromScratch && (options.Method != "full" || options.Quantization is not null || options.Classification))
+        {
+            Throw.Usage("--from-scratch is for --method full and texts", "a model of random numbers has nothing to adapt, quantize or classify with", "use --method full without --quantization");
+        }
 
         if (options.Trainer.EarlyStopping > 0 && (options.EvalData is null || options.Trainer.EvalSteps == 0))
         {
@@ -162,7 +172,7 @@ public static class TuningMethod
                 $"all parameters trained: every matrix of the blocks as {grid} codes of F32 master weights, rounded anew at each step (straight-through gradients), {inputs}{warmup}; embedding, head, norms and biases in F32; gradients in F32, {moments}{paged}; saved as codes");
         }
 
-        string start = stored.Length > 0 ? $"starts at the values of {stored} codes, which are then ordinary numbers; " : string.Empty;
+        string start = options.FromScratch ? "starts at random numbers; " : stored.Length > 0 ? $"starts at the values of {stored} codes, which are then ordinary numbers; " : string.Empty;
         string weights = options.WeightDtype == DType.BF16 ? "matrices in BF16, rounded after each step from F32 master weights" : "weights in F32";
         return $"{start}all parameters trained: {weights}, gradients in F32, {moments}{paged}; activations in {activations}";
     }

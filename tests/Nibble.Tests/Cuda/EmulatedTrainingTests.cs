@@ -100,6 +100,7 @@ public class EmulatedTrainingTests
         TrainerSettings settings = new()
         {
             BatchSize = 4, MaxSteps = 3, LearningRate = 0.01, Schedule = ScheduleKind.Constant, WarmupRatio = 0, GradientCheckpointing = checkpointing,
+            OffloadCheckpoints = checkpointing,
             Optimizer = new OptimizerSettings { Kind = optimizer, Paged = method == "lora" },
         };
         using Trainer trainer = new(model, parameters, new TrainingSet(rows, rows.Length), settings, adapter);

@@ -148,6 +148,9 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
     /// <summary>Copies in BF16 of matrices that are trained, for passes that compute so; the caller owns them.</summary>
     internal CudaHalfCopies HalfCopies(IEnumerable<IPackedWeight> weights) => new(_memory, _half, weights);
 
+    /// <summary>A place in the host's memory for what the card needs later; the caller owns it.</summary>
+    internal CudaOffload Offload() => new(_memory);
+
     IRecordedStep? IStepRecorder.Record(Action step) => CudaStep.Record(_memory, (CudaKernels)Kernels, step);
 
     /// <inheritdoc/>

@@ -11,7 +11,10 @@ namespace Nibble.Backends.Cuda;
 internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts products)
 {
     // Few chunks: each further one of a gradient reads and writes all of it again.
-    private const nint ScratchBytes = 192 << 20, MostFilledBytes = 1 << 30;
+    private const nint ScratchBytes = 192 << 20, SmallScratchBytes = 48 << 20, MostFilledBytes = 1 << 30;
+
+    // A training of few tokens is one that must fit a small card.
+    private const nint FewRows = 1024;
 
     /// <summary>While a pass trains: its matrices as BF16.</summary>
     public CudaHalfCopies? Copies { get; set; }
@@ -36,7 +39,7 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
 
         using CudaStorage? ownX = AsHalf(x, out nint xs), ownBias = bias is null || y.DType == DType.F32 ? null : AsHalf(bias, out _);
         nint shift = ownBias?.Address ?? CudaStorage.AddressOf(bias);
-        foreach ((nint first, nint count, nint matrix) in Parts(weight, bias is null ? y.Shape.Columns : weight.Out))
+        foreach ((nint first, nint count, nint matrix) in Parts(weight, bias is null ? y.Shape.Columns : weight.Out, rows))
         {
             nint part = first * y.DType.Size();
             memory.Device.Multiply(new GemmCall(
@@ -55,7 +58,7 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
         }
 
         using CudaStorage? own = AsHalf(dy, out nint slopes);
-        foreach ((nint first, nint count, nint matrix) in Parts(weight, dy.Shape.Columns))
+        foreach ((nint first, nint count, nint matrix) in Parts(weight, dy.Shape.Columns, rows))
         {
             memory.Device.Multiply(new GemmCall(
                 matrix, slopes + (first * sizeof(ushort)), CudaStorage.AddressOf(dx), 0, weight.In, rows, count, false, false, weight.In, dy.Shape.Columns, weight.In,
@@ -79,7 +82,7 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
 
     // The weight as BF16, in parts; each is valid until the next is asked for. Where rows of activations are wider than the weight is high,
     // rows of zeros follow: products of odd heights are several times slower.
-    private IEnumerable<(nint First, nint Count, nint Matrix)> Parts(CudaPacking weight, nint width)
+    private IEnumerable<(nint First, nint Count, nint Matrix)> Parts(CudaPacking weight, nint width, nint tokens)
     {
         if (Copies is { } copies && copies.TryFind(weight, out nint copy, out nint rows))
         {
@@ -98,7 +101,7 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
             yield break;
         }
 
-        nint most = weight.Matrix(DType.BF16) != 0 ? weight.Out : nint.Max(64, ScratchBytes / (weight.In * sizeof(ushort)) / 64 * 64);
+        nint most = weight.Matrix(DType.BF16) != 0 ? weight.Out : nint.Max(64, (tokens <= FewRows ? SmallScratchBytes : ScratchBytes) / (weight.In * sizeof(ushort)) / 64 * 64);
         for (nint start = 0; start < weight.Out; start += most)
         {
             nint count = nint.Min(most, weight.Out - start);

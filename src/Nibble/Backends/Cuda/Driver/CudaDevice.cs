@@ -23,6 +23,8 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     private readonly bool _overlaps;
     private CublasLt? _products;
     private CudnnAttention? _attention;
+    private StreamHandle? _beside;
+    private EventHandle? _mark;
     private bool _askedForAttention;
     private nint _workspace;
     private PinnedHandle? _staging;
@@ -149,6 +151,37 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         CudaErrors.Check(DriverApi.cuMemcpyDtoHAsync_v2((void*)pinned, source, (nuint)bytes, _stream), "cuMemcpyDtoHAsync");
     }
 
+    public void CopyOutBeside(nint source, nint pinned, nint bytes) =>
+        CudaErrors.Check(DriverApi.cuMemcpyDtoHAsync_v2((void*)pinned, source, (nuint)bytes, Beside()), "cuMemcpyDtoHAsync");
+
+    public void CopyInBeside(nint pinned, nint destination, nint bytes) =>
+        CudaErrors.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination, (void*)pinned, (nuint)bytes, Beside()), "cuMemcpyHtoDAsync");
+
+    public void WaitBeside()
+    {
+        if (_beside is not null)
+        {
+            Enter();
+            CudaErrors.Check(DriverApi.cuEventRecord(_mark!, _beside), "cuEventRecord");
+            CudaErrors.Check(DriverApi.cuStreamWaitEvent(_stream, _mark!, 0), "cuStreamWaitEvent");
+        }
+    }
+
+    // The second queue, with everything that the first has so far before it. A wait holds what a mark was when the wait was queued.
+    private StreamHandle Beside()
+    {
+        Enter();
+        if (_beside is null)
+        {
+            CudaErrors.Check(DriverApi.cuStreamCreate(out nint stream, DriverApi.StreamNonBlocking), "cuStreamCreate");
+            (_beside, _mark) = (new StreamHandle(stream), NewEvent());
+        }
+
+        CudaErrors.Check(DriverApi.cuEventRecord(_mark!, _stream), "cuEventRecord");
+        CudaErrors.Check(DriverApi.cuStreamWaitEvent(_beside, _mark!, 0), "cuStreamWaitEvent");
+        return _beside;
+    }
+
     public void Copy(nint source, nint destination, nint bytes)
     {
         Enter();
@@ -263,6 +296,8 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         _products?.Dispose();
         _attention?.Dispose();
         _attention = null;
+        _mark?.Dispose();
+        _beside?.Dispose();
         _staging?.Dispose();
         foreach (SafeHandle handle in _memory.Values.Concat<SafeHandle>(_modules.Values).Concat(_pinned.Values))
         {

@@ -80,6 +80,9 @@ internal static unsafe partial class DriverApi
     public static partial int cuStreamDestroy_v2(nint stream);
 
     [LibraryImport(Library)]
+    public static partial int cuStreamWaitEvent(StreamHandle stream, EventHandle handle, uint flags);
+
+    [LibraryImport(Library)]
     public static partial int cuStreamSynchronize(StreamHandle stream);
 
     [LibraryImport(Library)]

@@ -81,6 +81,17 @@ internal unsafe interface ICudaDevice : IDisposable
     /// <summary>Queues a copy to pinned memory of the host.</summary>
     void CopyOut(nint source, nint pinned, nint bytes);
 
+    /// <summary>The same as <see cref="CopyOut"/> on a queue of its own, after what is queued so far; see <see cref="WaitBeside"/>.</summary>
+    void CopyOutBeside(nint source, nint pinned, nint bytes) => CopyOut(source, pinned, bytes);
+
+    /// <summary>The same as <see cref="CopyIn"/> on that queue.</summary>
+    void CopyInBeside(nint pinned, nint destination, nint bytes) => CopyIn(pinned, destination, bytes);
+
+    /// <summary>What is queued from now on waits for the other queue's copies so far.</summary>
+    void WaitBeside()
+    {
+    }
+
     /// <summary>Copies on the card.</summary>
     void Copy(nint source, nint destination, nint bytes);
 
