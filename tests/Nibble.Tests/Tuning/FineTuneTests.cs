@@ -56,6 +56,51 @@ public class FineTuneTests
     }
 
     [Fact]
+    public void ATrainingFromScratchStartsAtRandomNumbersOfItsSeed()
+    {
+        using TempFolder folder = new();
+        FineTuneOptions options = Options(folder, "full") with { FromScratch = true, EvalData = folder["train.txt"], Output = folder["one"] };
+        options = options with { Trainer = options.Trainer with { LearningRate = 1e-3 } };
+        FineTuneReport one = FineTune.Run(options), two = FineTune.Run(options with { Output = folder["two"] });
+        FineTuneReport other = FineTune.Run(options with { Output = folder["other"], Trainer = options.Trainer with { Seed = 5 } });
+        // A model that knows nothing gives every token of its vocabulary about the same chance.
+        Assert.Equal(Math.Log(8192), one.HeldOutBefore!.Value, 0.15);
+        Assert.True(one.HeldOutAfter < one.HeldOutBefore);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(folder["one"], "model.safetensors")), File.ReadAllBytes(Path.Combine(folder["two"], "model.safetensors")));
+        Assert.NotEqual(one.HeldOutBefore, other.HeldOutBefore);
+        Assert.Equal(one.HeldOutBefore, two.HeldOutBefore);
+
+        FineTune.Run(options with { Output = folder["saved"], Trainer = options.Trainer with { SaveSteps = 2 } });
+        Directory.Delete(Directory.EnumerateDirectories(folder["saved"], "checkpoint-*").MaxBy(path => int.Parse(path[(path.LastIndexOf('-') + 1)..], System.Globalization.CultureInfo.InvariantCulture))!, recursive: true);
+        FineTune.Run(options with { Output = folder["saved"], Resume = true, Trainer = options.Trainer with { SaveSteps = 2 } });
+        Assert.Equal(File.ReadAllBytes(Path.Combine(folder["one"], "model.safetensors")), File.ReadAllBytes(Path.Combine(folder["saved"], "model.safetensors")));
+        Assert.Contains("--method full", Assert.Throws<NibbleException>(() => FineTune.Run(options with { Method = "lora", Output = folder["x"] })).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Gpt2FromScratchStartsAsTransformersStartsIt()
+    {
+        ModelConfig config = ModelConfig.Open(Path.Combine(TestData.Assets, "nibble-gpt2-10m"));
+        using FreshWeightSource weights = new(config, Registry.Architecture(config), Nibble.Tensors.DType.F32, 1);
+        using Nibble.Backends.Cpu.CpuBackend backend = new();
+        double Deviation(string path)
+        {
+            LinearSpec spec = Registry.Architecture(config).Linears(config).First(item => item.Path == path);
+            using Nibble.Backends.IPackedWeight matrix = weights.Linear(spec, backend);
+            using Nibble.Tensors.Tensor dense = ParameterRows.Dense(backend, matrix);
+            return Math.Sqrt(dense.HostSpan<float>().ToArray().Average(value => (double)value * value));
+        }
+
+        Assert.Equal(0.02, Deviation("transformer.h.3.attn.c_attn"), 2e-4);
+        Assert.Equal(0.02, Deviation("transformer.wte"), 2e-4);
+        Assert.Equal(0.02 / Math.Sqrt(20), Deviation("transformer.h.3.mlp.c_proj"), 1e-4);
+        Assert.Equal(0.02 / Math.Sqrt(20), Deviation("transformer.h.0.attn.c_proj"), 1e-4);
+        using Nibble.Tensors.Tensor norm = weights.Tensor("transformer.ln_f.weight"), bias = weights.Tensor("transformer.h.0.mlp.c_fc.bias");
+        Assert.All(norm.HostSpan<float>().ToArray(), value => Assert.Equal(1, value));
+        Assert.All(bias.HostSpan<float>().ToArray(), value => Assert.Equal(0, value));
+    }
+
+    [Fact]
     public void OtherSettingsAreNotResumed()
     {
         using TempFolder folder = new();
