@@ -34,6 +34,7 @@ internal static class BenchCommand
         new("gptq-layer", "GPTQ of one layer at LLaMA-7B shapes: Gram matrix, factorization, solve against the multiply-add peak; minutes", GptqLayerBench.Run),
         new("methods", "RTN, HQQ, GPTQ, AWQ at 3 and 4 bits: perplexity over 51,200 tokens, paired; --model and --data", MethodsBench.Run),
         new("layer-error", "error of GPTQ's layers, with weights and Gram matrices written to --output for other programs; --model and --data", LayerErrorBench.Run),
+        new("awq-error", "error of the layers that AWQ scales, with the samples written to --output for other programs; --model and --data", AwqErrorBench.Run),
         new("budget", "mixed precision to a budget against uniform plans of equal bytes: KL over 50,000 tokens, paired", BudgetBench.Run),
         new("gguf-open", "opening GGUF files: a vocabulary of 128,256 tokens, and 4 GB of tensors; fails above 0.5 s and 1 s", GgufOpenBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),

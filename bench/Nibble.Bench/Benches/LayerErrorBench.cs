@@ -36,7 +36,8 @@ internal static class LayerErrorBench
                 IQuantizationMethod method = Registry.Method(settings.Method);
                 using QuantizedWeight weight = method.Quantize(layer, dense, method.Complete(settings), gram);
                 using Tensor values = weight.Dequantize();
-                double error = Error(dense, values, gram);
+                (double wrong, double whole) = Errors(dense, values, gram);
+                double error = wrong / whole;
                 errors[text].Add(error);
                 lines.Add(FormattableString.Invariant($"{layer} {text} {error:R}"));
                 packed ??= model.Backend.Prepare(values);
@@ -55,7 +56,8 @@ internal static class LayerErrorBench
         }
     }
 
-    private static Tensor Dense(LoadedModel model, string layer)
+    /// <summary>A layer's dense matrix, F32; the caller disposes it.</summary>
+    internal static Tensor Dense(LoadedModel model, string layer)
     {
         IPackedWeight weight = model.Model.Blocks.SelectMany(block => block.Linears).First(linear => linear.Path == layer).Weight;
         return Rows(model.Backend, weight);
@@ -70,7 +72,8 @@ internal static class LayerErrorBench
         return rows;
     }
 
-    private static double Error(Tensor dense, Tensor values, GramStatistics gram)
+    /// <summary>‖(W − Ŵ)X‖² and ‖WX‖².</summary>
+    internal static (double Error, double Whole) Errors(Tensor dense, Tensor values, GramStatistics gram)
     {
         (double error, double norm) = (0, 0);
         object key = new();
@@ -84,7 +87,7 @@ internal static class LayerErrorBench
                 norm += whole;
             }
         });
-        return error / norm;
+        return (error, norm);
     }
 
     private static double Quadratic(double[] x, GramStatistics gram)

@@ -29,7 +29,7 @@ internal sealed class ScaleSearch(IScaleErrors errors, ActivationFold fold, Gram
     private const float Least = 1e-4f;
 
     // The best few are clipped as well: neighbours are nearly equal, and clipping may prefer the second.
-    private const int Finalists = 4;
+    private const int Finalists = 8;
 
     /// <summary>A search on the processor.</summary>
     public ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationFold fold, GramStatistics gram)
