@@ -76,7 +76,7 @@ internal static class AwqErrorBench
         {
             Tensor dense = layers[layer].Weight;
             using Tensor multiplied = Tensor.From<float>(dense.Shape, DType.F32, [.. dense.HostSpan<float>().ToArray().Select((value, i) => value * columns[i % columns.Length])]);
-            using QuantizedWeight weight = method.Quantize(layer, multiplied, settings, gram with { Gram = divided });
+            using QuantizedWeight weight = method.Quantize(layer, multiplied, settings, new GramStatistics(gram.Tokens, gram.Columns, divided));
             using Tensor values = weight.Dequantize();
             Span<float> back = values.HostSpan<float>();
             for (int i = 0; i < back.Length; i++)
