@@ -89,7 +89,8 @@ public sealed class PromptAdapter : PeftAdapter
         int count = (int)embeddings.Out;
         IBackend backend = model.Backend;
         using Workspace workspace = new(backend);
-        using KvCache cache = new(model, 1, count);
+        // In F32 whatever caches of the model hold: these are the numbers that training starts from.
+        using KvCache cache = new(model, 1, count, model.Virtual?.Count ?? 0);
         using Tensor ids = TokenBatch.Upload(backend, new int[count]), places = TokenBatch.Upload(backend, [.. Enumerable.Range(0, count)]);
         Pass pass = new(backend, workspace, new ModelInput(ids, places, 1, count), cache) { Prompt = new PromptRows(embeddings, places) };
         model.Forward(pass, CausalModel.RunBlock);
