@@ -6,7 +6,8 @@ namespace Nibble.SystemTests;
 /// <summary>Trainings that end before their end.</summary>
 public sealed class KilledTrainingTests : IDisposable
 {
-    private const int Kills = 20, Steps = 300;
+    // An interruption must find the training at work: so many steps of this model are over a second.
+    private const int Kills = 20, Steps = 300, ManySteps = 4000;
     private readonly string _folder = Directory.CreateTempSubdirectory("nibble-train-").FullName;
 
     public KilledTrainingTests()
@@ -18,13 +19,13 @@ public sealed class KilledTrainingTests : IDisposable
     [Fact]
     public void KilledTwentyTimesItEndsWithTheSameBytes()
     {
-        CliResult whole = Cli.Run(Arguments("whole", "--threads", "2"));
+        CliResult whole = Cli.Run(Arguments("whole", Steps, "--threads", "2"));
         Assert.True(whole.ExitCode == 0, whole.Errors);
         Random random = new(1);
         for (int kill = 0; kill < Kills; kill++)
         {
             int newest = Newest();
-            using Process training = Start(Arguments("parts", "--save-steps", "1", "--threads", $"{1 + (kill % 2)}", newest > 0 ? "--resume" : "--force"));
+            using Process training = Start(Arguments("parts", Steps, "--save-steps", "1", "--threads", $"{1 + (kill % 2)}", newest > 0 ? "--resume" : "--force"));
             WaitForStep(training);
             // Every other time in the middle of a step or of the first save, else some time after a checkpoint.
             while (kill % 2 == 0 && Newest() == newest && !training.HasExited)
@@ -38,7 +39,7 @@ public sealed class KilledTrainingTests : IDisposable
         }
 
         Assert.True(Newest() > 0);
-        CliResult rest = Cli.Run(Arguments("parts", "--resume"));
+        CliResult rest = Cli.Run(Arguments("parts", Steps, "--resume"));
         Assert.True(rest.ExitCode == 0, rest.Errors);
         Assert.Equal(Weights("whole"), Weights("parts"));
         Assert.Equal(Steps, File.ReadLines(Path.Combine(_folder, "parts", "training_log.jsonl")).Count());
@@ -48,8 +49,8 @@ public sealed class KilledTrainingTests : IDisposable
     public void TheFirstInterruptionSavesAndLeaves()
     {
         Skip.IfNot(OperatingSystem.IsLinux(), "the signal of Ctrl-C is sent with kill");
-        Assert.Equal(0, Cli.Run(Arguments("whole")).ExitCode);
-        using Process training = Start(Arguments("parts"));
+        Assert.Equal(0, Cli.Run(Arguments("whole", ManySteps)).ExitCode);
+        using Process training = Start(Arguments("parts", ManySteps));
         WaitForStep(training);
         using (Process signal = Process.Start("kill", ["-INT", $"{training.Id}"]))
         {
@@ -59,7 +60,7 @@ public sealed class KilledTrainingTests : IDisposable
         training.WaitForExit();
         Assert.Equal(130, training.ExitCode);
         Assert.Single(Directory.GetDirectories(Path.Combine(_folder, "parts"), "checkpoint-*"));
-        Assert.Equal(0, Cli.Run(Arguments("parts", "--resume")).ExitCode);
+        Assert.Equal(0, Cli.Run(Arguments("parts", ManySteps, "--resume")).ExitCode);
         Assert.Equal(Weights("whole"), Weights("parts"));
     }
 
@@ -88,9 +89,9 @@ public sealed class KilledTrainingTests : IDisposable
 
     private byte[] Weights(string name) => File.ReadAllBytes(Path.Combine(_folder, name, PeftConfig.WeightsName));
 
-    private string[] Arguments(string output, params string[] more) =>
+    private string[] Arguments(string output, int steps, params string[] more) =>
     [
         "finetune", Path.Combine(_folder, "model"), "--data", Path.Combine(_folder, "data.txt"), "--rank", "2", "--dropout", "0.1", "--batch-size", "2",
-        "--max-seq-length", "16", "--max-steps", $"{Steps}", "-o", Path.Combine(_folder, output), .. more,
+        "--max-seq-length", "16", "--max-steps", $"{steps}", "-o", Path.Combine(_folder, output), .. more,
     ];
 }
