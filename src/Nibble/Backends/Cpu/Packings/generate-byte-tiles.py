@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Prints ByteTiles.cs: products of int8 activations with packed codes, one method per width of code and number of rows of x.
+"""Writes ByteTiles.cs and a ByteTiles.*.cs for each kind of code: products of int8 activations with packed codes, one method per number of rows of x.
 
-usage: python3 generate-byte-tiles.py > ByteTiles.cs
+usage: python3 generate-byte-tiles.py (the files stand beside it)
 The inner loops need their sums as separate locals (arrays and structs of vectors are not kept in registers), hence this script.
 """
+import pathlib
+
 ROWS = (1, 2, 4)
 
 # Decoded codes stand ready in memory, so that registers are left for more rows.
@@ -19,18 +21,24 @@ using Nibble.Backends.Cpu.Kernels;
 
 namespace Nibble.Backends.Cpu.Packings;
 
-/// <summary>
+'''
+
+DOC = '''/// <summary>
 /// y[R rows, two vectors of output features] = Σ over groups of scale·(Σ code·x − offset·Σ x), then times the scale of the row of x,
 /// plus bias. The sums of a group are exact integers; groups are added in order, so results depend on nothing but the numbers.
 /// </summary>
-internal static unsafe class ByteTiles<S, V, L, B, E>
+'''
+
+TYPE = '''internal static unsafe partial class ByteTiles<S, V, L, B, E>
     where S : struct, ILanes<V>
     where V : unmanaged
     where L : struct, IByteLanes<B, V>
     where B : unmanaged
     where E : struct, IByteEpilogue
 {
-    private const MethodImplOptions Hot = MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining;
+'''
+
+HOT = '''    private const MethodImplOptions Hot = MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining;
 '''
 
 
@@ -129,4 +137,11 @@ def kernel(name, rows):
     return '\n'.join(out)
 
 
-print(HEAD + '\n'.join(kernel(name, rows) for name, form in FORMATS.items() for rows in (DECODED_ROWS if 'decoded' in form else ROWS)) + '\n}')
+def write(name, text):
+    pathlib.Path(__file__).with_name(name).write_text(HEAD + text + '}\n', encoding='utf-8')
+
+
+write('ByteTiles.cs', DOC + TYPE + HOT)
+for name, form in FORMATS.items():
+    kernels = [kernel(name, rows) for rows in (DECODED_ROWS if 'decoded' in form else ROWS)]
+    write(f'ByteTiles.{name}.cs', TYPE + '\n'.join(kernels).lstrip('\n') + '\n')
