@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.Compression;
 using System.Net;
 using System.Text;
 using System.Text.Json;
@@ -31,7 +32,7 @@ internal static partial class HtmlReport
             ["cells"] = Cells(results),
             ["style"] = Asset("report.css"),
             ["data"] = Data(results),
-            ["charts"] = Asset("echarts.min.js"),
+            ["charts"] = Asset("echarts.min.js.gz"),
             ["script"] = Asset("report.js"),
         };
         // One pass, so that nothing inside a part is taken for a place.
@@ -43,8 +44,9 @@ internal static partial class HtmlReport
 
     private static string Asset(string name)
     {
-        using Stream stream = typeof(HtmlReport).Assembly.GetManifestResourceStream("Nibble.Runs.Assets." + name)!;
-        using StreamReader reader = new(stream);
+        using Stream stored = typeof(HtmlReport).Assembly.GetManifestResourceStream("Nibble.Runs.Assets." + name)!;
+        using Stream plain = name.EndsWith(".gz", StringComparison.Ordinal) ? new GZipStream(stored, CompressionMode.Decompress) : stored;
+        using StreamReader reader = new(plain);
         return reader.ReadToEnd();
     }
 
