@@ -99,7 +99,7 @@ internal static unsafe class Blocks<S, V>
             }
 
             nint first = 0;
-            for (; Sse.IsSupported && stepStride == 1 && valid == Width && first <= depth - 4; first += 4)
+            for (; Sse.IsSupported && Width % 4 == 0 && stepStride == 1 && valid == Width && first <= depth - 4; first += 4)
             {
                 for (int j = 0; j < Width; j += 4)
                 {
