@@ -120,9 +120,12 @@ public sealed class Tape : IDisposable
         }
 
         _active.RemoveWhere(other => other != place && other.Overlaps(place));
-        foreach (Place other in _recipes.Keys.Where(other => other.Overlaps(place)).ToArray())
+        foreach (Place other in _recipes.Keys)
         {
-            _recipes.Remove(other);
+            if (other.Overlaps(place))
+            {
+                _recipes.Remove(other);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ namespace Nibble.Backends.Cpu;
 
 /// <summary>
 /// Which processors the threads of the CPU backend run on: NIBBLE_AFFINITY, as <c>0,2,4-7</c>. Worker i of a pool is bound to the i-th of
-/// them; the thread that calls, which does its share of the work, may use all of them but no other.
+/// them; the thread that makes the pool, which does its share of the work, may use all of them but no other.
 /// </summary>
 internal static unsafe partial class CpuAffinity
 {

@@ -34,7 +34,7 @@ internal sealed unsafe class CpuThreads
     // A part number beyond every run's: no worker can take it.
     private const long Closed = int.MaxValue;
 
-    private static readonly ConcurrentDictionary<int, CpuThreads> Pools = new();
+    private static readonly ConcurrentDictionary<int, Lazy<CpuThreads>> Pools = new();
 
     private readonly Worker[] _workers;
     private Word _ticket;
@@ -59,7 +59,7 @@ internal sealed unsafe class CpuThreads
     public int Count { get; }
 
     /// <summary>The pool of <paramref name="count"/> threads: shared by all backends of the process, its threads live as long as it.</summary>
-    public static CpuThreads Shared(int count) => Pools.GetOrAdd(count, Create);
+    public static CpuThreads Shared(int count) => Pools.GetOrAdd(count, count => new(() => Create(count))).Value;
 
     /// <summary>Workers that sleep until there is work: all of them, some 50 µs after the last run.</summary>
     public int Parked => _workers.Count(worker => worker.IsParked);

@@ -31,12 +31,12 @@ internal abstract class CpuVariant
     /// <summary>All variants, fastest first.</summary>
     public static IReadOnlyList<CpuVariant> All { get; } =
     [
-        new CpuVariant<Lanes512, Vector512<float>>("avx512-amx", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoTiles is null, () => new AmxKernels()),
-        new CpuVariant<Lanes512, Vector512<float>>("avx512-vnni", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoVnni is null, () => new VnniKernels()),
-        new CpuVariant<Lanes512, Vector512<float>>("avx512", CpuIsa.Avx512, () => Vector512.IsHardwareAccelerated && Avx512BW.IsSupported),
-        new CpuVariant<Lanes256, Vector256<float>>("avx2", CpuIsa.Avx2, () => Avx2.IsSupported && Fma.IsSupported),
-        new CpuVariant<Lanes128, Vector128<float>>("vector128", CpuIsa.Vector128, () => Vector128.IsHardwareAccelerated),
-        new CpuVariant<Lanes1, float>("scalar", CpuIsa.Scalar, () => true),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512-amx", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoTiles, () => new AmxKernels()),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512-vnni", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoVnni, () => new VnniKernels()),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512", CpuIsa.Avx512, () => Lacks(Vector512.IsHardwareAccelerated && Avx512BW.IsSupported)),
+        new CpuVariant<Lanes256, Vector256<float>>("avx2", CpuIsa.Avx2, () => Lacks(Avx2.IsSupported && Fma.IsSupported)),
+        new CpuVariant<Lanes128, Vector128<float>>("vector128", CpuIsa.Vector128, () => Lacks(Vector128.IsHardwareAccelerated)),
+        new CpuVariant<Lanes1, float>("scalar", CpuIsa.Scalar, () => null),
     ];
 
     /// <summary>Those without machine code of their own: the others differ from avx512 in products of many rows alone.</summary>
@@ -49,8 +49,11 @@ internal abstract class CpuVariant
 
     public abstract CpuIsa Isa { get; }
 
-    /// <summary>False where the processor lacks the instructions (the variant then still computes, in software: tests use that).</summary>
-    public abstract bool IsSupported { get; }
+    /// <summary>Why this machine can't run it, or null (a variant of vectors then still computes, in software: tests use that).</summary>
+    public abstract string? WhyNot { get; }
+
+    /// <summary>True if this machine runs it.</summary>
+    public bool IsSupported => WhyNot is null;
 
     /// <summary>True if products of many rows run code of our own (<see cref="MachineCode.MachineKernels"/>), with the bits of the C# kernels.</summary>
     public bool HasMachineCode => MachineKernels is not null;
@@ -106,10 +109,12 @@ internal abstract class CpuVariant
             string supported = string.Join(", ", All.Where(v => v.IsSupported).Select(v => v.Name));
             Throw.Usage(
                 $"kernels \"{name}\" can't be used",
-                variant is null ? "there is no such variant of the CPU kernels" : "this processor lacks the instructions",
+                variant is null ? "there is no such variant of the CPU kernels" : variant.WhyNot,
                 $"set {EnvironmentVariable} to one of: {supported} (or leave it empty)");
         }
 
         return variant;
     }
+
+    private static string? Lacks(bool isThere) => isThere ? null : "this processor lacks the instructions";
 }

@@ -8,7 +8,7 @@ using Nibble.Tensors;
 namespace Nibble.Backends.Cpu;
 
 /// <summary>The kernels compiled for one kind of vector.</summary>
-internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<bool> isSupported, Func<ByteKernels>? machineKernels = null) : CpuVariant
+internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<string?> whyNot, Func<ByteKernels>? machineKernels = null) : CpuVariant
     where S : struct, ILanes<V>
     where V : unmanaged
 {
@@ -16,7 +16,7 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<bool> isSup
 
     public override CpuIsa Isa => isa;
 
-    public override bool IsSupported => isSupported();
+    public override string? WhyNot => whyNot();
 
     protected override Func<ByteKernels>? MachineKernels => machineKernels;
 

@@ -197,16 +197,16 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
             nint first = (nint)part * Width;
             int rows = (int)nint.Min(Width, Packing.Out - first);
             byte* destination = Packing._storage.Pointer + (part * Packing.PanelBytes);
+            int paired = Packing._dtype == DType.F32 ? 0 : Math.Max(0, rows - S.Count), last = paired == 0 ? rows : S.Count;
             for (nint k = 0; k < Packing.In; k += Block)
             {
                 nint end = nint.Min(Packing.In, k + Block);
-                int paired = Packing._dtype == DType.F32 ? 0 : Math.Max(0, rows - S.Count);
                 for (int lane = 0; lane < paired; lane++)
                 {
                     CopyPair((first + lane) * Packing.In, lane, k, end, destination);
                 }
 
-                for (int lane = paired; lane < Math.Min(rows, paired == 0 ? rows : S.Count); lane++)
+                for (int lane = paired; lane < last; lane++)
                 {
                     Copy((first + lane) * Packing.In, lane, k, end, destination);
                 }

@@ -76,7 +76,7 @@ internal static unsafe class AmxCodes
                 case ByteFormat.Bits3: Bits3(words, tile.Step, chunks, offset0, offset1, target); break;
                 case ByteFormat.Bits4: Bits(words, tile.Step, chunks, 4, offset0, offset1, target); break;
                 case ByteFormat.Levels: levels.Write(words, tile.Step, chunks, target); break;
-                default: new Span<uint>(words, checked((int)(chunks * Lanes))).CopyTo(new Span<uint>(target, int.MaxValue)); break;
+                default: Copy(words, checked((int)(chunks * Lanes)), target); break;
             }
 
             words += chunks * chunkVectors * tile.Step;
@@ -89,6 +89,9 @@ internal static unsafe class AmxCodes
             target += filled * Lanes * (format == ByteFormat.Levels ? 2 : 1);
         }
     }
+
+    /// <summary>8-bit codes stand in memory as tiles read them: a step is <see cref="Lanes"/> words there too.</summary>
+    private static void Copy(uint* words, int count, uint* target) => new Span<uint>(words, count).CopyTo(new Span<uint>(target, count));
 
     /// <summary>The offset of each lane in each of its four bytes.</summary>
     private static Bytes Offset(float* offsets) =>

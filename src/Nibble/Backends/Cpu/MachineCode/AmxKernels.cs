@@ -78,8 +78,7 @@ internal sealed unsafe class AmxKernels : MachineKernels
     /// <summary>The 64 bytes that LDTILECFG reads, for 1 to 32 rows of x: palette 1, bytes of a row of each tile, rows of each tile.</summary>
     private static byte[] CreateConfigs()
     {
-        byte[] configs = GC.AllocateUninitializedArray<byte>(2 * AmxTile.TileRows * ConfigBytes, pinned: true);
-        Array.Clear(configs);
+        byte[] configs = new byte[2 * AmxTile.TileRows * ConfigBytes];
         for (int rows = 1; rows <= 2 * AmxTile.TileRows; rows++)
         {
             Span<byte> config = configs.AsSpan((rows - 1) * ConfigBytes, ConfigBytes);

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Nibble.Backends.Cpu.Packings;
 
@@ -38,6 +39,7 @@ internal sealed unsafe class VnniKernels : MachineKernels
         }
     }
 
+    [SkipLocalsInit]
     public override void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile)
     {
         int kind = (2 * (int)tile.Form) + (format == ByteFormat.Words ? 1 : 0);

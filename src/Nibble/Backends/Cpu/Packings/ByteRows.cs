@@ -48,11 +48,11 @@ internal static unsafe class ByteRows<S, V, L, B, E, F>
         uint* pending = stackalloc uint[MostLanes];
         uint* words = t.Words;
         sbyte* x = t.X;
-        nint step = t.Step, chunks = t.GroupChunks;
+        nint step = t.Step;
         float* scales = t.Scales, offsets = t.Offsets;
         for (nint g = 0; g < t.Groups; g++, scales += t.ScaleStride, offsets += t.OffsetStride)
         {
-            chunks = g == t.Groups - 1 ? t.LastChunks : chunks;
+            nint chunks = g == t.Groups - 1 ? t.LastChunks : t.GroupChunks;
             B n = L.Broadcast(t.Sums[g]);
             for (nint c = 0; c < chunks; c += F.Chunks)
             {

@@ -117,7 +117,7 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
         public Stored(float[] values, nint groups, DType dtype, int lanes)
             : base(lanes)
         {
-            (_groups, _dtype, _areFinite) = (groups, dtype, All(values, float.IsFinite));
+            (_groups, _dtype, _areFinite) = (groups, dtype, dtype == DType.F16 && All(values, float.IsFinite));
             _storage = new NativeStorage(values.Length * dtype.Size());
             Spread.Over(values.Length, 1, (first, last) =>
             {

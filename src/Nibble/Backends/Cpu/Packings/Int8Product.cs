@@ -76,11 +76,11 @@ internal static unsafe class Int8Product
 
         private readonly int Lanes => Packing.Variant.PanelWidth;
 
-        private readonly ByteKernels Kernels => Packing.Variant.Kernels(IsDecoded);
+        private readonly ByteKernels Bytes => Packing.Variant.Kernels(IsDecoded);
 
-        private readonly int RowBlocks => Cpu.Kernels.Parts.Count(Call.Rows, RowBlock);
+        private readonly int RowBlocks => Kernels.Parts.Count(Call.Rows, RowBlock);
 
-        private readonly int PanelParts => Cpu.Kernels.Parts.Count(Call.Count, PartWidth);
+        private readonly int PanelParts => Kernels.Parts.Count(Call.Count, PartWidth);
 
         private readonly nint PartWidth => Lanes * nint.Max(1, WeightsPerPart / (Lanes * nint.Max(1, X.Columns) * nint.Min(4, nint.Max(1, Call.Rows))));
 
@@ -96,7 +96,7 @@ internal static unsafe class Int8Product
             for (nint feature = part / RowBlocks * PartWidth; feature < end; feature += Lanes)
             {
                 ByteTile tile = Packing.Tile((Call.First + feature) / Lanes, (float*)values.Pointer, (float*)((byte*)values.Pointer + bytes));
-                for (int strip = 0; strip < Lanes && feature + strip < Call.Count; strip += Kernels.StripLanes)
+                for (int strip = 0; strip < Lanes && feature + strip < Call.Count; strip += Bytes.StripLanes)
                 {
                     RunStrip(tile, strip, feature + strip, row, rows, (uint*)codes.Pointer);
                 }
@@ -112,9 +112,9 @@ internal static unsafe class Int8Product
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private readonly void RunStrip(ByteTile tile, int strip, nint feature, nint row, nint rows, uint* codes)
         {
-            int width = Kernels.StripLanes;
+            int width = Bytes.StripLanes;
             nint valid = nint.Min(width, Call.Count - feature);
-            float* bias = stackalloc float[MostLanes], buffer = stackalloc float[Kernels.MostRows * MostLanes];
+            float* bias = stackalloc float[MostLanes], buffer = stackalloc float[Bytes.MostRows * MostLanes];
             tile.Bias = Call.FirstBias + feature;
             if (valid < width || Call.FirstBias == null)
             {
@@ -135,7 +135,7 @@ internal static unsafe class Int8Product
             sbyte* x = X.IsWide ? (sbyte*)X.Wide : X.Values;
             for (nint r = row; r < row + rows;)
             {
-                int count = Kernels.Rows(row + rows - r, IsDecoded);
+                int count = Bytes.Rows(row + rows - r, IsDecoded);
                 tile.X = x + (r * tile.XStride);
                 tile.Sums = X.Sums + (r * X.Groups);
                 tile.XScales = X.Scales + r;
