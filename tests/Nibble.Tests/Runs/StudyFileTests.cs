@@ -99,6 +99,26 @@ public sealed class StudyFileTests : IDisposable
         Assert.Equal([data], study.Models[1].Steps[1].Data);
     }
 
+    [Fact]
+    public void Threads_and_the_card_of_a_study_reach_what_it_starts()
+    {
+        const string rest = """
+            models:
+              - path: model
+                prepare: [{quantize: {method: nf4}}, {quantize: {method: nf4, threads: 1, device: "cuda:1"}}]
+            methods: [none, {method: gptq, bits: 3}]
+            tasks: {perplexity: {data: demo}}
+            threads: 3
+            """;
+        Study card = Read(rest + "\ndevice: cuda"), processor = Read(rest + "\ndevice: cpu");
+        Assert.Equal(["--method=nf4", "--seed=1234", "--threads=3"], card.Models[0].Steps[0].Options);
+        Assert.Equal(["--method=nf4", "--threads=1", "--device=cuda:1", "--seed=1234"], card.Models[0].Steps[1].Options);
+        IReadOnlyList<string> preparation = StudyCell.PreparationFor(card, card.Models[0], card.Methods[1]);
+        Assert.Contains("--device=cuda", preparation);
+        Assert.Contains("--threads=3", preparation);
+        Assert.Equal(preparation.Except(["--device=cuda"]), StudyCell.PreparationFor(processor, processor.Models[0], processor.Methods[1]));
+    }
+
     [Theory]
     [InlineData("{finetune: {data: nowhere.txt}}", "'nowhere.txt' is not on this machine")]
     [InlineData("{finetune: {output: here}}", "'output' can't be given to a step")]

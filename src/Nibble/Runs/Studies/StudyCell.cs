@@ -39,6 +39,8 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
         [
             "quantize", model.Path, .. method.Budget is { } budget ? [BudgetArgument(budget)] : MethodArguments(method.Settings!), Argument("--data", calibration.Data), Argument("--samples", calibration.Samples),
             .. calibration.Length is { } length ? [Argument("--sample-length", length)] : Array.Empty<string>(), Argument("--seed", calibration.Seed),
+            // Only a card is named: the processor is what quantize takes by itself, and keys of finished cells stay.
+            .. study.Device.StartsWith("cuda", StringComparison.Ordinal) ? [Argument("--device", study.Device)] : Array.Empty<string>(),
             .. study.Threads is { } threads ? [Argument("--threads", threads)] : Array.Empty<string>(),
         ];
     }

@@ -6,7 +6,7 @@ namespace Nibble.Runs.Studies;
 /// <summary>Reads the steps of a model's preparation: a list of mappings of one verb to the verb's own options, with _ for -.</summary>
 /// <param name="place">Where data of a name or path stand.</param>
 /// <param name="seed">Seed of the study, for steps that name none.</param>
-/// <param name="threads">Threads of the study.</param>
+/// <param name="threads">Threads of the study, for steps that name none.</param>
 internal sealed class StudySteps(Func<string, string> place, int seed, int? threads)
 {
     private static readonly string[] Verbs = ["finetune", "quantize", "merge"];
@@ -38,12 +38,13 @@ internal sealed class StudySteps(Func<string, string> place, int seed, int? thre
             arguments.AddRange(Argument(item, node, key, value, data));
         }
 
-        if (options.Pairs().All(pair => pair.Key != "seed"))
+        string[] named = [.. options.Pairs().Select(pair => pair.Key)];
+        if (!named.Contains("seed"))
         {
             arguments.Add($"--seed={seed}");
         }
 
-        if (threads is not null && chosen != "quantize")
+        if (threads is not null && !named.Contains("threads"))
         {
             arguments.Add($"--threads={threads}");
         }
