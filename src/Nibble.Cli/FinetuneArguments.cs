@@ -209,9 +209,12 @@ internal sealed class FinetuneArguments
     private QuantizationSettings? Quantization(ParseResult parsed)
     {
         string? name = parsed.GetValue(_quantization);
+        // What qlora starts from where nothing is named (TuningMethod): options such as --block-size then belong to it.
+        bool isDefaultBase = name is null && parsed.GetValue(_method) == "qlora";
         QuantizationSettings settings = new()
         {
-            Method = name ?? "rtn",
+            Method = name ?? (isDefaultBase ? "nf4" : "rtn"),
+            DoubleQuant = isDefaultBase ? true : null,
             Bits = parsed.GetValue(_bits),
             GroupSize = parsed.GetValue(_groupSize),
             BlockSize = parsed.GetValue(_blockSize),

@@ -71,6 +71,25 @@ public sealed class ShowAndEstimateTests : IDisposable
     }
 
     [Fact]
+    public void OptionsOfQlorasBaseBelongToDoubleQuantizedNf4()
+    {
+        static string Memory(string folder, params string[] more)
+        {
+            CliResult result = Cli.Run(["finetune", folder, "--method", "qlora", "--rank", "2", "--max-seq-length", "16", "--batch-size", "1", "--dry-run", "--json", .. more]);
+            Assert.True(result.ExitCode == 0, result.Errors);
+            return result.Json.GetProperty("memory").GetRawText();
+        }
+
+        Assert.Equal(Memory(_folder), Memory(_folder, "--block-size", "64"));
+        string wide = Memory(_folder, "--block-size", "512");
+        Assert.NotEqual(Memory(_folder), wide);
+        Assert.NotEqual(Memory(_folder, "--quantization", "nf4", "--block-size", "512"), wide);
+        CliResult refused = Cli.Run("finetune", _folder, "--method", "lora", "--block-size", "64", "--dry-run");
+        Assert.Equal(2, refused.ExitCode);
+        Assert.Contains("--block-size", refused.Errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void TheBuiltInTableIsThatOfTheDocumentation()
     {
         CliResult result = Cli.Run("estimate");
