@@ -69,7 +69,8 @@ internal static class AwqErrorBench
         QuantizationSettings settings = method.Complete(chosen);
         GramStatistics gram = layers[fold.Layers[0]].Gram;
         ScaledLayer[] scaled = [.. fold.Layers.Select(layer => new ScaledLayer(layers[layer].Weight, method.FactsOf(settings, layers[layer].Weight.Shape[0], gram.Columns)))];
-        float[] factors = new ScaleSearch(scaled, fold, gram).Run().Factors;
+        using HostScaleErrors errors = new(scaled, gram);
+        float[] factors = new ScaleSearch(errors, fold, gram).Run().Factors;
         float[] columns = [.. Enumerable.Range(0, gram.Columns).Select(column => factors[fold.ChannelOf(column)])];
         double[] divided = [.. gram.Gram.Select((value, i) => value / columns[i / gram.Columns] / columns[i % gram.Columns])];
         foreach (string layer in fold.Layers)

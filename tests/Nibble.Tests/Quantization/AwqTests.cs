@@ -36,7 +36,8 @@ public class AwqTests
         QuantizationSettings settings = Registry.Method("awq").Complete(new() { Method = "awq", Bits = bits, GroupSize = group, ScaleDType = DType.F32 });
         WeightFacts facts = Registry.Method("awq").FactsOf(settings, Rows, Columns);
         ActivationFold fold = new(["layer"], "norm", IsNorm: true) { Channels = Columns };
-        ScaleChoice choice = new ScaleSearch([new ScaledLayer(weight, facts)], fold, gram).Run();
+        using HostScaleErrors errors = new([new ScaledLayer(weight, facts)], gram);
+        ScaleChoice choice = new ScaleSearch(errors, fold, gram).Run();
         using QuantizedWeight plain = Registry.Method("rtn").Quantize("w", weight, settings with { Method = "rtn" });
         Assert.Equal(OutputError(weight, plain, gram), choice.Before, choice.Before * 1e-3);
         Assert.True(choice.After < 0.9 * choice.Before, $"{choice.After:G4} of {choice.Before:G4}");
@@ -106,7 +107,8 @@ public class AwqTests
             QuantizationSettings settings = method.Complete(
                 new() { Method = "awq", Bits = item.GetProperty("bits").GetInt32(), GroupSize = item.GetProperty("group").GetInt32(), ScaleDType = DType.F32 });
             ActivationFold fold = new(["layer"], "norm", IsNorm: true) { Channels = gram.Columns };
-            ScaleChoice choice = new ScaleSearch([new ScaledLayer(weight, method.FactsOf(settings, weight.Shape[0], weight.Shape[1]))], fold, gram).Run();
+            using HostScaleErrors errors = new([new ScaledLayer(weight, method.FactsOf(settings, weight.Shape[0], weight.Shape[1]))], gram);
+            ScaleChoice choice = new ScaleSearch(errors, fold, gram).Run();
 
             // What counts is the error of what is stored: the search looks at clipped weights too, so before clipping it may be behind.
             using Tensor scaled = Scaled(weight, choice.Factors);
@@ -114,6 +116,19 @@ public class AwqTests
             using QuantizedWeight clipped = method.Quantize("w", scaled, settings, divided);
             Assert.InRange(OutputError(scaled, clipped, divided), 0, 1.01 * Best(item));
         }
+    }
+
+    [Fact]
+    public void Layers_that_share_statistics_copy_them_from_the_device_once()
+    {
+        using CountingGram device = new();
+        GramStatistics shared = new(8, device), first = shared with { Layer = "first" }, second = shared with { Layer = "second" };
+        Assert.Equal((0, 0), (device.Copies, device.MagnitudeCopies));
+        Assert.Same(first.Gram, second.Gram);
+        Assert.Same(first.Magnitudes, second.Magnitudes);
+        Assert.Same(first.Gram, shared.Gram);
+        Assert.Equal((1, 1), (device.Copies, device.MagnitudeCopies));
+        Assert.Equal([3.0, 4.0], (first with { Magnitudes = [3, 4] }).Magnitudes);
     }
 
     private static double Best(JsonElement item) => Math.Min(item.GetProperty("plain_clipped").GetDouble(), item.GetProperty("duo_clipped").GetDouble());
@@ -182,5 +197,32 @@ public class AwqTests
         }
 
         return sum;
+    }
+
+    private sealed class CountingGram : IDeviceGram
+    {
+        public int Columns => 2;
+
+        public int Copies { get; private set; }
+
+        public int MagnitudeCopies { get; private set; }
+
+        public double[] Diagonal() => [1, 2];
+
+        public double[] Magnitudes()
+        {
+            MagnitudeCopies++;
+            return [0.5, 1];
+        }
+
+        public double[] ToHost()
+        {
+            Copies++;
+            return [1, 0.5, 0.5, 2];
+        }
+
+        public void Dispose()
+        {
+        }
     }
 }

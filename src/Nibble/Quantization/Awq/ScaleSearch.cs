@@ -31,12 +31,6 @@ internal sealed class ScaleSearch(IScaleErrors errors, ActivationFold fold, Gram
     // The best few are clipped as well: neighbours are nearly equal, and clipping may prefer the second.
     private const int Finalists = 8;
 
-    /// <summary>A search on the processor.</summary>
-    public ScaleSearch(IReadOnlyList<ScaledLayer> layers, ActivationFold fold, GramStatistics gram)
-        : this(new HostScaleErrors(layers, gram), fold, gram)
-    {
-    }
-
     /// <summary>Tries all factors; the best of them are clipped as well; ties go to the first.</summary>
     public ScaleChoice Run()
     {

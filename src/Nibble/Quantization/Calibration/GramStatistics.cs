@@ -10,6 +10,9 @@ namespace Nibble.Quantization.Calibration;
 /// </summary>
 public sealed record GramStatistics : CalibrationStatistics
 {
+    // Layers that share an input get clones: what one of them copies from the device, all of them have.
+    private readonly Lazy<double[]> _gram, _magnitudes;
+
     /// <summary>Statistics on the host.</summary>
     /// <param name="tokens">Rows of activations that were seen.</param>
     /// <param name="columns">Input features.</param>
@@ -17,19 +20,24 @@ public sealed record GramStatistics : CalibrationStatistics
     public GramStatistics(long tokens, int columns, double[] gram)
         : base(tokens)
     {
-        (Columns, Gram) = (columns, gram);
-        Diagonal = [.. Enumerable.Range(0, columns).Select(i => gram[(i * (long)columns) + i])];
+        Columns = columns;
+        double[] diagonal = Diagonal = [.. Enumerable.Range(0, columns).Select(i => gram[(i * (long)columns) + i])];
+        (_gram, _magnitudes) = (new(gram), new(() => Array.ConvertAll(diagonal, square => Math.Sqrt(square / Math.Max(1, tokens)))));
     }
 
     /// <summary>Statistics that stay on a device until somebody asks for them.</summary>
     internal GramStatistics(long tokens, IDeviceGram device)
-        : base(tokens) => (Columns, Device, Diagonal) = (device.Columns, device, device.Diagonal());
+        : base(tokens)
+    {
+        (Columns, Device, Diagonal) = (device.Columns, device, device.Diagonal());
+        (_gram, _magnitudes) = (new(device.ToHost), new(device.Magnitudes));
+    }
 
     /// <summary>Input features.</summary>
     public int Columns { get; }
 
     /// <summary>Σ xᵀx, <c>[columns, columns]</c>; copied from the device at the first use where it stands there.</summary>
-    public double[] Gram => field ??= Device!.ToHost();
+    public double[] Gram => _gram.Value;
 
     /// <summary>The diagonal of <see cref="Gram"/>.</summary>
     internal double[] Diagonal { get; }
@@ -52,7 +60,7 @@ public sealed record GramStatistics : CalibrationStatistics
     /// <summary>Mean of |x| of each input feature; the root of the mean square where it was not collected.</summary>
     public double[] Magnitudes
     {
-        get => field ??= Device?.Magnitudes() ?? [.. Diagonal.Select(square => Math.Sqrt(square / Math.Max(1, Tokens)))];
+        get => field ?? _magnitudes.Value;
         init;
     }
 }
