@@ -1,5 +1,4 @@
 using System.CommandLine;
-using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
@@ -60,7 +59,7 @@ internal sealed class MergeVerb : IVerb
         string folder = parsed.GetRequiredValue(_output)!;
         OutputFolder.Check(folder, parsed.GetValue(_force));
         (string model, string adapter) = (parsed.GetRequiredValue(_model), parsed.GetRequiredValue(_adapter));
-        LoadOptions load = new() { Threads = parsed.GetValue(_threads), Labels = GgufFile.Names(model) ? null : Adapters.Labels(adapter, model) };
+        LoadOptions load = new() { Threads = parsed.GetValue(_threads), Labels = Adapters.Labels(adapter, model) };
         using LoadedModel loaded = LoadedModel.Load(model, load);
         using IAdapter part = Adapters.Load(adapter, loaded.Config, loaded.Backend);
         using OutputFolder whole = OutputFolder.Create(folder, parsed.GetValue(_force));

@@ -167,9 +167,8 @@ public sealed class LoadedModel : IDisposable
     /// <summary>The matrix of a layer before it was quantized at loading, F32 on the host; null if it was not.</summary>
     internal Tensor? DenseMatrix(LinearSpec spec) => (Stored(_source.Weights) as LoadTimeQuantizer)?.Dense(spec);
 
-    /// <summary>An adapter that brings a classification head tells how many labels it has, and their names.</summary>
     private static LoadOptions Complete(LoadOptions options, string path) =>
-        options.Adapter is null || options.Labels is not null || GgufFile.Names(path) ? options : options with { Labels = Adapters.Labels(options.Adapter, path) };
+        options.Adapter is null || options.Labels is not null ? options : options with { Labels = Adapters.Labels(options.Adapter, path) };
 
     private static IWeightSource Stored(IWeightSource source) => source switch
     {

@@ -44,12 +44,12 @@ public static class Adapters
 
     /// <summary>
     /// Names of the labels of the classification head that an adapter brings to a base without one, or null. They stand in a
-    /// config.json beside the adapter (the names of transformers' <c>id2label</c>); the number comes from the head itself.
+    /// config.json beside the adapter (the names of transformers' <c>id2label</c>); the number comes from the head itself. A GGUF file takes none.
     /// </summary>
     public static IReadOnlyList<string>? Labels(string folder, string baseModel)
     {
         // A mixture is of plain LoRA adapters, which have no head.
-        if (MixedAdapter.IsMixture(folder) || !SavedHead.IsNamed(PeftConfig.Open(folder)) || ClassificationHead.Labels(ModelConfig.Open(baseModel)) > 0)
+        if (GgufFile.Names(baseModel) || MixedAdapter.IsMixture(folder) || !SavedHead.IsNamed(PeftConfig.Open(folder)) || ClassificationHead.Labels(ModelConfig.Open(baseModel)) > 0)
         {
             return null;
         }
