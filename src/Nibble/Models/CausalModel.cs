@@ -29,6 +29,8 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
 {
     // What kernels of attention in BF16 take, and how many rows go through kernels of few rows.
     private const int MostHalfHeadDim = 128, MostFewRows = 128;
+    // Decided before adapters hide layers behind their own.
+    private readonly bool _roundsActivations = parts.Blocks.Any(block => block.Linears.Any(linear => linear is RoundedLinear or RepairedLinear { Inner: RoundedLinear }));
     private ILinear _head = parts.Head;
     private VirtualTokens? _virtual;
     private KvCacheType _cacheType;
@@ -76,8 +78,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             .Concat(IsTied ? [] : [(_head.Path, _head.Weight)]);
 
     /// <summary>True if some layers read their activations as 8-bit integers.</summary>
-    internal bool HasInt8Activations =>
-        Weights.Any(item => item.Weight.Activations == ActivationType.Int8) || parts.Blocks.Any(block => block.Linears.Any(linear => linear is RoundedLinear));
+    internal bool HasInt8Activations => _roundsActivations || Weights.Any(item => item.Weight.Activations == ActivationType.Int8);
 
     /// <summary>Bytes that weights take in the backend's memory: packings, embeddings, norms, biases.</summary>
     public long WeightBytes =>

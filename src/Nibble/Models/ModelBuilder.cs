@@ -1,7 +1,9 @@
 using Nibble.Backends;
+using Nibble.Backends.Cpu;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Nn;
+using Nibble.Quantization;
 using Nibble.Tensors;
 
 namespace Nibble.Models;
@@ -100,9 +102,15 @@ public sealed class ModelBuilder(IWeightSource weights, IBackend backend, IReadO
     public ILinear Linear(string path)
     {
         LinearSpec spec = _specs[path];
+        StaticActivations? scales = weights.Activations(spec);
+        if (scales is not null && backend is not CpuBackend)
+        {
+            Throw.Usage("rounded activations run on the processor only", "this backend has no kernel for them", "use --device cpu, or quantize without --activation-bits");
+        }
+
         Tensor? bias = spec.HasBias ? Vector(spec.BiasName) : null;
         ILinear linear = new PackedLinear(path, weights.Linear(spec, backend), bias);
-        if (weights.Activations(spec) is { } scales)
+        if (scales is not null)
         {
             linear = new RoundedLinear(linear, scales);
         }

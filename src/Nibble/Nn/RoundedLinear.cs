@@ -46,14 +46,9 @@ internal sealed class RoundedLinear(ILinear inner, StaticActivations scales) : I
         return copy;
     }
 
-    /// <summary>Rounds x into y, which may be x.</summary>
+    /// <summary>Rounds x into y, which may be x; both on the host (<see cref="Models.ModelBuilder"/> refuses other backends).</summary>
     internal static void Round(Tensor x, float scale, Tensor y)
     {
-        if (!x.IsOnHost)
-        {
-            Throw.Usage("rounded activations run on the processor only", "this backend has no kernel for them", "use --device cpu, or quantize without --activation-bits");
-        }
-
         Spread.Over(x.Shape.Rows, x.Shape.Columns, (first, last) =>
             StaticActivations.Round(x.Slice(first, last - first).HostSpan<float>(), scale, y.Slice(first, last - first).HostSpan<float>()));
     }

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Nibble.Backends.Cpu;
+using Nibble.Backends.Metering;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
@@ -8,6 +9,7 @@ using Nibble.Nn;
 using Nibble.Quantization;
 using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
+using Nibble.Tuning;
 
 namespace Nibble.Tests.Quantization;
 
@@ -80,6 +82,17 @@ public sealed class StaticActivationTests : IDisposable
         float[] logits = LogitPairs.Of(model, [.. Golden.GetProperty("prompt").EnumerateArray().Select(id => id.GetInt32())])[^expected.Length..];
         float range = expected.Max() - expected.Min();
         Assert.All(expected.Zip(logits), pair => Assert.Equal(pair.First, pair.Second, 0.01f * range));
+
+        // An adapter around the layers does not hide that they round.
+        using LoraAdapter adapter = LoraAdapter.Create(model, Registry.Architecture(folder.Config).Linears(folder.Config), new LoraSettings { TargetModules = [TargetModules.AllLinear] }, 1);
+        adapter.Attach(model);
+        Assert.True(model.HasInt8Activations);
+
+        // Other backends have no kernel for it, which is told while the model is built.
+        using MeteredBackend other = new(panelWidth: 8);
+        NibbleException error = Assert.Throws<NibbleException>(() => ModelBuilder.Build(folder.Config, weights, other));
+        Assert.Equal(ErrorKind.Usage, error.Kind);
+        Assert.Contains("rounded activations run on the processor only", error.Message, StringComparison.Ordinal);
     }
 
     [Theory]
