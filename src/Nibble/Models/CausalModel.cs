@@ -49,7 +49,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             {
                 Throw.Usage(
                     $"no {value} cache of keys and values on {parts.Backend.Name} {parts.Backend.KernelVariant}",
-                    "a card has caches of F32; with --dtype bf16 of BF16 and, for heads of up to 128 elements that 8 divides, of Int8",
+                    "a card has caches of F32; with --dtype bf16, for heads of up to 128 elements that 8 divides, of BF16 and Int8 as well",
                     "leave --kv-cache out, or use --device cpu");
             }
 
