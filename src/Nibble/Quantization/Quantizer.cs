@@ -72,7 +72,8 @@ public sealed record QuantizerOptions
 
 /// <summary>
 /// Quantizes a model folder matrix by matrix: load, quantize, encode, append. With data-free methods peak memory is a few times the
-/// largest matrix, whatever the model's size; with calibration the model is in memory as well. The output folder appears whole or not at all.
+/// largest matrix, whatever the model's size; with calibration the embedding, one block and what the samples take come to it. The output
+/// folder appears whole or not at all.
 /// </summary>
 public static class Quantizer
 {
@@ -199,10 +200,14 @@ public static class Quantizer
     {
         using PhaseTimes.Scope scope = times.In("forward");
         CalibrationRequest request = options.Calibration!;
-        using LoadedModel model = LoadedModel.Load(input);
-        IReadOnlyList<int[]> samples = request.Choose(model);
+        using IBackend host = BackendKind.Create("cpu");
+        using StreamedBlocks model = StreamedBlocks.Open(input, host);
+        IReadOnlyList<int[]> samples = request.Choose(model.Model.Facts, model.Tokenizer);
+        HashSet<string> planned = [.. plan.Quantized.Select(tensor => tensor.Spec.Path)];
         int done = 0;
-        IReadOnlyDictionary<string, StaticActivations> scales = new ActivationCalibration(plan, writer.Load).Measure(
+        // Layers that are quantized need not be read and packed twice.
+        ActivationCalibration calibration = new(plan, writer.Load) { BeforeBlock = block => model.Load(block, path => !planned.Contains(path)), AfterBlock = StreamedBlocks.Unload };
+        IReadOnlyDictionary<string, StaticActivations> scales = calibration.Measure(
             model.Model, samples, request.MemoryBytes, request.States, path => progress?.Invoke(new(++done, 2 * plan.Tensors.Count, path)), cancellation);
         return (scales, new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, 0)
         {

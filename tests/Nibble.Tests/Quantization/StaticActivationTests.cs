@@ -96,6 +96,29 @@ public sealed class StaticActivationTests : IDisposable
     }
 
     [Theory]
+    [InlineData("llama")]
+    [InlineData("gpt2")]
+    public void One_block_in_memory_gives_the_scales_of_the_whole_model(string modelType)
+    {
+        string model = MethodTable.WriteModel(_folder["model"], modelType), output = _folder["out"];
+        PlanRequest request = new(Settings) { Overrides = [PlanOverride.Parse(modelType == "llama" ? "*.0.self_attn.o_proj=none" : "*.0.attn.c_proj=none")] };
+        Quantizer.Run(model, output, request, Calibrated);
+        using LoadedModel whole = LoadedModel.Load(model);
+        using HfFolder source = HfFolder.Open(model), written = HfFolder.Open(output);
+        IArchitecture architecture = Registry.Architecture(source.Config);
+        using DenseWeightSource dense = new(source, architecture);
+        IReadOnlyDictionary<string, StaticActivations> expected = new ActivationCalibration(QuantPlan.Create(source.Config, request), spec =>
+        {
+            using Tensor stored = dense.Matrix(spec);
+            return stored.To(DType.F32);
+        }).Measure(whole.Model, Calibrated.Calibration!.Choose(whole));
+        using QuantizedWeightSource quantized = new(written, architecture);
+        LinearSpec[] rounded = [.. architecture.Linears(source.Config).Where(spec => ((IWeightSource)quantized).Activations(spec) is not null)];
+        Assert.Equal(expected.Keys.Order(), rounded.Select(spec => spec.Path).Order());
+        Assert.All(rounded, spec => Assert.Equal(expected[spec.Path], ((IWeightSource)quantized).Activations(spec)));
+    }
+
+    [Theory]
     [InlineData("llama", 8)]
     [InlineData("llama", 4)]
     [InlineData("gpt2", 2)]

@@ -20,6 +20,12 @@ internal sealed class ActivationCalibration(QuantPlan plan, Func<LinearSpec, Ten
     /// <summary>True: outputs are rounded in the first sample only.</summary>
     public bool Streamline { get; init; } = true;
 
+    /// <summary>Called with each block before its layers are quantized: those that the plan leaves dense must be there.</summary>
+    public Action<Block>? BeforeBlock { get; init; }
+
+    /// <summary>Called with each block when its scales are known: nobody needs its layers any more.</summary>
+    public Action<Block>? AfterBlock { get; init; }
+
     /// <summary>The scales of every layer, by path; the model's layers are replaced on the way.</summary>
     public IReadOnlyDictionary<string, StaticActivations> Measure(
         CausalModel model, IReadOnlyList<int[]> samples, long memoryBytes = 4L << 30, DType states = DType.F32, Action<string>? done = null, CancellationToken cancellation = default)
@@ -35,6 +41,7 @@ internal sealed class ActivationCalibration(QuantPlan plan, Func<LinearSpec, Ten
             batches.AddRange(samples.Select(sample => new SampleBatch(model, workspace, cache, [sample], onDisk, states)));
             foreach (Block block in model.Blocks)
             {
+                BeforeBlock?.Invoke(block);
                 List<MeasuredLinear> measured = Quantize(block, planned, model.Backend);
                 foreach (SampleBatch batch in batches)
                 {
@@ -50,6 +57,8 @@ internal sealed class ActivationCalibration(QuantPlan plan, Func<LinearSpec, Ten
                     scales[linear.Path] = linear.Scales;
                     done?.Invoke(linear.Path);
                 }
+
+                AfterBlock?.Invoke(block);
             }
         }
         finally

@@ -41,10 +41,10 @@ internal sealed class StreamedBlocks : IDisposable
     /// <summary>The model's tokenizer.</summary>
     public Tokenizer Tokenizer() => _tokenizer();
 
-    /// <summary>Reads the matrices of a block.</summary>
-    public void Load(Block block)
+    /// <summary>Reads the matrices of a block; with <paramref name="wanted"/> only those whose path it takes.</summary>
+    public void Load(Block block, Func<string, bool>? wanted = null)
     {
-        foreach (ILinear linear in block.Linears.ToArray())
+        foreach (ILinear linear in block.Linears.Where(linear => wanted?.Invoke(linear.Path) != false).ToArray())
         {
             BlockCalibration.Put(block, linear, _weights.Linear(_specs[linear.Path], Model.Backend));
             (_weights as DenseWeightSource)?.DropPages(_specs[linear.Path]);
