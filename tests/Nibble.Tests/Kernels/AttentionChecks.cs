@@ -24,11 +24,51 @@ internal static class AttentionChecks
         new("attention window decode", b => Run(b, new Case(1, 1, 200, 8, 2, 24, Window: 33))),
         new("attention of large scores", b => Run(b, new Case(1, 20, 0, 2, 2, 32, Size: 40))),
         new("attention of a NaN value", SpoiledValue),
+        .. SpoiledTokens.Select(s => new KernelCheck($"attention decode of NaN in {NameOf(s.Slot)}, {s.Start + 1} keys", b => SpoiledToken(b, s.Start, s.Slot))),
         new("append to cache", Append),
     ];
 
     /// <summary>The first key of each query when texts start at all ends but the last.</summary>
     private static IEnumerable<int> Texts(params int[] ends) => ends.Zip(ends.Skip(1)).SelectMany(text => Enumerable.Repeat(text.First, text.Second - text.First));
+
+    /// <summary>A token's place and the key that has a NaN, or −1 for its query: alone, among others of a block, alone in the last block.</summary>
+    public static IEnumerable<(int Start, int Slot)> SpoiledTokens => [(0, 0), (0, -1), (20, 7), (20, 20), (20, -1), (150, 70), (128, 128), (150, -1)];
+
+    /// <summary>Names the place of the NaN.</summary>
+    public static string NameOf(int slot) => slot < 0 ? "the query" : $"key {slot}";
+
+    /// <summary>A new token of four heads with the keys and values [slot, 2, dim] of all slots, and what attention should give: heads 2 and 3 are spoiled, or head 3 alone.</summary>
+    public static (Tensor Query, Tensor Keys, Tensor Values, Tensor Expected) Spoil(int start, int slot, int dim)
+    {
+        const int kvHeads = 2;
+        Tensor Rounded(int seed, int slots, int heads) => Widen(Convert(Random(new Shape(slots, heads, dim), seed), DType.BF16));
+        Tensor query = Rounded(1, 1, 2 * kvHeads), keys = Rounded(2, start + 1, kvHeads), values = Rounded(3, start + 1, kvHeads), expected = Empty(query.Shape);
+        (slot < 0 ? query.HostSpan<float>() : keys.HostSpan<float>().Slice(slot * kvHeads * dim, kvHeads * dim))[^3] = float.NaN;
+        using Tensor cachedKeys = ByHead(keys), cachedValues = ByHead(values);
+        Attention.Reference(new AttentionArguments(query, cachedKeys, cachedValues, expected, 1, 1, start, null, 1 / MathF.Sqrt(dim), 0));
+        return (query, keys, values, expected);
+    }
+
+    private static Tensor ByHead(Tensor x)
+    {
+        (int slots, int heads, int dim) = ((int)x.Shape[0], (int)x.Shape[1], (int)x.Shape[2]);
+        Tensor cache = Empty(new Shape(1, heads, slots, dim));
+        for (int row = 0; row < slots * heads; row++)
+        {
+            x.HostSpan<float>().Slice(row * dim, dim).CopyTo(cache.HostSpan<float>()[(((row % heads * slots) + (row / heads)) * dim)..]);
+        }
+
+        return cache;
+    }
+
+    private static void SpoiledToken(IBackend backend, int start, int slot)
+    {
+        (Tensor query, Tensor keys, Tensor values, Tensor expected) = Spoil(start, slot, 24);
+        using Tensor cachedKeys = ByHead(keys), cachedValues = ByHead(values), output = Empty(query.Shape);
+        Attention.Forward(backend, new AttentionArguments(query, cachedKeys, cachedValues, output, 1, 1, start, null, 1 / MathF.Sqrt(24), 0));
+        Close(output, expected, 2e-5f, "a token with NaN");
+        Array.ForEach([query, keys, values, expected], tensor => tensor.Dispose());
+    }
 
     private static void Run(IBackend backend, Case c)
     {

@@ -25,6 +25,8 @@ internal static class FusedChecks
         .. new[] { (1, 0, 2, 64), (2, 150, 4, 128), (3, 70, 2, 24) }.Select(s => new KernelCheck(
             $"a cache of 8 bits, {s.Item2} slots, heads of {s.Item4}", b => Bytes(b, s.Item1, s.Item2, s.Item3, s.Item4))),
         new("fused token of a recorded step", b => Token(b, new(2, 70, 2, 2, 64, Recorded: true))),
+        .. new[] { DType.BF16, DType.U8 }.SelectMany(type => AttentionChecks.SpoiledTokens.Select(s => new KernelCheck(
+            $"fused token of NaN in {AttentionChecks.NameOf(s.Slot)}, {s.Start + 1} keys in {type}", b => Spoiled(b, type, s.Start, s.Slot)))),
     ];
 
     private static IEnumerable<PackingKind> Kinds() =>
@@ -211,6 +213,32 @@ internal static class FusedChecks
         }
     }
 
+    private static void Spoiled(IBackend backend, DType type, int start, int slot)
+    {
+        const int dim = 64;
+        (Tensor query, Tensor keys, Tensor values, Tensor expected) = AttentionChecks.Spoil(start, slot, dim);
+        Shape cache = new(1, keys.Shape[1], start + 3, dim + (type == DType.U8 ? sizeof(float) : 0));
+        using Tensor cachedKeys = backend.Allocate(cache, type), cachedValues = backend.Allocate(cache, type), output = backend.Allocate(query.Shape, DType.F32);
+        foreach ((Tensor from, Tensor to) in new[] { (keys, cachedKeys), (values, cachedValues) })
+        {
+            using Tensor x = from.Upload(backend);
+            backend.Kernels.AppendToCache(x, to, 0);
+        }
+
+        using Tensor q = query.Upload(backend), key = Last(keys).Upload(backend), value = Last(values).Upload(backend), result = expected.Upload(backend);
+        AttentionArguments arguments = new(q, cachedKeys, cachedValues, output, 1, 1, start, null, 1 / MathF.Sqrt(dim), 0);
+        Require(((IFusedKernels)backend.Kernels).TryAttend(arguments, key, value, null), "taken or not");
+        Same(backend, [output], [result], "output", type == DType.U8 ? 3 * Tolerance : Tolerance);
+        Array.ForEach([query, keys, values, expected], tensor => tensor.Dispose());
+    }
+
+    private static Tensor Last(Tensor x)
+    {
+        Tensor last = Empty(new Shape(1, x.Shape[1], x.Shape[2]));
+        x.HostSpan<float>()[^(int)last.Shape.Count..].CopyTo(last.HostSpan<float>());
+        return last;
+    }
+
     private static void Same(IBackend backend, Tensor[] actual, Tensor[] expected, string what, float tolerance = Tolerance)
     {
         for (int n = 0; n < actual.Length; n++)
@@ -221,7 +249,7 @@ internal static class FusedChecks
             double largest = e.Max(Math.Abs);
             for (int i = 0; i < a.Length; i++)
             {
-                Require(Math.Abs(a[i] - e[i]) <= tolerance * (Math.Abs(e[i]) + (0.2 * largest)), $"{what}: tensor {n}, element {i} of {actual[n].Shape} is {a[i]:R}, expected {e[i]:R}");
+                Require(a[i].Equals(e[i]) || Math.Abs(a[i] - e[i]) <= tolerance * (Math.Abs(e[i]) + (0.2 * largest)), $"{what}: tensor {n}, element {i} of {actual[n].Shape} is {a[i]:R}, expected {e[i]:R}");
             }
         }
     }

@@ -369,7 +369,9 @@ __device__ inline void attend_token(
         {
             float score = warp_sum(scores[k]);
             if (base + k < first || base + k > end) continue;
-            float most = fmaxf(largest, score), keep = largest == most ? 1.0f : expf(largest - most), weight = expf(score - most);
+            // Scores of −infinity alone have weights of 0, not of NaN.
+            float most = fmaxf(largest, score), keep = largest == most ? 1.0f : expf(largest - most);
+            float shift = most == -infinity() ? 0 : most, weight = expf(score - shift);
             largest = most;
             total = total * keep + weight;
 #pragma unroll
@@ -389,14 +391,14 @@ __device__ inline void attend_token(
     for (int n = threadIdx.x; n < 1 + s.dim; n += blockDim.x)
     {
         float result = 0;
-        for (int w = 0; w < TOKEN_WARPS; w++) result += scratch[w][0] == -infinity() ? 0 : expf(scratch[w][0] - most) * scratch[w][1 + n];
+        for (int w = 0; w < TOKEN_WARPS; w++) result += scratch[w][1] == 0 ? 0 : expf(scratch[w][0] - most) * scratch[w][1 + n];
         out[1 + n] = result;
     }
 
     if (threadIdx.x == 0) out[0] = most;
 }
 
-// Joins the parts of a head; a query that sees no key gets zeros.
+// Joins the parts of a head. A part that saw no key has sum 0; NaN goes on. A query that sees no key gets zeros.
 KERNEL(attention_join)(const float* parts, float* output, int count, int dim)
 {
     const float* own = parts + (i64)blockIdx.x * count * (2 + dim);
@@ -404,8 +406,8 @@ KERNEL(attention_join)(const float* parts, float* output, int count, int dim)
     for (int part = 0; part < count; part++) most = fmaxf(most, own[(i64)part * (2 + dim)]);
     for (int part = 0; part < count; part++)
     {
-        float largest = own[(i64)part * (2 + dim)];
-        total += largest == -infinity() ? 0 : expf(largest - most) * own[(i64)part * (2 + dim) + 1];
+        const float* one = own + (i64)part * (2 + dim);
+        total += one[1] == 0 ? 0 : expf(one[0] - most) * one[1];
     }
 
     for (int n = threadIdx.x; n < dim; n += blockDim.x)
@@ -413,11 +415,11 @@ KERNEL(attention_join)(const float* parts, float* output, int count, int dim)
         float sum = 0;
         for (int part = 0; part < count; part++)
         {
-            float largest = own[(i64)part * (2 + dim)];
-            if (largest > -infinity()) sum += expf(largest - most) * own[(i64)part * (2 + dim) + 2 + n];
+            const float* one = own + (i64)part * (2 + dim);
+            if (one[1] != 0) sum += expf(one[0] - most) * one[2 + n];
         }
 
-        output[(i64)blockIdx.x * dim + n] = total > 0 ? sum / total : 0;
+        output[(i64)blockIdx.x * dim + n] = total != 0 ? sum / total : 0;
     }
 }
 

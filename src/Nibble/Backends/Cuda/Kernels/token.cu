@@ -78,6 +78,25 @@ struct TokenCall
     int unused;
 };
 
+// Parts (largest score, sum of weights, weighted values) added up in order. A part that saw no key has sum 0; NaN goes on.
+struct Joined { float most, share, value; };
+
+__device__ inline Joined join(const float* parts, i64 stride, int count, int dim)
+{
+    Joined all = {-infinity(), 0, 0};
+    for (int n = 0; n < count; n++) all.most = fmaxf(all.most, parts[n * stride]);
+    for (int n = 0; n < count; n++)
+    {
+        const float* one = parts + n * stride;
+        if (one[1] == 0) continue;
+        float factor = expf(one[0] - all.most);
+        all.share += factor * one[1];
+        if ((int)threadIdx.x < dim) all.value += factor * one[2 + threadIdx.x];
+    }
+
+    return all;
+}
+
 template <int WIDTH, bool BYTES>
 __device__ inline void attend_token(const TokenCall& c)
 {
@@ -200,7 +219,8 @@ __device__ inline void attend_token(const TokenCall& c)
         if (seen[turn]) largest = fmaxf(largest, score[turn]);
     }
 
-    float total = 0, own[OWN][8];
+    // Scores of −infinity alone have weights of 0, not of NaN.
+    float shift = largest == -infinity() ? 0 : largest, total = 0, own[OWN][8];
 #pragma unroll
     for (int o = 0; o < OWN; o++)
     {
@@ -213,7 +233,7 @@ __device__ inline void attend_token(const TokenCall& c)
     {
         // Only visible keys: 0 times a NaN of a hidden value would be NaN.
         if (!seen[turn]) continue;
-        float weight = expf(score[turn] - largest);
+        float weight = expf(score[turn] - shift);
         total += weight;
         if (BYTES) weight *= value_scales[turn];
 #pragma unroll
@@ -238,23 +258,13 @@ __device__ inline void attend_token(const TokenCall& c)
     }
 
     __syncthreads();
-    float most = -infinity();
-    for (int g = 0; g < TOKEN_GROUPS; g++) most = fmaxf(most, sums[g][0]);
-    float share = 0, result = 0;
-    for (int g = 0; g < TOKEN_GROUPS; g++)
-    {
-        if (sums[g][0] == -infinity()) continue;
-        float factor = expf(sums[g][0] - most);
-        share += factor * sums[g][1];
-        if (thread < c.dim) result += factor * sums[g][2 + thread];
-    }
-
+    Joined all = join(sums[0], WIDTH + 2, TOKEN_GROUPS, c.dim);
     float* out = c.output + ((i64)batch * c.heads + head) * c.dim;
     int parts = last / TOKEN_KEYS + 1;
     if (parts == 1)
     {
         // A query that sees no key gets zeros.
-        if (thread < c.dim) out[thread] = share > 0 ? result / share : 0;
+        if (thread < c.dim) out[thread] = all.share == 0 ? 0 : all.value / all.share;
         return;
     }
 
@@ -262,11 +272,11 @@ __device__ inline void attend_token(const TokenCall& c)
     float* part = of_head + (i64)blockIdx.x * (2 + c.dim);
     if (thread == 0)
     {
-        part[0] = most;
-        part[1] = share;
+        part[0] = all.most;
+        part[1] = all.share;
     }
 
-    if (thread < c.dim) part[2 + thread] = result;
+    if (thread < c.dim) part[2 + thread] = all.value;
     fence();
     __syncthreads();
     if (thread == 0) arrived = atomicAdd(c.counters + blockIdx.y, 1u);
@@ -274,19 +284,8 @@ __device__ inline void attend_token(const TokenCall& c)
     if (arrived != (u32)parts - 1) return;
     fence();
     if (thread == 0) c.counters[blockIdx.y] = 0;
-    most = -infinity();
-    for (int n = 0; n < parts; n++) most = fmaxf(most, of_head[(i64)n * (2 + c.dim)]);
-    share = result = 0;
-    for (int n = 0; n < parts; n++)
-    {
-        const float* one = of_head + (i64)n * (2 + c.dim);
-        if (one[0] == -infinity()) continue;
-        float factor = expf(one[0] - most);
-        share += factor * one[1];
-        if (thread < c.dim) result += factor * one[2 + thread];
-    }
-
-    if (thread < c.dim) out[thread] = share > 0 ? result / share : 0;
+    all = join(of_head, 2 + c.dim, parts, c.dim);
+    if (thread < c.dim) out[thread] = all.share == 0 ? 0 : all.value / all.share;
 }
 
 #define ATTEND_TOKEN(width) \
