@@ -7,16 +7,14 @@ KERNEL(scaled_errors)(
     const float* w, const float* factors, const int* steps, int step, float* errors, float* scales, float* offsets, i64 columns, int group, i64 per_row, i64 groups, int kind,
     int bits, int type, u32* flags)
 {
-    i64 index = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+    WarpGroup own(columns, group, per_row);
     int lane = threadIdx.x & 31;
-    if (index >= groups) return;
-    i64 first = index % per_row * group, start = index / per_row * columns + first;
-    int length = (int)min((i64)group, columns - first);
-    if (steps) step = steps[index];
+    if (own.index >= groups) return;
+    if (steps) step = steps[own.index];
     float low = infinity(), high = -infinity();
-    for (int i = lane; i < length; i += 32)
+    for (int i = lane; i < own.length; i += 32)
     {
-        float x = factors ? __fmul_rn(w[start + i], factors[first + i]) : w[start + i];
+        float x = factors ? __fmul_rn(w[own.start + i], factors[own.first + i]) : w[own.start + i];
         low = fminf(low, x);
         high = fmaxf(high, x);
     }
@@ -33,30 +31,28 @@ KERNEL(scaled_errors)(
     Grid grid = range_grid(low, high, kind, bits, type, flags);
     if (lane == 0 && scales)
     {
-        scales[index] = grid.scale;
-        offsets[index] = grid.zero;
+        scales[own.index] = grid.scale;
+        offsets[own.index] = grid.zero;
     }
 
-    for (int i = lane; i < length && errors; i += 32)
+    for (int i = lane; i < own.length && errors; i += 32)
     {
-        float factor = factors ? factors[first + i] : 1, x = __fmul_rn(w[start + i], factor);
+        float factor = factors ? factors[own.first + i] : 1, x = __fmul_rn(w[own.start + i], factor);
         float q = fminf(fmaxf(__fadd_rn(rintf(__fdiv_rn(x, grid.scale)), grid.zero), grid.lowest), grid.highest);
-        errors[start + i] = __fdiv_rn(__fsub_rn(x, __fmul_rn(__fsub_rn(q, grid.zero), grid.scale)), factor);
+        errors[own.start + i] = __fdiv_rn(__fsub_rn(x, __fmul_rn(__fsub_rn(q, grid.zero), grid.scale)), factor);
     }
 }
 
 // |w| by the largest of its group: a warp a group.
 KERNEL(shares_of_largest)(const float* w, float* shares, i64 columns, int group, i64 per_row, i64 groups)
 {
-    i64 index = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+    WarpGroup own(columns, group, per_row);
     int lane = threadIdx.x & 31;
-    if (index >= groups) return;
-    i64 first = index % per_row * group, start = index / per_row * columns + first;
-    int length = (int)min((i64)group, columns - first);
+    if (own.index >= groups) return;
     float largest = 0;
-    for (int i = lane; i < length; i += 32) largest = fmaxf(largest, fabsf(w[start + i]));
+    for (int i = lane; i < own.length; i += 32) largest = fmaxf(largest, fabsf(w[own.start + i]));
     largest = warp_max(largest) + 1e-6f;
-    for (int i = lane; i < length; i += 32) shares[start + i] = fabsf(w[start + i]) / largest;
+    for (int i = lane; i < own.length; i += 32) shares[own.start + i] = fabsf(w[own.start + i]) / largest;
 }
 
 // Σ a·b of each row.
@@ -73,17 +69,15 @@ KERNEL(row_dots)(const float* a, const float* b, double* dots, i64 columns)
 // Keeps the step with the least Σ a·b of each group: a warp a group. Step 0 is always kept.
 KERNEL(keep_least)(const float* a, const float* b, float* least, int* steps, int step, i64 columns, int group, i64 per_row, i64 groups)
 {
-    i64 index = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+    WarpGroup own(columns, group, per_row);
     int lane = threadIdx.x & 31;
-    if (index >= groups) return;
-    i64 first = index % per_row * group, start = index / per_row * columns + first;
-    int length = (int)min((i64)group, columns - first);
+    if (own.index >= groups) return;
     double sum = 0;
-    for (int i = lane; i < length; i += 32) sum += (double)a[start + i] * b[start + i];
+    for (int i = lane; i < own.length; i += 32) sum += (double)a[own.start + i] * b[own.start + i];
     float value = (float)warp_sum(sum);
-    if (lane == 0 && (step == 0 || value < least[index]))
+    if (lane == 0 && (step == 0 || value < least[own.index]))
     {
-        least[index] = value;
-        steps[index] = step;
+        least[own.index] = value;
+        steps[own.index] = step;
     }
 }

@@ -246,15 +246,13 @@ struct ColumnsOfPanel
 // Grids of groups that stand side by side, from the weights as they are: a warp a group.
 KERNEL(group_grids)(const float* w, float* scales, float* offsets, i64 columns, int group, i64 per_row, i64 groups, int kind, int bits, int type, int mse, u32* flags)
 {
-    i64 index = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-    int lane = threadIdx.x & 31;
-    if (index >= groups) return;
-    i64 first = index % per_row * group;
-    Grid grid = warp_grid(RunOfColumns{w + index / per_row * columns + first, (int)min((i64)group, columns - first)}, kind, bits, type, mse, flags);
-    if (lane == 0)
+    WarpGroup own(columns, group, per_row);
+    if (own.index >= groups) return;
+    Grid grid = warp_grid(RunOfColumns{w + own.start, own.length}, kind, bits, type, mse, flags);
+    if ((threadIdx.x & 31) == 0)
     {
-        scales[index] = grid.scale;
-        offsets[index] = grid.zero;
+        scales[own.index] = grid.scale;
+        offsets[own.index] = grid.zero;
     }
 }
 

@@ -5,6 +5,20 @@
 // How the grid of a group comes about; the values are those of CudaGridKind in C#. From GRID_GIVEN on scale and offset are there already.
 enum { GRID_ASYMMETRIC = 0, GRID_SYMMETRIC = 1, GRID_BYTE = 2, GRID_SHIFTED = 3, GRID_INT8 = 4, GRID_GIVEN = 5, GRID_TERNARY = 6, GRID_REAL_ZERO = 7 };
 
+// A warp's group, of those that stand side by side in the rows of a matrix: its number, its first column, where it starts, how many columns it has.
+struct WarpGroup
+{
+    i64 index, first, start;
+    int length;
+    __device__ WarpGroup(i64 columns, int group, i64 per_row)
+    {
+        index = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+        first = index % per_row * group;
+        start = index / per_row * columns + first;
+        length = (int)min((i64)group, columns - first);
+    }
+};
+
 // code = clamp(round((w − origin) / scale) + zero, lowest, highest).
 struct Grid { float origin, scale, zero, lowest, highest; };
 

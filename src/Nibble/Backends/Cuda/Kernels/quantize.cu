@@ -47,24 +47,22 @@ KERNEL(codebook_values)(const u8* codes, const float* levels, const float* absma
 KERNEL(affine_codes)(
     const float* w, u8* codes, float* scales, float* offsets, i64 columns, int group, i64 per_row, i64 groups, int kind, int bits, int scale_type, u32* flags)
 {
-    i64 index = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+    WarpGroup own(columns, group, per_row);
     int lane = threadIdx.x & 31;
-    if (index >= groups) return;
-    i64 first = index % per_row * group, start = index / per_row * columns + first;
-    int length = (int)min((i64)group, columns - first);
+    if (own.index >= groups) return;
     Grid grid;
     float factor = 0;
     if (kind >= GRID_GIVEN)
     {
-        grid = given_grid(scales[index], offsets ? offsets[index] : 0, kind, bits);
+        grid = given_grid(scales[own.index], offsets ? offsets[own.index] : 0, kind, bits);
     }
     else
     {
         float low = infinity(), high = -infinity();
-        for (int i = lane; i < length; i += 32)
+        for (int i = lane; i < own.length; i += 32)
         {
-            low = fminf(low, w[start + i]);
-            high = fmaxf(high, w[start + i]);
+            low = fminf(low, w[own.start + i]);
+            high = fmaxf(high, w[own.start + i]);
         }
 
         low = -warp_max(-low);
@@ -75,16 +73,16 @@ KERNEL(affine_codes)(
         if (not_finite(factor)) factor = 0;
         if (lane == 0)
         {
-            scales[index] = kind == GRID_INT8 ? __fdiv_rn(largest, 127.0f) : grid.scale;
-            if (offsets) offsets[index] = kind == GRID_SHIFTED ? grid.origin : grid.zero;
+            scales[own.index] = kind == GRID_INT8 ? __fdiv_rn(largest, 127.0f) : grid.scale;
+            if (offsets) offsets[own.index] = kind == GRID_SHIFTED ? grid.origin : grid.zero;
         }
     }
 
-    for (int i = lane; i < length; i += 32)
+    for (int i = lane; i < own.length; i += 32)
     {
-        float x = w[start + i];
+        float x = w[own.start + i];
         float q = kind == GRID_INT8 ? rintf(__fmul_rn(x, factor)) : rintf(__fdiv_rn(__fsub_rn(x, grid.origin), grid.scale));
-        codes[start + i] = (u8)fminf(fmaxf(__fadd_rn(q, grid.zero), grid.lowest), grid.highest);
+        codes[own.start + i] = (u8)fminf(fmaxf(__fadd_rn(q, grid.zero), grid.lowest), grid.highest);
     }
 }
 
