@@ -12,16 +12,13 @@
 #ifdef NIBBLE_HOST
 inline void multiply_add_int8(int* d, const u32* a, u32 b0, u32 b1)
 {
-    u64 upper[32], lower[32], columns[32];
-    gather(a[0] | (u64)a[2] << 32, upper);
-    gather(a[1] | (u64)a[3] << 32, lower);
-    gather(b0 | (u64)b1 << 32, columns);
+    Fragments f(a, b0, b1);
     int lane = threadIdx.x & 31;
     for (int k = 0; k < 32; k++)
     {
         int owner = k / 4 % 4, shift = 32 * (k / 16) + 8 * (k % 4);
-        int x[2] = {(signed char)(upper[lane / 4 * 4 + owner] >> shift), (signed char)(lower[lane / 4 * 4 + owner] >> shift)};
-        for (int i = 0; i < 4; i++) d[i] += x[i >> 1] * (signed char)(columns[(2 * (lane % 4) + (i & 1)) * 4 + owner] >> shift);
+        int x[2] = {(signed char)(f.upper[lane / 4 * 4 + owner] >> shift), (signed char)(f.lower[lane / 4 * 4 + owner] >> shift)};
+        for (int i = 0; i < 4; i++) d[i] += x[i >> 1] * (signed char)(f.columns[(2 * (lane % 4) + (i & 1)) * 4 + owner] >> shift);
     }
 }
 #else

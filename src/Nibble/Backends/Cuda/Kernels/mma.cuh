@@ -41,21 +41,30 @@ inline void load_matrices_transposed(u32* r, const u16* row)
     }
 }
 
-inline void multiply_add(float* d, const u32* a, u32 b0, u32 b1)
+// What a warp's lanes bring to a product: the rows of the first matrix, lane/4 and lane/4 + 8, and the columns of the second.
+struct Fragments
 {
     u64 upper[32], lower[32], columns[32];
-    gather(a[0] | (u64)a[2] << 32, upper);
-    gather(a[1] | (u64)a[3] << 32, lower);
-    gather(b0 | (u64)b1 << 32, columns);
+    Fragments(const u32* a, u32 b0, u32 b1)
+    {
+        gather(a[0] | (u64)a[2] << 32, upper);
+        gather(a[1] | (u64)a[3] << 32, lower);
+        gather(b0 | (u64)b1 << 32, columns);
+    }
+};
+
+inline void multiply_add(float* d, const u32* a, u32 b0, u32 b1)
+{
+    Fragments f(a, b0, b1);
     int lane = threadIdx.x & 31;
     for (int k = 0; k < 16; k++)
     {
         // Element k stands with lane k/2 mod 4 of its row, in the first or second word, in its lower or upper half.
         int owner = k / 2 % 4, shift = 32 * (k / 8) + 16 * (k % 2);
-        float x[2] = {from_bf16((u16)(upper[lane / 4 * 4 + owner] >> shift)), from_bf16((u16)(lower[lane / 4 * 4 + owner] >> shift))};
+        float x[2] = {from_bf16((u16)(f.upper[lane / 4 * 4 + owner] >> shift)), from_bf16((u16)(f.lower[lane / 4 * 4 + owner] >> shift))};
         for (int i = 0; i < 4; i++)
         {
-            d[i] += x[i >> 1] * from_bf16((u16)(columns[(2 * (lane % 4) + (i & 1)) * 4 + owner] >> shift));
+            d[i] += x[i >> 1] * from_bf16((u16)(f.columns[(2 * (lane % 4) + (i & 1)) * 4 + owner] >> shift));
         }
     }
 }
