@@ -183,7 +183,6 @@ __device__ inline void int8_rows(const Packed& p, const u8* x, const Int8End& en
 {
     const int padded = 8 * NT;
     NIBBLE_SHARED(u8, shared);
-    __shared__ u32 arrived;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     i64 units = (p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS, tiles = (p.rows + UNIT_ROWS - 1) / UNIT_ROWS;
     i64 own = end.first / UNIT_ROWS + (i64)blockIdx.x * TENSOR_WARPS + warp, tile = min(own, tiles - 1);
@@ -240,26 +239,7 @@ __device__ inline void int8_rows(const Packed& p, const u8* x, const Int8End& en
     }
 
     copies_wait<0>();
-    if (gridDim.y > 1)
-    {
-        // [block, part, n, c, thread]
-        int* mine = parts + (i64)blockIdx.x * gridDim.y * NT * 4 * TENSOR_THREADS + threadIdx.x;
-#pragma unroll
-        for (int n = 0; n < NT; n++)
-        {
-#pragma unroll
-            for (int c = 0; c < 4; c++) mine[(((i64)blockIdx.y * NT + n) * 4 + c) * TENSOR_THREADS] = sums[n][c];
-        }
-
-        fence();
-        __syncthreads();
-        if (threadIdx.x == 0) arrived = atomicAdd(counters + blockIdx.x, 1u);
-        __syncthreads();
-        if (arrived != gridDim.y - 1) return;
-        fence();
-        if (threadIdx.x == 0) counters[blockIdx.x] = 0;
-        add_parts<NT>(sums, mine);
-    }
+    if (gridDim.y > 1 && !last_part<NT>(sums, parts, counters)) return;
 
     // Outlier columns: x [outlier, row] and levels [outlier, feature] of some of them at a time come into shared memory.
     float kept[NT][4];

@@ -666,6 +666,30 @@ __device__ inline void add_parts(N (*sums)[4], const N* first)
     }
 }
 
+// Leaves a part of a block's columns in `parts` [block, part, n, c, thread]. True in the last block to end, whose sums are then those of all parts.
+template <int NT, class N>
+__device__ inline bool last_part(N (*sums)[4], N* parts, u32* counters)
+{
+    __shared__ u32 arrived;
+    N* mine = parts + (i64)blockIdx.x * gridDim.y * NT * 4 * TENSOR_THREADS + threadIdx.x;
+#pragma unroll
+    for (int n = 0; n < NT; n++)
+    {
+#pragma unroll
+        for (int c = 0; c < 4; c++) mine[(((i64)blockIdx.y * NT + n) * 4 + c) * TENSOR_THREADS] = sums[n][c];
+    }
+
+    fence();
+    __syncthreads();
+    if (threadIdx.x == 0) arrived = atomicAdd(counters + blockIdx.x, 1u);
+    __syncthreads();
+    if (arrived != gridDim.y - 1) return false;
+    fence();
+    if (threadIdx.x == 0) counters[blockIdx.x] = 0;
+    add_parts<NT>(sums, mine);
+    return true;
+}
+
 // The same for 8·NT rows of x, which `half_rows` has made. A block takes 128 features, a warp 16 of them, and the part blockIdx.y of the
 // columns; x comes by asynchronous copies, MANY_STAGES units ahead. The last block of a part to end adds the parts up, in order.
 template <class T, int NT>
@@ -675,7 +699,6 @@ __device__ inline void many_rows(
 {
     const int padded = 8 * NT;
     NIBBLE_SHARED(u8, shared);
-    __shared__ u32 arrived;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
     i64 units = (p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS, tiles = (p.rows + UNIT_ROWS - 1) / UNIT_ROWS;
     i64 own = first / UNIT_ROWS + (i64)blockIdx.x * TENSOR_WARPS + warp, tile = min(own, tiles - 1);
@@ -756,24 +779,7 @@ __device__ inline void many_rows(
         return;
     }
 
-    // [block, part, n, c, thread]
-    float* mine = parts + (i64)blockIdx.x * gridDim.y * NT * 4 * TENSOR_THREADS + threadIdx.x;
-#pragma unroll
-    for (int n = 0; n < NT; n++)
-    {
-#pragma unroll
-        for (int c = 0; c < 4; c++) mine[(((i64)blockIdx.y * NT + n) * 4 + c) * TENSOR_THREADS] = sums[n][c];
-    }
-
-    fence();
-    __syncthreads();
-    if (threadIdx.x == 0) arrived = atomicAdd(counters + blockIdx.x, 1u);
-    __syncthreads();
-    if (arrived != gridDim.y - 1) return;
-    fence();
-    if (threadIdx.x == 0) counters[blockIdx.x] = 0;
-    add_parts<NT>(sums, mine);
-    write();
+    if (last_part<NT>(sums, parts, counters)) write();
 }
 
 // Rows of a weight as a row-major matrix of BF16, `columns` a multiple of 8: a warp writes a unit, each value rounded once.
