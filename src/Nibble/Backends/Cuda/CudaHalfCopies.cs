@@ -11,7 +11,6 @@ namespace Nibble.Backends.Cuda;
 internal sealed class CudaHalfCopies : IDisposable
 {
     private const nint RowAlignment = 64;
-    private const long PartElements = 16384;
     private readonly CachingMemory _memory;
     private readonly CudaHalfProducts _products;
     private readonly Dictionary<CudaPacking, (CudaStorage Values, nint Rows)> _copies = [];
@@ -22,7 +21,7 @@ internal sealed class CudaHalfCopies : IDisposable
     {
         (_memory, _products) = (memory, products);
         List<CopyEntry> entries = [];
-        List<CopyPart> parts = [];
+        List<PartEntry> parts = [];
         foreach (DenseCudaPacking weight in weights.OfType<DenseCudaPacking>().Where(weight => weight.Values is not null && weight.Out > 0 && weight.In > 0))
         {
             nint rows = weight.Out < RowAlignment ? weight.Out : (weight.Out + RowAlignment - 1) / RowAlignment * RowAlignment;
@@ -30,9 +29,9 @@ internal sealed class CudaHalfCopies : IDisposable
             memory.Device.Clear(values.Address, values.ByteLength);
             _copies.Add(weight, (values, rows));
             long count = weight.Out * weight.In;
-            for (long begin = 0; begin < count; begin += PartElements)
+            for (long begin = 0; begin < count; begin += PartEntry.Elements)
             {
-                parts.Add(new CopyPart(begin, entries.Count));
+                parts.Add(new PartEntry(begin, entries.Count));
             }
 
             entries.Add(new CopyEntry(weight.Matrix(Tensors.DType.F32), values.Address, count));
@@ -42,7 +41,7 @@ internal sealed class CudaHalfCopies : IDisposable
         if (_count > 0)
         {
             _entries = memory.Upload<CopyEntry>(CollectionsMarshal.AsSpan(entries), "weights in BF16");
-            _parts = memory.Upload<CopyPart>(CollectionsMarshal.AsSpan(parts), "weights in BF16");
+            _parts = memory.Upload<PartEntry>(CollectionsMarshal.AsSpan(parts), "weights in BF16");
         }
     }
 
@@ -81,10 +80,7 @@ internal sealed class CudaHalfCopies : IDisposable
         _parts?.Dispose();
     }
 
-    // CopyEntry and CopyPart of half.cu.
+    // CopyEntry of half.cu.
     [StructLayout(LayoutKind.Sequential)]
     private readonly record struct CopyEntry(nint Source, nint Target, long Count);
-
-    [StructLayout(LayoutKind.Sequential)]
-    private readonly record struct CopyPart(long Begin, int Tensor, int Unused = 0);
 }

@@ -7,8 +7,6 @@ namespace Nibble.Backends.Cuda;
 /// <summary>Work over all tensors of an optimizer in one launch: a block takes a part of one tensor.</summary>
 internal sealed class CudaManyTensors(CachingMemory memory)
 {
-    private const long PartElements = 16384;
-
     /// <summary>One step of AdamW.</summary>
     public void AdamW(ReadOnlySpan<AdamWArguments> all)
     {
@@ -30,7 +28,7 @@ internal sealed class CudaManyTensors(CachingMemory memory)
     }
 
     private static PartEntry[] Parts(AdamWEntry[] entries) =>
-        [.. entries.SelectMany((entry, i) => Enumerable.Range(0, (int)((entry.Count + PartElements - 1) / PartElements)).Select(part => new PartEntry(part * PartElements, i)))];
+        [.. entries.SelectMany((entry, i) => Enumerable.Range(0, (int)((entry.Count + PartEntry.Elements - 1) / PartEntry.Elements)).Select(part => new PartEntry(part * PartEntry.Elements, i)))];
 
     private int Run(string kernel, AdamWEntry[] entries, CudaStorage? result)
     {
@@ -45,7 +43,7 @@ internal sealed class CudaManyTensors(CachingMemory memory)
         return parts.Length;
     }
 
-    // AdamWEntry and PartEntry of optimizer.cu.
+    // AdamWEntry of optimizer.cu.
     [StructLayout(LayoutKind.Sequential)]
     private struct AdamWEntry
     {
@@ -65,7 +63,4 @@ internal sealed class CudaManyTensors(CachingMemory memory)
             Unused = 0;
         }
     }
-
-    [StructLayout(LayoutKind.Sequential)]
-    private readonly record struct PartEntry(long Begin, int Tensor, int Unused = 0);
 }

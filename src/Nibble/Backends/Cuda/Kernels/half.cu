@@ -124,19 +124,11 @@ struct CopyEntry
 };
 
 // A block takes a part of one matrix.
-struct CopyPart
+KERNEL(copy_many_fb)(const CopyEntry* entries, const PartEntry* parts)
 {
-    i64 begin;
-    int tensor, unused;
-};
-
-#define COPY_PART 16384
-
-KERNEL(copy_many_fb)(const CopyEntry* entries, const CopyPart* parts)
-{
-    CopyPart part = parts[blockIdx.x];
+    PartEntry part = parts[blockIdx.x];
     CopyEntry t = entries[part.tensor];
-    i64 end = min(t.count, part.begin + COPY_PART);
+    i64 end = min(t.count, part.begin + PART_ELEMENTS);
     for (i64 i = part.begin + 8 * threadIdx.x; i < end; i += 8 * blockDim.x) write8(t.target + i, end - i, read8(t.source + i, end - i));
 }
 

@@ -44,7 +44,7 @@ KERNEL(adamw8bit)(
     second[i] = (u8)nearest(maps + 768, largest_square > 0 ? square / largest_square : 0);
 }
 
-// One tensor of a step, and which part of which tensor a block takes; AdamWEntry and PartEntry in C# have the same layouts.
+// One tensor of a step; AdamWEntry in C# has the same layout.
 struct AdamWEntry
 {
     float* values;
@@ -55,20 +55,12 @@ struct AdamWEntry
     int unused;
 };
 
-struct PartEntry
-{
-    i64 begin;
-    int tensor, unused;
-};
-
-#define PART 16384
-
 // adamw of elementwise.cu for many tensors: a block takes a part of one.
 KERNEL(adamw_many)(const AdamWEntry* entries, const PartEntry* parts)
 {
     PartEntry part = parts[blockIdx.x];
     AdamWEntry t = entries[part.tensor];
-    i64 end = min(t.count, part.begin + PART);
+    i64 end = min(t.count, part.begin + PART_ELEMENTS);
     for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x)
     {
         float g = t.gradient[i] * t.scale;
@@ -86,7 +78,7 @@ KERNEL(sum_of_squares_many)(const AdamWEntry* entries, const PartEntry* parts, d
     __shared__ double scratch[32];
     PartEntry part = parts[blockIdx.x];
     const float* x = entries[part.tensor].gradient;
-    i64 end = min(entries[part.tensor].count, part.begin + PART);
+    i64 end = min(entries[part.tensor].count, part.begin + PART_ELEMENTS);
     double sum = 0;
     for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x) sum += (double)x[i] * x[i];
     sum = block_sum(sum, scratch);
