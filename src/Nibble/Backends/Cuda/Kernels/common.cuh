@@ -21,7 +21,7 @@ typedef unsigned short u16;
 typedef unsigned char u8;
 
 // How numbers are stored; the values are those of CudaNumber in C#.
-enum { NUMBER_F32 = 0, NUMBER_F16 = 1, NUMBER_BF16 = 2, NUMBER_U8 = 3, NUMBER_CONSTANT = 4 };
+enum { NUMBER_F32 = 0, NUMBER_F16 = 1, NUMBER_BF16 = 2, NUMBER_U8 = 3 };
 
 // Where many tensors go through one launch, a block takes PART_ELEMENTS of one tensor, from `begin` on; PartEntry in C# has the same layout.
 #define PART_ELEMENTS 16384
@@ -32,8 +32,9 @@ struct PartEntry
     int tensor, unused;
 };
 
-// A launch may begin while the kernel before it still runs (LaunchShape.Overlaps): until await_previous() it may read only what no kernel
-// writes, and it must write nothing. allow_next() lets the next such launch begin as soon as there is room.
+// A launch may begin while the kernel before it still runs (LaunchShape.Overlaps): until await_previous() it must write nothing, and it may
+// read only what no kernel that calls allow_next() writes, nor the one launched right before. allow_next() lets the next such launch begin as
+// soon as there is room.
 __device__ inline void await_previous()
 {
 #if !defined(NIBBLE_HOST) && __CUDA_ARCH__ >= 900
