@@ -69,6 +69,22 @@ public class GptqSolverTests
     }
 
     [Fact]
+    public void NoDampingIsRaisedToWhereFewTokensHaveAFactor()
+    {
+        // One token: all products of its inputs are whole numbers, so that the second pivot is exactly 0.
+        const int n = 24;
+        double[] h = new double[n * n];
+        for (int i = 0; i < n * n; i++)
+        {
+            h[i] = (1 + (i / n % 4)) * (1 + (i % n % 4));
+        }
+
+        GramStatistics gram = new(1, n, h);
+        Assert.All(DampedHessian.Factor(gram, [.. Enumerable.Range(0, n)], 0), value => Assert.True(float.IsFinite(value)));
+        Assert.InRange(gram.RaisedDamping!.Value, DampedHessian.DefaultDamping, 0.1);
+    }
+
+    [Fact]
     public void AMatrixThatIsNotPositiveDefiniteIsReported()
     {
         double[] h = Hessian(80, seed: 3);

@@ -31,7 +31,7 @@ internal static class DampedHessian
         where T : class
     {
         double mean = gram.Diagonal.Sum() / gram.Columns;
-        for (double raised = damping; raised <= Math.Max(MostDamping, damping); raised *= 10)
+        for (double raised = damping; raised <= Math.Max(MostDamping, damping); raised = raised == 0 ? DefaultDamping : raised * 10)
         {
             if (attempt(raised * mean) is { } factor)
             {
