@@ -24,8 +24,9 @@ internal static class CudaDiagnosis
         string check = "gpu: " + library.What;
         if (library == CudaLibraries.Cudnn)
         {
+            string remedy = CudnnAttention.IsKeptOut ? $"unset {CudnnAttention.Variable}" : $"install it or the Python wheel nvidia-cudnn-cu13; {CudaLibraries.FoldersVariable} names folders";
             return CudnnAttention.Problem() is { } problem
-                ? new(check, FindingState.Limited, $"Nibble's own kernels ({problem})", $"cuDNN 9 is faster: install it or the Python wheel nvidia-cudnn-cu13; {CudaLibraries.FoldersVariable} names folders")
+                ? new(check, FindingState.Limited, $"Nibble's own kernels ({problem})", $"cuDNN 9 is faster: {remedy}")
                 : new(check, FindingState.Ok, $"cuDNN {CudnnAttention.Version()}; {CudnnAttention.Variable}=own keeps it out");
         }
 

@@ -67,8 +67,10 @@ internal static unsafe class CudaFlash
             return;
         }
 
-        // cuDNN writes.
+        // cuDNN writes, and of keys and values only what is filled: places beyond add nothing.
         using CudaStorage query = memory.Rent(dQuery.ByteLength, "gradients"), keys = memory.Rent(dKeys.ByteLength, "gradients"), values = memory.Rent(dValues.ByteLength, "gradients");
+        memory.Device.Clear(keys.Address, keys.ByteLength);
+        memory.Device.Clear(values.Address, values.ByteLength);
         Backward(memory, shape, addresses with { DQuery = query.Address, DKeys = keys.Address, DValues = values.Address }, a.FirstKey, add: false);
         foreach ((CudaStorage part, Tensor sum) in new[] { (query, dQuery), (keys, dKeys), (values, dValues) })
         {

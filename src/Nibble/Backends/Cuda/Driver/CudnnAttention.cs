@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Nibble.IO;
 
 namespace Nibble.Backends.Cuda.Driver;
 
@@ -25,6 +26,9 @@ internal sealed unsafe class CudnnAttention : IDisposable
 
     // 9.0 was the first with all that these graphs need.
     private const int OldestVersion = 90000;
+
+    // Plans cost time and memory, and texts of many lengths would have one for almost every step.
+    private const int MostPlans = 32;
     private readonly Dictionary<FlashShape, Plans?> _plans = [];
     private readonly float* _numbers;
     private readonly nint _handle;
@@ -39,10 +43,13 @@ internal sealed unsafe class CudnnAttention : IDisposable
     /// <summary>Why the last shape that cuDNN refused was refused; null if none was.</summary>
     public string? Refusal { get; private set; }
 
+    /// <summary>True if the user wants the own kernels.</summary>
+    public static bool IsKeptOut => Environment.GetEnvironmentVariable(Variable) == "own";
+
     /// <summary>What stands against cuDNN here, or null.</summary>
     public static string? Problem()
     {
-        if (Environment.GetEnvironmentVariable(Variable) == "own")
+        if (IsKeptOut)
         {
             return $"{Variable}=own";
         }
@@ -63,7 +70,12 @@ internal sealed unsafe class CudnnAttention : IDisposable
             return null;
         }
 
-        CudnnGraph.Check(CudnnApi.cudnnSetStream(handle, stream), "cudnnSetStream");
+        if (CudnnApi.cudnnSetStream(handle, stream) != 0)
+        {
+            CudnnApi.cudnnDestroy(handle);
+            return null;
+        }
+
         return new CudnnAttention(handle);
     }
 
@@ -74,21 +86,19 @@ internal sealed unsafe class CudnnAttention : IDisposable
     public void Run(in FlashShape shape, in AttentionAddresses a, bool backward, nint workspace)
     {
         Plans plans = Find(shape)!;
-        float scale = shape.Scale;
-        nint numbers = (nint)_numbers;
-        if (!backward)
+        try
         {
-            plans.Forward.Run(_handle, [a.Query, a.Keys, a.Values, (nint)(&scale), numbers, a.Output, a.Sums], workspace);
-            return;
+            Queue(plans, shape.Scale, a, backward, workspace);
         }
-
-        plans.Backward.Run(
-            _handle,
-            [
-                a.Query, a.Keys, a.Values, (nint)(&scale), numbers, a.Output, a.Sums, a.DOutput, a.DQuery, a.DKeys, a.DValues, numbers + sizeof(float),
-                workspace + plans.Backward.PlanBytes,
-            ],
-            workspace);
+        catch (CudnnException error)
+        {
+            throw new NibbleException(
+                ErrorKind.Failed,
+                $"attention of {shape.Batch} × {shape.Heads} × {shape.Length} × {shape.Dim} failed on the card",
+                error.Message,
+                $"set {Variable}=own for Nibble's own kernels, and report this with the output of nibble doctor",
+                error);
+        }
     }
 
     public void Dispose()
@@ -116,21 +126,50 @@ internal sealed unsafe class CudnnAttention : IDisposable
 
         // The scale is an argument of a run.
         FlashShape key = shape with { Scale = 0 };
-        if (!_plans.TryGetValue(key, out Plans? plans))
+        if (_plans.TryGetValue(key, out Plans? plans))
         {
-            try
-            {
-                plans = new Plans(Bound.Make(key, backward: false, _handle), Bound.Make(key, backward: true, _handle));
-            }
-            catch (CudnnException error)
-            {
-                Refusal = error.Message;
-            }
-
-            _plans.Add(key, plans);
+            return plans;
         }
 
+        // The count never falls: what is refused now is refused on its way back too.
+        if (_plans.Count >= MostPlans)
+        {
+            Refusal = $"too many shapes: the first {MostPlans} have plans";
+            return null;
+        }
+
+        Bound? forward = null;
+        try
+        {
+            forward = Bound.Make(key, backward: false, _handle);
+            plans = new Plans(forward, Bound.Make(key, backward: true, _handle));
+        }
+        catch (CudnnException error)
+        {
+            forward?.Dispose();
+            Refusal = error.Message;
+        }
+
+        _plans.Add(key, plans);
         return plans;
+    }
+
+    private void Queue(Plans plans, float scale, in AttentionAddresses a, bool backward, nint workspace)
+    {
+        nint numbers = (nint)_numbers;
+        if (!backward)
+        {
+            plans.Forward.Run(_handle, [a.Query, a.Keys, a.Values, (nint)(&scale), numbers, a.Output, a.Sums], workspace);
+            return;
+        }
+
+        plans.Backward.Run(
+            _handle,
+            [
+                a.Query, a.Keys, a.Values, (nint)(&scale), numbers, a.Output, a.Sums, a.DOutput, a.DQuery, a.DKeys, a.DValues, numbers + sizeof(float),
+                workspace + plans.Backward.PlanBytes,
+            ],
+            workspace);
     }
 
     private sealed record Plans(Bound Forward, Bound Backward) : IDisposable
