@@ -89,7 +89,19 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
         }
     }
 
-    public RecordedWork? Record(Action queue) => null;
+    /// <summary>True if <see cref="Record"/> gives work, which was run while it was recorded; else it can't.</summary>
+    public bool Records { get; init; }
+
+    public RecordedWork? Record(Action queue)
+    {
+        if (!Records)
+        {
+            return null;
+        }
+
+        queue();
+        return new RecordedWork(queue, new MemoryStream());
+    }
 
     public void Synchronize()
     {

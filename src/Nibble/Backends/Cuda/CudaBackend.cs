@@ -41,6 +41,7 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
         _quantizer = new CudaQuantizer(_memory, compute);
         CudaProducts products = new(_memory, compute);
         _half = new CudaHalfProducts(_memory, products);
+        Int8 = products.Int8;
         Kernels = new CudaKernels(_memory, products, _half);
         Gradients = new CudaGradients(_memory, products, _half);
     }
@@ -73,6 +74,9 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
 
     /// <summary>Most bytes of the card in use at once so far.</summary>
     public long PeakBytes => _memory.Allocator.PeakBytes;
+
+    /// <summary>Products with activations of 8 bits.</summary>
+    internal CudaInt8Products Int8 { get; }
 
     /// <summary>The card's memory and queue.</summary>
     internal CachingMemory Memory => _memory;

@@ -22,26 +22,34 @@ internal sealed class CudaHalfCopies : IDisposable
         (_memory, _products) = (memory, products);
         List<CopyEntry> entries = [];
         List<PartEntry> parts = [];
-        foreach (DenseCudaPacking weight in weights.OfType<DenseCudaPacking>().Where(weight => weight.Values is not null && weight.Out > 0 && weight.In > 0))
+        try
         {
-            nint rows = weight.Out < RowAlignment ? weight.Out : (weight.Out + RowAlignment - 1) / RowAlignment * RowAlignment;
-            CudaStorage values = memory.Rent(rows * weight.In * sizeof(ushort), "weights in BF16");
-            memory.Device.Clear(values.Address, values.ByteLength);
-            _copies.Add(weight, (values, rows));
-            long count = weight.Out * weight.In;
-            for (long begin = 0; begin < count; begin += PartEntry.Elements)
+            foreach (DenseCudaPacking weight in weights.OfType<DenseCudaPacking>().Where(weight => weight.Values is not null && weight.Out > 0 && weight.In > 0))
             {
-                parts.Add(new PartEntry(begin, entries.Count));
+                nint rows = weight.Out < RowAlignment ? weight.Out : (weight.Out + RowAlignment - 1) / RowAlignment * RowAlignment;
+                CudaStorage values = memory.Rent(rows * weight.In * sizeof(ushort), "weights in BF16");
+                _copies.Add(weight, (values, rows));
+                memory.Device.Clear(values.Address, values.ByteLength);
+                long count = weight.Out * weight.In;
+                for (long begin = 0; begin < count; begin += PartEntry.Elements)
+                {
+                    parts.Add(new PartEntry(begin, entries.Count));
+                }
+
+                entries.Add(new CopyEntry(weight.Matrix(Tensors.DType.F32), values.Address, count));
             }
 
-            entries.Add(new CopyEntry(weight.Matrix(Tensors.DType.F32), values.Address, count));
+            _count = parts.Count;
+            if (_count > 0)
+            {
+                _entries = memory.Upload<CopyEntry>(CollectionsMarshal.AsSpan(entries), "weights in BF16");
+                _parts = memory.Upload<PartEntry>(CollectionsMarshal.AsSpan(parts), "weights in BF16");
+            }
         }
-
-        _count = parts.Count;
-        if (_count > 0)
+        catch
         {
-            _entries = memory.Upload<CopyEntry>(CollectionsMarshal.AsSpan(entries), "weights in BF16");
-            _parts = memory.Upload<PartEntry>(CollectionsMarshal.AsSpan(parts), "weights in BF16");
+            Dispose();
+            throw;
         }
     }
 

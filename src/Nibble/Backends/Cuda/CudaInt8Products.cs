@@ -30,6 +30,9 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
     private const int Blocks = 264;
     private CudaStorage? _counters;
 
+    /// <summary>Bytes of sums that stand in memory at once, about, where cuBLASLt multiplies.</summary>
+    public nint MostSumBytes { get; set; } = 256 << 20;
+
     /// <summary>y (+)= x·Wᵀ + bias with x rounded to 8 bits, unless the weight has another form.</summary>
     public bool TryMultiply(CudaPacking weight, in CudaProduct call)
     {
@@ -74,16 +77,17 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         for (nint row = 0; row < call.Rows; row += 8 * eights)
         {
             nint rows = nint.Min(8 * eights, call.Rows - row);
-            Int8End part = end with
-            {
-                X = end.X + (row * weight.In * sizeof(float)), Absmax = end.Absmax + (row * sizeof(float)), Sums = end.Sums + (row * sizeof(int)),
-                Y = end.Y + (row * (nint)end.YStride * sizeof(float)), Rows = (int)rows,
-            };
-            MultiplyCodes(weight, part, codes.Address + (row * width), units, blocks);
+            MultiplyCodes(weight, Part(weight, end, row, rows), codes.Address + (row * width), units, blocks);
         }
 
         return true;
     }
+
+    private static Int8End Part(CudaPacking weight, in Int8End end, nint row, nint rows) => end with
+    {
+        X = end.X + (row * weight.In * sizeof(float)), Absmax = end.Absmax + (row * sizeof(float)), Sums = end.Sums + (row * sizeof(int)),
+        Y = end.Y + (row * (nint)end.YStride * sizeof(float)), Rows = (int)rows,
+    };
 
     private static Func<int, bool> Takes(nint rows) => eights => 8 * eights >= rows;
 
@@ -104,17 +108,22 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
     private void MultiplyMatrix(CudaPacking weight, Int8End end, nint codes, nint units)
     {
         nint width = units * UnitColumns, tiles = (nint)(((end.First + end.Count + UnitRows - 1) / UnitRows) - (end.First / UnitRows));
-        using CudaStorage matrix = memory.Rent((nint)end.Count * width, "decoded weights"), sums = memory.Rent((nint)end.Count * end.Rows * sizeof(int), "activations");
+        nint rowBytes = (nint)end.Count * sizeof(int), step = nint.Min(end.Rows, nint.Max(EndRows, MostSumBytes / rowBytes / EndRows * EndRows));
+        using CudaStorage matrix = memory.Rent((nint)end.Count * width, "decoded weights"), sums = memory.Rent(step * rowBytes, "activations");
         fixed (PackedArgument* packed = &weight.Argument)
         {
             KernelArgument argument = KernelArgument.Structure(packed);
             memory.Device.Launch(CudaKernelNames.Of("int8_matrix"), new LaunchShape(tiles, Threads, 2), [argument, (nint)end.First, (nint)end.Count, matrix.Address]);
-            memory.Device.Multiply(new GemmCall(
-                matrix.Address, codes, sums.Address, 0, end.Count, end.Rows, width, true, false, width, width, end.Count, DType.I8, false, DType.I32));
-            memory.Device.Launch(
-                CudaKernelNames.Of("int8_end"),
-                new LaunchShape((end.Count + Threads - 1) / Threads, Threads, (end.Rows + EndRows - 1) / EndRows),
-                [argument, KernelArgument.Structure(&end), sums.Address]);
+            for (nint row = 0; row < end.Rows; row += step)
+            {
+                Int8End part = Part(weight, end, row, nint.Min(step, end.Rows - row));
+                memory.Device.Multiply(new GemmCall(
+                    matrix.Address, codes + (row * width), sums.Address, 0, end.Count, part.Rows, width, true, false, width, width, end.Count, DType.I8, false, DType.I32));
+                memory.Device.Launch(
+                    CudaKernelNames.Of("int8_end"),
+                    new LaunchShape((end.Count + Threads - 1) / Threads, Threads, (part.Rows + EndRows - 1) / EndRows),
+                    [argument, KernelArgument.Structure(&part), sums.Address]);
+            }
         }
     }
 

@@ -34,6 +34,7 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
     // Queries of F32 over a cache of BF16 are rounded to it.
     private void AttendHalf(in AttentionArguments a)
     {
+        HoldsPlace |= Slot != 0;
         if (a.Query.DType == DType.BF16)
         {
             if (a.LogSums is null)
@@ -58,6 +59,7 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
 
     private void AppendBytes(Tensor x, Tensor cache, int start)
     {
+        HoldsPlace |= Slot != 0;
         nint rows = x.Shape[0] * x.Shape[1];
         if (x.Shape.Count > 0)
         {

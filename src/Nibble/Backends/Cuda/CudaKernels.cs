@@ -52,6 +52,9 @@ internal sealed unsafe partial class CudaKernels(CachingMemory memory, CudaProdu
     /// <summary>While steps of one token are recorded: where the card keeps the slot of the step's token. Otherwise 0.</summary>
     public nint Slot { get; set; }
 
+    /// <summary>Set where a call that was queued while steps are recorded holds the token's place itself: the recording would repeat it.</summary>
+    public bool HoldsPlace { get; set; }
+
     public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) => Multiply(x, w, bias, y, add: false);
 
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y) => Multiply(x, w, null, y, add: true);

@@ -21,8 +21,13 @@ internal sealed class CudaOffload(CachingMemory memory) : IDisposable
             _slots.Add((0, 0));
         }
 
-        if (_slots[slot].Bytes != source.ByteLength)
+        if (_slots[slot].Bytes < source.ByteLength)
         {
+            if (_slots[slot].Address != 0)
+            {
+                WaitForCopies();
+            }
+
             Free(slot);
             _slots[slot] = (memory.Device.AllocatePinned(source.ByteLength), source.ByteLength);
         }
@@ -38,7 +43,7 @@ internal sealed class CudaOffload(CachingMemory memory) : IDisposable
 
     public void Dispose()
     {
-        memory.Device.Synchronize();
+        WaitForCopies();
         for (int slot = 0; slot < _slots.Count; slot++)
         {
             Free(slot);
@@ -47,12 +52,13 @@ internal sealed class CudaOffload(CachingMemory memory) : IDisposable
         _slots.Clear();
     }
 
+    // No copy may still use it.
     private void Free(int slot)
     {
         if (_slots[slot].Address != 0)
         {
-            WaitForCopies();
             memory.Device.FreePinned(_slots[slot].Address);
+            _slots[slot] = default;
         }
     }
 

@@ -19,6 +19,9 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
     private readonly TensorProducts _tensor = new(memory);
     private readonly CudaInt8Products _int8 = new(memory);
 
+    /// <summary>Products with activations of 8 bits.</summary>
+    public CudaInt8Products Int8 => _int8;
+
     /// <summary>y (+)= x·Wᵀ + bias.</summary>
     public void Multiply(CudaPacking weight, in CudaProduct call)
     {

@@ -12,17 +12,22 @@ internal sealed unsafe class CudaStep : IRecordedStep
 
     private CudaStep(CachingMemory memory, CudaStorage slot, RecordedWork work, nint[] held) => (_memory, _slot, _work, _held) = (memory, slot, work, held);
 
-    /// <summary>Records a step; null if the device can't.</summary>
+    /// <summary>Records a step; null if the device can't, or if the step has calls for one place only.</summary>
     public static CudaStep? Record(CachingMemory memory, CudaKernels kernels, Action step)
     {
         CudaStorage slot = memory.Rent(sizeof(int), "recorded steps");
         memory.Allocator.BeginHold();
-        kernels.Slot = slot.Address;
+        (kernels.Slot, kernels.HoldsPlace) = (slot.Address, false);
         RecordedWork? work = null;
         nint[] held = [];
         try
         {
             work = memory.Device.Record(step);
+            if (kernels.HoldsPlace)
+            {
+                work?.Held.Dispose();
+                work = null;
+            }
         }
         finally
         {

@@ -18,8 +18,8 @@ internal struct TokenCall
 /// <summary>One new token per row in one launch: rotation, cache, attention. Heads of up to 128 elements that eight divides.</summary>
 internal sealed unsafe class CudaToken(CachingMemory memory)
 {
-    // Constants of token.cu.
-    private const int KeysOfBlock = 64, Threads = 128, MostHeads = 1 << 14;
+    // Constants of token.cu, and the most rows of blocks that a launch has.
+    private const int KeysOfBlock = 64, Threads = 128, MostHeads = 65535;
     private CudaStorage? _counters;
 
     /// <summary>True for caches that the kernel reads.</summary>

@@ -125,7 +125,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     {
         Enter();
         PinnedHandle handle = Pinned(bytes);
-        new Span<byte>(handle.Pointer, checked((int)bytes)).Clear();
+        NativeMemory.Clear(handle.Pointer, (nuint)bytes);
         _pinned.Add((nint)handle.Pointer, handle);
         return (nint)handle.Pointer;
     }
@@ -329,7 +329,16 @@ internal sealed unsafe class CudaDevice : ICudaDevice
 
     private static PinnedHandle Pinned(nint bytes)
     {
-        CudaErrors.Check(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, 0), $"cuMemHostAlloc of {bytes:N0} bytes");
+        int code = DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, 0);
+        if (code == CudaErrors.OutOfMemory)
+        {
+            Throw.Failed(
+                $"{bytes:N0} bytes of the host's memory could not be pinned for the card",
+                "this is memory of the host, not of the card: it has no more, or its limit for locked memory is reached",
+                "free memory of the host, or leave out --offload-checkpoints and optimizers that begin with paged-");
+        }
+
+        CudaErrors.Check(code, $"cuMemHostAlloc of {bytes:N0} bytes");
         return new PinnedHandle(address);
     }
 

@@ -57,6 +57,15 @@ internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint
         return buffer;
     }
 
+    /// <summary>The same for bytes, as many as there are: a span ends at 2 GiB.</summary>
+    protected unsafe CudaStorage Keep(void* values, nint bytes)
+    {
+        CudaStorage buffer = memory.Rent(bytes, "weights");
+        Keep(buffer);
+        memory.Upload(values, buffer);
+        return buffer;
+    }
+
     /// <summary>Takes over a buffer for as long as the packing lives.</summary>
     protected void Keep(CudaStorage buffer)
     {

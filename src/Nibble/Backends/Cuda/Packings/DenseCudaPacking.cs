@@ -13,7 +13,7 @@ internal sealed unsafe class DenseCudaPacking : CudaPacking
         : base(memory, weight.Shape[0], weight.Shape[1])
     {
         _dtype = weight.DType;
-        _values = Keep(new ReadOnlySpan<byte>(weight.HostPointer, checked((int)weight.ByteLength)));
+        _values = Keep(weight.HostPointer, weight.ByteLength);
         Argument.Codes = _values.Address;
     }
 

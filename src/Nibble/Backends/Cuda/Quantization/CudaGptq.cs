@@ -20,7 +20,8 @@ internal static class CudaGptq
     public static AffineWeight Quantize(CachingMemory memory, CudaMatrix matrix, QuantizationSettings settings, GramStatistics statistics, CudaStorage values)
     {
         CudaGram gram = (CudaGram)statistics.Device!;
-        int n = (int)matrix.Columns, group = (int)Math.Max(1, settings.GroupSize == QuantizationSettings.WholeRow ? n : Math.Min(settings.GroupSize!.Value, n)), perRow = (n + group - 1) / group;
+        WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, matrix.Rows, matrix.Columns);
+        int n = (int)matrix.Columns, group = facts.GroupSize, perRow = (int)facts.GroupsPerRow;
         bool actOrder = settings.ActOrder!.Value;
         int[] order = ColumnOrder.Of(statistics, actOrder);
         CudaStorage factor = gram.Factor(statistics, order, actOrder, settings.Damping!.Value);
@@ -38,11 +39,9 @@ internal static class CudaGptq
 
         int[]? index = GptqMethod.Index(order, group, settings);
         nint map = index is null ? 0 : matrix.Put<int>(index).Address;
-        matrix.Launch(
-            "affine_values", CudaGrid.Elements(matrix.Count), matrix.Codes.Address, scales.Address, offsets.Address, map, values.Address, matrix.Count, (nint)n, group,
-            matrix.Rows * perRow, (int)GroupOrder.AlongRow, 0);
+        CudaQuantizer.Values(matrix, scales, offsets, values, facts, matrix.Rows * perRow, map);
         return new AffineWeight(
-            matrix.ReadCodes(), settings.Bits!.Value, group, matrix.Read(scales), matrix.Read(offsets), settings.ScaleDType!.Value, columnGroups: index, symmetric: settings.Symmetric!.Value);
+            matrix.ReadCodes(), facts.Bits, group, matrix.Read(scales), matrix.Read(offsets), facts.ScaleDType, columnGroups: index, symmetric: facts.Symmetric);
     }
 
     private sealed class Walk(CudaMatrix matrix, QuantizationSettings settings, nint scales, nint offsets, int group, int perRow)

@@ -15,10 +15,18 @@ internal sealed unsafe class CudaMatrix : IDisposable
     private CudaMatrix(CachingMemory memory, nint rows, nint columns)
     {
         (_memory, Rows, Columns) = (memory, rows, columns);
-        Dense = Rent(Count * sizeof(float));
-        Codes = Rent(Count);
-        _flags = Rent(2 * sizeof(uint));
-        memory.Device.Clear(_flags.Address, _flags.ByteLength);
+        try
+        {
+            Dense = Rent(Count * sizeof(float));
+            Codes = Rent(Count);
+            _flags = Rent(2 * sizeof(uint));
+            memory.Device.Clear(_flags.Address, _flags.ByteLength);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     public nint Rows { get; }

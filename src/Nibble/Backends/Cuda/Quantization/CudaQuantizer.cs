@@ -168,7 +168,8 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
             matrix.ReadCodes(), facts.Bits, facts.GroupSize, matrix.Read(scales), matrix.Read(offsets), facts.ScaleDType, AffineForm.ZeroPoint, symmetric: facts.Symmetric);
     }
 
-    private static void Values(CudaMatrix matrix, CudaStorage scales, CudaStorage offsets, CudaStorage values, WeightFacts facts, nint groups, nint map = 0) => matrix.Launch(
+    /// <summary>The values of affine codes on the card; <paramref name="map"/> names each column's group where the columns don't.</summary>
+    internal static void Values(CudaMatrix matrix, CudaStorage scales, CudaStorage offsets, CudaStorage values, WeightFacts facts, nint groups, nint map = 0) => matrix.Launch(
         "affine_values", CudaGrid.Elements(matrix.Count), matrix.Codes.Address, scales.Address, offsets.Address, map, values.Address, matrix.Count, matrix.Columns, facts.GroupSize, groups,
         (int)facts.Order, facts.Form == AffineForm.Bias ? 1 : 0);
 

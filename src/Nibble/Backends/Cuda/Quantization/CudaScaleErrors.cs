@@ -18,10 +18,18 @@ internal sealed class CudaScaleErrors : IScaleErrors
     public CudaScaleErrors(CachingMemory memory, IReadOnlyList<(IPackedWeight Dense, WeightFacts Facts)> layers, CudaGram gram, long tokens)
     {
         (_memory, _gram, _tokens) = (memory, gram, Math.Max(1, tokens));
-        foreach ((IPackedWeight dense, WeightFacts facts) in layers)
+        try
         {
-            DenseCudaPacking packing = (DenseCudaPacking)dense;
-            _layers.Add((CudaMatrix.Of(memory, packing.Argument.Codes, packing.DType, dense.Out, dense.In), facts));
+            foreach ((IPackedWeight dense, WeightFacts facts) in layers)
+            {
+                DenseCudaPacking packing = (DenseCudaPacking)dense;
+                _layers.Add((CudaMatrix.Of(memory, packing.Argument.Codes, packing.DType, dense.Out, dense.In), facts));
+            }
+        }
+        catch
+        {
+            Dispose();
+            throw;
         }
     }
 

@@ -1,0 +1,68 @@
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Quantization;
+using Nibble.IO;
+using Nibble.Tensors;
+using Nibble.Tests.Kernels;
+
+namespace Nibble.Tests.Cuda;
+
+/// <summary>What the backend takes of a card and of the host, and gives back.</summary>
+public class CudaMemoryTests
+{
+    [Fact]
+    public void ASlotOfTheHostGrowsAndIsUsedAgainByShorterOnes()
+    {
+        using CudaBackend backend = new(new EmulatedDevice());
+        using CudaOffload offload = backend.Offload();
+        foreach ((int count, int bytes) in new[] { (8, 32), (20, 80), (4, 80), (20, 80), (40, 160) })
+        {
+            using Tensor values = KernelData.Random(new Shape(count), count), source = values.Upload(backend), target = Rent(backend, new Shape(count), DType.F32);
+            offload.Out(1, source);
+            offload.In(1, target);
+            offload.Wait();
+            Assert.Equal(values.HostSpan<float>().ToArray(), backend.Memory.Download<float>((CudaStorage)target.Storage));
+            Assert.Equal(bytes, offload.ByteLength);
+        }
+    }
+
+    [Fact]
+    public void AMatrixForWhichThereIsNoRoomHoldsNothing()
+    {
+        using EmulatedDevice device = new();
+        using CachingAllocator allocator = new(device, limit: 9 << 20);
+        CachingMemory memory = new(device, allocator);
+        // The values fit, the codes don't.
+        Assert.Throws<NibbleException>(() => CudaMatrix.Empty(memory, 1024, 2048));
+        Assert.Equal(0, allocator.UsedBytes);
+    }
+
+    [SkippableFact]
+    public void AStepWithCallsForOnePlaceIsNotRecorded()
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using CudaBackend backend = new(new EmulatedDevice() { Records = true }, DType.BF16);
+        using Tensor x = KernelData.Random(new Shape(1, 2, 16), 1), own = x.Upload(backend), cache = Rent(backend, new Shape(1, 2, 8, 16 + sizeof(float)), DType.U8);
+        IStepRecorder recorder = backend;
+        long used = backend.Memory.Allocator.UsedBytes;
+        Assert.Null(recorder.Record(() => backend.Kernels.AppendToCache(own, cache, 3)));
+        Assert.Equal(used, backend.Memory.Allocator.UsedBytes);
+        using IRecordedStep? other = recorder.Record(() => { });
+        Assert.NotNull(other);
+    }
+
+    [SkippableTheory]
+    [InlineData(1)]
+    [InlineData(100 * 20 * sizeof(int))]
+    public void SumsOfIntegersInPartsAreThoseOfAll(int bytes)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        CudaBackend cuda = new(new EmulatedDevice());
+        cuda.Int8.MostSumBytes = bytes;
+        using MirrorCheckBackend backend = new(cuda);
+        Int8Checks.All.First(check => check.Name == "llm.int8 with injected outliers").Run(backend);
+    }
+
+    private static Tensor Rent(CudaBackend backend, Shape shape, DType dtype) => new(shape, dtype, backend.Memory.Rent(shape.Count * (dtype == DType.U8 ? 1 : sizeof(float)), "tensors"));
+}
