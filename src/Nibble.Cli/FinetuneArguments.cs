@@ -36,6 +36,8 @@ internal sealed class FinetuneArguments
     private readonly Option<double> _dropout = Ranged("--dropout", 0.0, 0.0, 0.99, "Dropout on the adapters' input.");
     private readonly Option<string?> _targets = new("--target-modules") { Description = "Layers that get adapters: names separated by commas, a regular expression over paths, or all-linear." };
     private readonly Option<string?> _exclude = new("--exclude-modules") { Description = "Layers that don't, although they match." };
+    private readonly Option<string[]> _rankPattern = new("--rank-pattern") { Description = "Other ranks for some layers: PATTERN=RANK, several separated by commas; a pattern is a name or a regular expression for the end of a path." };
+    private readonly Option<string[]> _alphaPattern = new("--alpha-pattern") { Description = "Other alphas for some layers: PATTERN=ALPHA, as --rank-pattern." };
     private readonly Option<bool> _rslora = new("--rslora") { Description = "Factor alpha / sqrt(rank) instead of alpha / rank." };
     private readonly Option<string> _init = new("--init") { Description = "What A and B start as: kaiming (as the base), pissa (the base's largest singular parts), loftq (those of the quantization error).", DefaultValueFactory = _ => "kaiming" };
     private readonly Option<double> _plusRatio = Ranged("--loraplus-ratio", 1.0, 1e-6, 1e6, "LoRA+: the learning rate of B as a multiple of that of A.");
@@ -96,7 +98,7 @@ internal sealed class FinetuneArguments
         Option[] all =
         [
             _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _groupSize, _blockSize, _symmetric, _lambda, _weights, _scratch, _beta2, _rank,
-            _alpha, _dropout, _targets, _exclude, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
+            _alpha, _dropout, _targets, _exclude, _rankPattern, _alphaPattern, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
             _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _offload, _resume, _skipBad, _streaming, _output, _force, _seed, _threads, _device, _activations,
         ];
         foreach (Option option in all)
@@ -187,6 +189,8 @@ internal sealed class FinetuneArguments
             TargetsAreRegex = regex,
             ExcludeModules = excludes,
             ExcludesAreRegex = excludeRegex,
+            RankPattern = TargetModules.ParsePatterns<int>("--rank-pattern", parsed.GetValue(_rankPattern) ?? []),
+            AlphaPattern = TargetModules.ParsePatterns<double>("--alpha-pattern", parsed.GetValue(_alphaPattern) ?? []),
             UseRsLora = parsed.GetValue(_rslora),
             Init = Enum.Parse<LoraInit>(parsed.GetValue(_init)!, ignoreCase: true),
             RateRatio = parsed.GetValue(_plusRatio),

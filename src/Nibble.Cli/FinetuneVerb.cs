@@ -124,6 +124,8 @@ internal sealed class FinetuneVerb : IVerb
         Init = IsLowRank(options) ? options.Lora.Init.ToString().ToLowerInvariant() : null,
         LoraplusRatio = IsLowRank(options) && options.Lora.RateRatio != 1 ? options.Lora.RateRatio : (double?)null,
         TargetModules = IsLowRank(options) || options.Method == "ia3" ? options.Lora.TargetModules : null,
+        RankPattern = IsLowRank(options) && options.Lora.RankPattern.Count > 0 ? options.Lora.RankPattern : null,
+        AlphaPattern = IsLowRank(options) && options.Lora.AlphaPattern.Count > 0 ? options.Lora.AlphaPattern : null,
         VirtualTokens = options.Method is "prefix" or "prompt" ? options.VirtualTokens : (int?)null,
         Weights = options.UsesAdapter ? null : options.WeightDtype.ToString().ToLowerInvariant(),
         options.Trainer.BatchSize,

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Numerics;
 using System.Text.RegularExpressions;
 using Nibble.IO;
 using Nibble.Models;
@@ -54,6 +56,13 @@ public static class TargetModules
         return [.. found.Select(spec => new LoraTarget(spec, Pattern(settings.RankPattern, spec.Path, settings.Rank), Pattern(settings.AlphaPattern, spec.Path, settings.Alpha)))];
     }
 
+    /// <summary>Refuses patterns that change no target: PEFT ignores them, so adapters that have some still load.</summary>
+    internal static void RequirePatternsMatch(LoraSettings settings, IReadOnlyList<LoraTarget> targets)
+    {
+        RequireMatches("rank", settings.RankPattern.Keys, targets);
+        RequireMatches("alpha", settings.AlphaPattern.Keys, targets);
+    }
+
     /// <summary>What PEFT targets when nothing is said: c_attn of GPT-2, q_proj and v_proj of the LLaMA family.</summary>
     public static IReadOnlyList<string> Default(IReadOnlyList<LinearSpec> linears) =>
         linears.Any(spec => EndsWith(spec.Path, "c_attn")) ? ["c_attn"] : ["q_proj", "v_proj"];
@@ -69,6 +78,38 @@ public static class TargetModules
         return text.AsSpan().IndexOfAny("*+?()[]{}|^$\\") >= 0
             ? ([text], true)
             : (text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries), false);
+    }
+
+    /// <summary>
+    /// Reads values of <c>--rank-pattern</c> and <c>--alpha-pattern</c>: <c>PATTERN=NUMBER</c>, several separated by commas. A comma inside of a
+    /// pattern stays, because what precedes it has no number.
+    /// </summary>
+    /// <exception cref="NibbleException">A part has no number, or one that is not positive.</exception>
+    public static IReadOnlyDictionary<string, T> ParsePatterns<T>(string option, IEnumerable<string> values)
+        where T : struct, INumber<T>
+    {
+        Dictionary<string, T> patterns = [];
+        foreach (string value in values)
+        {
+            string pattern = string.Empty;
+            foreach (string part in value.Split(','))
+            {
+                pattern += pattern.Length > 0 ? "," + part : part.TrimStart();
+                int equals = pattern.LastIndexOf('=');
+                if (equals > 0 && T.TryParse(pattern.AsSpan(equals + 1), CultureInfo.InvariantCulture, out T number) && T.IsPositive(number) && !T.IsZero(number))
+                {
+                    patterns[pattern[..equals].TrimEnd()] = number;
+                    pattern = string.Empty;
+                }
+            }
+
+            if (pattern.Length > 0)
+            {
+                Throw.Usage($"{option} {value}: '{pattern}' is no PATTERN=NUMBER", "a pattern is a module's name or a regular expression for the end of its path, the number is positive", $"for example {option} c_attn=16,mlp.c_proj=4");
+            }
+        }
+
+        return patterns;
     }
 
     /// <summary>True if a path matches one of the names, or the regular expression.</summary>
@@ -106,7 +147,7 @@ public static class TargetModules
     {
         foreach ((string key, T value) in patterns)
         {
-            if (Full($"(.*\\.)?({key})", path))
+            if (EndsLike(path, key))
             {
                 return value;
             }
@@ -114,6 +155,20 @@ public static class TargetModules
 
         return otherwise;
     }
+
+    private static void RequireMatches(string what, IEnumerable<string> patterns, IReadOnlyList<LoraTarget> targets)
+    {
+        string[] unmatched = [.. patterns.Where(pattern => !targets.Any(target => EndsLike(target.Linear.Path, pattern)))];
+        if (unmatched.Length > 0)
+        {
+            Throw.Usage(
+                $"the {what} pattern {string.Join(", ", unmatched)} matches no layer that gets an adapter",
+                $"these do: {string.Join(", ", targets.Select(target => LastName(target.Linear.Path)).Distinct())}, for example {targets[0].Linear.Path}",
+                $"give names or regular expressions for the end of their paths, or leave the {what} pattern out");
+        }
+    }
+
+    private static bool EndsLike(string path, string pattern) => Full($"(.*\\.)?({pattern})", path);
 
     private static bool Full(string pattern, string path)
     {

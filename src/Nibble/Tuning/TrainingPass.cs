@@ -55,6 +55,9 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     /// <summary>True if kept inputs of blocks wait in the host's memory.</summary>
     public bool Offloads { get; init; }
 
+    /// <summary>Most bytes of logits that exist at once.</summary>
+    internal nint LogitBytes { get; init; } = model.Backend is CudaBackend ? MostLogitBytesOfDevice : MostLogitBytes;
+
     /// <summary>Number of the pass since the start of the training: dropout depends on it.</summary>
     public ulong DropoutKey { get; set; }
 
@@ -148,10 +151,9 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         }
 
         Tensor losses = _workspace.Rent(new Shape(hidden.Shape[0]));
-        nint bytes = _backend is CudaBackend ? MostLogitBytesOfDevice : MostLogitBytes;
         // Rows of logits end at whole lines where tensor cores read them; a bias is summed over rows without such room.
         nint width = _activations == DType.F32 || model.Head.Bias is not null || head.Activations != ActivationType.F32 ? head.Out : (head.Out + LogitAlignment - 1) / LogitAlignment * LogitAlignment;
-        nint most = nint.Clamp(bytes / _activations.Size() / width, 1, hidden.Shape[0]);
+        nint most = nint.Clamp(LogitBytes / _activations.Size() / width, 1, hidden.Shape[0]);
         if (_backend is CudaBackend && most < hidden.Shape[0])
         {
             // Equal parts of whole tiles: a rest would be a slow product of few rows.

@@ -65,6 +65,7 @@ public static class TuningMethod
                 return (head + ((long)options.VirtualTokens * facts.Hidden), []);
             default:
                 IReadOnlyList<LoraTarget> targets = TargetModules.Find(linears, options.LowRank);
+                TargetModules.RequirePatternsMatch(options.LowRank, targets);
                 long magnitudes = options.LowRank.UseDora ? targets.Sum(target => (long)target.Linear.Out) : 0;
                 return (head + magnitudes + targets.Sum(target => target.ParameterCount), [.. targets.Select(target => target.Linear.Path)]);
         }

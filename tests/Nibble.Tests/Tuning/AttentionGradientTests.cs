@@ -39,37 +39,42 @@ public class AttentionGradientTests
     [MemberData(nameof(Variants))]
     public void AttentionOfTextsInARowAfterAPrefix(string variant)
     {
-        const int length = 60, start = 4;
+        // length, prefix, heads, key-value heads, width, window, and the columns where a row's second and third text start.
+        (int Length, int Prefix, int Heads, int KvHeads, int Dim, int Window, int Second, int Third)[] shapes =
+            [(60, 4, 2, 1, 12, 0, 7, 41), (3, 1, 1, 1, 1, 0, 1, 2), (9, 2, 4, 2, 3, 0, 4, 5), (24, 5, 2, 2, 16, 7, 8, 20), (33, 3, 1, 1, 33, 0, 16, 17), (110, 1, 2, 1, 8, 0, 50, 100)];
         using IBackend backend = GradientBackends.Open(variant);
-        using Tensor first = KernelData.Indices([.. Enumerable.Range(0, 2 * length).Select(i => i % length < 7 ? 0 : i % length < 41 ? 7 + start : 41 + start)]);
-        using GradientCheck check = new(backend);
-        Tensor query = check.Input("query", new Shape(2 * length, 2, 12), 1), key = check.Input("key", new Shape(2 * length, 1, 12), 2), value = check.Input("value", key.Shape, 3);
-        Tensor prefix = check.Input("prefix", new Shape(2 * start, 1, 12), 4);
-        using Tensor output = KernelData.Empty(query.Shape);
-        Tensor Attend(IBackend device, Tensor[] v, Tensor result)
+        foreach (var s in shapes)
         {
-            Tensor keys = KernelData.Empty(new Shape(2, 1, start + length, 12)), values = KernelData.Empty(keys.Shape);
-            foreach ((Tensor cache, Tensor own) in new[] { (keys, v[1]), (values, v[2]) })
+            using Tensor first = KernelData.Indices([.. Enumerable.Range(0, 2 * s.Length).Select(i => i % s.Length).Select(i => i < s.Second ? 0 : (i < s.Third ? s.Second : s.Third) + s.Prefix)]);
+            using GradientCheck check = new(backend);
+            Tensor query = check.Input("query", new Shape(2 * s.Length, s.Heads, s.Dim), 1), key = check.Input("key", new Shape(2 * s.Length, s.KvHeads, s.Dim), 2);
+            Tensor value = check.Input("value", key.Shape, 3), prefix = check.Input("prefix", new Shape(2 * s.Prefix, s.KvHeads, s.Dim), 4);
+            using Tensor output = KernelData.Empty(query.Shape);
+            Tensor Attend(IBackend device, Tensor[] v, Tensor result)
             {
-                Attention.Append(device, own, cache, start);
-                Attention.Append(device, v[3], cache, 0);
+                Tensor keys = KernelData.Empty(new Shape(2, s.KvHeads, s.Prefix + s.Length, s.Dim)), values = KernelData.Empty(keys.Shape);
+                foreach ((Tensor cache, Tensor own) in new[] { (keys, v[1]), (values, v[2]) })
+                {
+                    Attention.Append(device, own, cache, s.Prefix);
+                    Attention.Append(device, v[3], cache, 0);
+                }
+
+                AttentionArguments arguments = new(v[0], keys, values, result, 2, s.Length, s.Prefix, first, 0.7f, s.Window);
+                if (device == backend)
+                {
+                    Attention.Reference(arguments);
+                }
+                else
+                {
+                    Attention.Forward(device, arguments);
+                }
+
+                return result;
             }
 
-            AttentionArguments arguments = new(v[0], keys, values, result, 2, length, start, first, 0.7f, 0);
-            if (device == backend)
-            {
-                Attention.Reference(arguments);
-            }
-            else
-            {
-                Attention.Forward(device, arguments);
-            }
-
-            return result;
+            Attend(check.Recording, [query, key, value, prefix], output);
+            check.Run(output, v => Attend(backend, v, KernelData.Empty(query.Shape)));
         }
-
-        Attend(check.Recording, [query, key, value, prefix], output);
-        check.Run(output, v => Attend(backend, v, KernelData.Empty(query.Shape)));
     }
 
     private static void Run(IBackend backend, int batch, int length, int window, Tensor query, Tensor key, Tensor value, Tensor output)

@@ -22,7 +22,7 @@ public class QuantizedBaseTests
         ["affine, 3 bit, symmetric"] = new() { Method = "rtn", Bits = 3, Symmetric = true },
         ["affine, 3 bit, repaired"] = new() { Method = "rtn", Bits = 3, RepairRank = 4 },
         ["affine, 8 bit"] = new() { Method = "rtn", Bits = 8 },
-        ["hqq, 4 bit"] = new() { Method = "hqq", Bits = 4 },
+        ["hqq, 4 bit"] = new() { Method = "hqq", Bits = 4, GroupSize = 32 },
         ["hqq, 2 bit"] = new() { Method = "hqq", Bits = 2, GroupSize = 16 },
         ["quanto"] = new() { Method = "quanto", Bits = 4 },
         ["int8"] = new() { Method = "int8" },
@@ -33,18 +33,64 @@ public class QuantizedBaseTests
 
     public static TheoryData<string> Trained => ["nf4 with double quantization", "affine, 3 bit, symmetric", "affine, 3 bit, repaired", "hqq, 4 bit", "int8", "ternary"];
 
+    // rows, out, in: one row and many, both sides of tiles and panels. GPTQ's groups here have 32 columns.
+    public static (int Rows, int Out, int In)[] Shapes => [(9, 70, 96), (1, 5, 64), (2, 33, 32), (13, 16, 128), (40, 130, 64), (300, 48, 160)];
+
     [Theory]
     [MemberData(nameof(All))]
     public void GradientsThroughPackedCodesAreThoseOfTheDenseValues(string kind)
     {
         using CpuBackend backend = new(new CpuOptions(Threads: 2));
-        using Tensor dy = KernelData.Random(new Shape(9, 70), 2);
-        using QuantizedWeight quantized = Quantized(kind);
-        using Tensor dense = quantized.Dequantize(), expected = Tensor.OnHost(new Shape(9, 96), DType.F32), actual = Tensor.OnHost(new Shape(9, 96), DType.F32);
-        using IPackedWeight packed = backend.Prepare(quantized, kind == "ternary" ? ActivationType.Int8 : ActivationType.F32), plain = backend.Prepare(dense);
-        backend.Gradients.MatMulInput(dy, packed, actual);
-        backend.Gradients.MatMulInput(dy, plain, expected);
-        KernelData.Close(actual, expected, 1e-6f, kind);
+        foreach ((int rows, int outs, int ins) in Shapes)
+        {
+            using Tensor dy = KernelData.Random(new Shape(rows, outs), 2);
+            using QuantizedWeight quantized = Quantized(kind, new Shape(outs, ins));
+            using Tensor dense = quantized.Dequantize(), expected = Tensor.OnHost(new Shape(rows, ins), DType.F32), actual = Tensor.OnHost(new Shape(rows, ins), DType.F32);
+            using IPackedWeight packed = backend.Prepare(quantized, kind == "ternary" ? ActivationType.Int8 : ActivationType.F32), plain = backend.Prepare(dense);
+            backend.Gradients.MatMulInput(dy, packed, actual);
+            backend.Gradients.MatMulInput(dy, plain, expected);
+            KernelData.Close(actual, expected, 1e-5f, kind);
+        }
+    }
+
+    public static TheoryData<string, string> OnEveryBackend
+    {
+        get
+        {
+            TheoryData<string, string> data = [];
+            foreach (string variant in CpuVariant.All.Select(variant => variant.Name))
+            {
+                // Products of int8 activations are no function that differences could follow; the test above has their gradient.
+                foreach (string kind in Kinds.Keys.Append("gptq with act-order").Where(kind => kind is not "int8"))
+                {
+                    data.Add(variant, kind);
+                }
+            }
+
+            return data;
+        }
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(OnEveryBackend))]
+    public void GradientsThroughPackedCodesAreDifferencesOfTheProduct(string variant, string kind)
+    {
+        using IBackend backend = GradientBackends.Open(variant);
+        foreach ((int rows, int outs, int ins) in Shapes)
+        {
+            using QuantizedWeight quantized = Quantized(kind, new Shape(outs, ins));
+            using Tensor dense = quantized.Dequantize(), y = KernelData.Empty(new Shape(rows, outs));
+            using IPackedWeight packed = backend.Prepare(quantized, ActivationType.F32);
+            using GradientCheck check = new(backend);
+            Tensor x = check.Input("x", new Shape(rows, ins), 3);
+            Nibble.Ops.MatMul.Forward(check.Recording, x, packed, null, y);
+            check.Run(y, v =>
+            {
+                Tensor result = KernelData.Empty(y.Shape);
+                Nibble.Ops.MatMul.Reference(v[0], dense, null, result);
+                return result;
+            });
+        }
     }
 
     [Theory]
@@ -108,9 +154,9 @@ public class QuantizedBaseTests
         };
     }
 
-    private static QuantizedWeight Quantized(string kind)
+    private static QuantizedWeight Quantized(string kind, Shape shape)
     {
-        using Tensor weight = KernelData.Random(new Shape(70, 96), 1);
+        using Tensor weight = KernelData.Random(shape, 1);
         if (Kinds.TryGetValue(kind, out QuantizationSettings? settings))
         {
             IQuantizationMethod method = Registry.Method(settings.Method);
@@ -126,8 +172,9 @@ public class QuantizedBaseTests
             code &= 15;
         }
 
-        float[] scales = [.. Enumerable.Range(0, 70 * 3).Select(_ => 0.01f + (float)random.NextDouble())], zeros = [.. scales.Select(_ => (float)random.Next(16))];
-        int[] groups = [.. Enumerable.Range(0, 96).Select(i => i * 7 % 96 / 32)];
+        int ins = (int)shape[1];
+        float[] scales = [.. Enumerable.Range(0, (int)shape[0] * ins / 32).Select(_ => 0.01f + (float)random.NextDouble())], zeros = [.. scales.Select(_ => (float)random.Next(16))];
+        int[] groups = [.. Enumerable.Range(0, ins).Select(i => i * 7 % ins / 32)];
         return new AffineWeight(codes, 4, 32, scales, zeros, columnGroups: groups);
     }
 }

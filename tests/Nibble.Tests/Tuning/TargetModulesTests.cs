@@ -56,6 +56,23 @@ public class TargetModulesTests
             found);
     }
 
+    [Fact]
+    public void PatternsAreReadAndThoseThatMatchNothingRefused()
+    {
+        Assert.Equal(
+            new Dictionary<string, int> { ["c_attn"] = 16, [@"h\.\d{1,2}\.c_fc"] = 4, ["a"] = 2 },
+            TargetModules.ParsePatterns<int>("--rank-pattern", [@"c_attn=16, h\.\d{1,2}\.c_fc=4", "a=2"]));
+        Assert.Equal(2.5, TargetModules.ParsePatterns<double>("--alpha-pattern", ["c_attn=2.5"])["c_attn"]);
+        foreach (string bad in (string[])["c_attn", "c_attn=", "c_attn=x", "c_attn=0", "c_attn=-1", "=4", "c_attn=4,c_proj"])
+        {
+            Assert.Contains("is no PATTERN=NUMBER", Assert.Throws<NibbleException>(() => TargetModules.ParsePatterns<int>("--rank-pattern", [bad])).Message, StringComparison.Ordinal);
+        }
+
+        LoraSettings settings = new() { TargetModules = ["q_proj"], RankPattern = new Dictionary<string, int> { ["v_proj"] = 2 } };
+        NibbleException error = Assert.Throws<NibbleException>(() => FineTunePlan.Of(ModelConfig.Parse(Encoding.UTF8.GetBytes(Llama7B), "test"), new FineTuneOptions { Model = "none", Lora = settings }));
+        Assert.Contains("rank pattern v_proj matches no layer", error.Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("q_proj,nothing", "nothing")]
     [InlineData("qproj,model.v_prj", "nearest: q_proj, v_proj")]

@@ -43,10 +43,28 @@ public class TrainerTests
         Assert.All(separate.gradients.Zip(together.gradients), pair => Assert.Equal(pair.First, pair.Second, 1e-5 * largest));
     }
 
-    private static (double Loss, float[] Gradients) Gradients(GoldenTraining golden, IReadOnlyList<TrainingRow> rows)
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("llama")]
+    public void LogitsOfAFewPositionsAtATimeEqualAllAtOnce(string model)
+    {
+        using GoldenTraining golden = new(model, new CpuBackend(new CpuOptions(2)));
+        TrainingRow[] rows = [.. Enumerable.Range(0, 3).Select(row => new TrainingRow([.. Enumerable.Range(row, 11)], [.. Enumerable.Range(row + 1, 11).Select(id => id % 4 == 0 ? -1 : id)]))];
+        (double loss, float[] gradients) all = Gradients(golden, rows);
+        double largest = all.gradients.Max(Math.Abs);
+        // One position; seven, with a rest of five.
+        foreach (int positions in (int[])[1, 7])
+        {
+            (double loss, float[] gradients) some = Gradients(golden, rows, positions * golden.Model.Facts.Vocabulary * sizeof(float));
+            Assert.Equal(all.loss, some.loss, 1e-4);
+            Assert.All(all.gradients.Zip(some.gradients), pair => Assert.Equal(pair.First, pair.Second, 1e-6 * largest));
+        }
+    }
+
+    private static (double Loss, float[] Gradients) Gradients(GoldenTraining golden, IReadOnlyList<TrainingRow> rows, int logitBytes = 32 << 20)
     {
         using ParameterSet parameters = golden.AllParameters();
-        using TrainingPass pass = new(golden.Model, parameters);
+        using TrainingPass pass = new(golden.Model, parameters) { LogitBytes = logitBytes };
         double loss = pass.Run(Batcher.Pad(rows), 1);
         return (loss, [.. parameters.All.SelectMany(parameter => golden.Logical(parameter, parameter.Gradient))]);
     }
