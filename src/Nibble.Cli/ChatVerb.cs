@@ -16,7 +16,7 @@ internal sealed class ChatVerb : IVerb
     private readonly Option<string?> _system = new("--system") { Description = "What the model is told before everything else." };
     private readonly Option<string?> _template = new("--chat-template") { Description = "Jinja file to use instead of the model's own template." };
     private readonly SamplingFlags _sampling = new(maxTokens: 512, temperature: 0.7, topP: 0.95);
-    private readonly LoadFlags _load = new("auto");
+    private readonly LoadFlags _load = new("auto", keepsPacks: true);
 
     public Command Create(CancellationToken cancellation)
     {
@@ -45,6 +45,9 @@ internal sealed class ChatVerb : IVerb
         {
             Turn(session, line, options with { Seed = options.Seed + turn }, terminal);
         }
+
+        Console.Out.Flush();
+        LoadFlags.Tell(loaded.FinishPackCache());
     }
 
     private static void Turn(ChatSession session, string line, GenerationOptions options, bool terminal)

@@ -51,6 +51,12 @@ internal static class CommonOptions
         return option;
     }
 
+    public static Option<string> PackCache() => new("--pack-cache")
+    {
+        Description = "Where weights are kept as the processor reads them, for a faster next start: beside (the model's folder .nibble-cache), a folder, or off (or NIBBLE_PACK_CACHE).",
+        DefaultValueFactory = _ => Environment.GetEnvironmentVariable("NIBBLE_PACK_CACHE") is { Length: > 0 } place ? place : Models.PackCache.Beside,
+    };
+
     public static Option<string> Activations(string defaultValue)
     {
         Option<string> option = new("--activations")

@@ -13,7 +13,7 @@ internal sealed class GenerateVerb : IVerb
     private readonly Option<bool> _ignoreEos = new("--ignore-eos") { Description = "Go on after a token that ends a text." };
     private readonly Option<bool> _json = CommonOptions.Json();
     private readonly SamplingFlags _sampling = new(maxTokens: 128, temperature: 0, topP: 1);
-    private readonly LoadFlags _load = new("auto");
+    private readonly LoadFlags _load = new("auto", keepsPacks: true);
 
     public Command Create(CancellationToken cancellation)
     {
@@ -51,6 +51,7 @@ internal sealed class GenerateVerb : IVerb
 
         Write(stream ? "\n" : string.Concat(prompts.Zip(generator.Results, (prompt, result) => $"{prompt}{result.Text}\n\n")));
         Console.Error.WriteLine(Summary(loaded, generator));
+        LoadFlags.Tell(loaded.FinishPackCache());
     }
 
     private static void Write(string text)
@@ -81,6 +82,7 @@ internal sealed class GenerateVerb : IVerb
             FinishReason = result.Finish.ToString().ToLowerInvariant(),
             result.Tokens,
         }),
+        PackCache = loaded.FinishPackCache(),
         Metrics = new
         {
             TtftMs = generator.Timings.TimeToFirstToken.TotalMilliseconds,

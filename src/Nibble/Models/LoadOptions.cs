@@ -49,6 +49,15 @@ public sealed record LoadOptions
     /// <summary>Seed of a head that the model does not have yet.</summary>
     public int Seed { get; init; } = 1234;
 
+    /// <summary>
+    /// Where packed weights are kept for the next start on the processor: <c>beside</c> the model (its folder <c>.nibble-cache</c>), a folder, or
+    /// <c>off</c>; null is off. Models of less than 64 MB are never kept.
+    /// </summary>
+    public string? PackCache { get; init; }
+
+    /// <summary>For tests: the smallest model that is kept.</summary>
+    internal long? LeastPackedBytes { get; init; }
+
     /// <summary>The folder's weights are not read: the model starts as random numbers that depend on <see cref="Seed"/>.</summary>
     internal bool FromScratch { get; init; }
 

@@ -18,13 +18,15 @@ public sealed class LoadedModel : IDisposable
 {
     private readonly ModelSource _source;
     private readonly IAdapter? _adapter;
+    private readonly PackCache? _packs;
     private readonly Tokenizer? _tokenizer;
     private readonly NibbleException? _noTokenizer;
 
     private LoadedModel(ModelSource source, LoadOptions options, IBackend backend)
     {
         (_source, Backend) = (source, backend);
-        Model = ModelBuilder.Build(source.Config, source.Weights, backend);
+        _packs = PackCache.Open(source, options, backend);
+        Model = ModelBuilder.Build(source.Config, _packs ?? source.Weights, backend);
         Model.CacheType = options.KvCache;
         if (options.Adapter is not null)
         {
@@ -44,6 +46,7 @@ public sealed class LoadedModel : IDisposable
 
         Warnings = source.Warnings;
         EosIds = source.EosIds(_tokenizer);
+        _packs?.Keep();
     }
 
     /// <summary>The folder or file.</summary>
@@ -66,6 +69,9 @@ public sealed class LoadedModel : IDisposable
 
     /// <summary>Time spent in quantization methods while the model was loaded; null if it was not quantized then.</summary>
     public TimeSpan? QuantizationTime => (Stored(_source.Weights) as LoadTimeQuantizer)?.QuantizationTime;
+
+    /// <summary>What became of the packed weights, which waits until a new file is written; null if <see cref="LoadOptions.PackCache"/> had nothing to do.</summary>
+    public PackCacheReport? FinishPackCache() => _packs?.Finish();
 
     /// <summary>Names of a classifier's labels; empty for a language model.</summary>
     public IReadOnlyList<string> LabelNames => ClassificationHead.Names(Config);
@@ -158,7 +164,10 @@ public sealed class LoadedModel : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        // Packed weights may still be on their way to the disk.
+        _packs?.Finish();
         Model.Dispose();
+        _packs?.Dispose();
         _adapter?.Dispose();
         _source.Dispose();
         Backend.Dispose();

@@ -26,6 +26,9 @@ internal abstract class ModelSource : IDisposable
     public static ModelSource Open(string path, LoadOptions options) =>
         GgufFile.Names(path) && !Directory.Exists(path) ? new GgufModelSource(path, options) : new FolderModelSource(path, options);
 
+    /// <summary>The files that decide what the weights are.</summary>
+    public abstract IReadOnlyList<string> Files { get; }
+
     /// <summary>Reads the tokenizer.</summary>
     /// <exception cref="NibbleException">There is none, or it is damaged.</exception>
     public abstract Tokenizer Tokenizer();
@@ -49,6 +52,8 @@ internal abstract class ModelSource : IDisposable
 /// <summary>A model folder.</summary>
 internal sealed class FolderModelSource : ModelSource
 {
+    private static readonly string[] Configs = ["config.json", "quantize_config.json", "quant_config.json"];
+
     private readonly HfFolder _folder;
 
     public FolderModelSource(string path, LoadOptions options)
@@ -68,6 +73,8 @@ internal sealed class FolderModelSource : ModelSource
     }
 
     public override string Path => _folder.Path;
+
+    public override IReadOnlyList<string> Files => [.. _folder.Shards.Select(shard => shard.Path), .. Configs.Select(name => System.IO.Path.Combine(Path, name)).Where(File.Exists)];
 
     public override ModelConfig Config { get; }
 
@@ -130,6 +137,8 @@ internal sealed class GgufModelSource : ModelSource
     }
 
     public override string Path => _file.Path;
+
+    public override IReadOnlyList<string> Files => [_file.Path];
 
     public override ModelConfig Config { get; }
 

@@ -37,6 +37,9 @@ public sealed class CpuBackend : IBackend
     /// <inheritdoc/>
     public string Name => "cpu";
 
+    /// <summary>The kernels.</summary>
+    internal CpuVariant Variant => _variant;
+
     /// <inheritdoc/>
     public string KernelVariant => _variant.Name;
 

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 using Nibble.Tensors;
 
@@ -63,6 +64,9 @@ internal abstract unsafe class CpuPacking : IPackedWeight
     public virtual void Round(CpuThreads threads, float* panels) => throw new NotSupportedException($"a {Name} packing can't be written to");
 
     public abstract QuantizedWeight? Unpack();
+
+    /// <summary>Writes everything that the constructor from a <see cref="PackReader"/> needs.</summary>
+    public abstract void Save(PackWriter writer);
 
     /// <summary>Writes the values of columns start … start + count − 1 of a row.</summary>
     public abstract void DecodeRow(nint row, nint start, nint count, float* destination);

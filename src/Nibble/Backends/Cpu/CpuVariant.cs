@@ -2,6 +2,7 @@ using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Nibble.Backends.Cpu.Kernels;
 using Nibble.Backends.Cpu.MachineCode;
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Backends.Cpu.Packings;
 using Nibble.IO;
 
@@ -82,6 +83,9 @@ internal abstract class CpuVariant
 
     /// <summary>Packs a dense F32, F16 or BF16 matrix on the host.</summary>
     public abstract CpuPacking PackDense(Tensors.Tensor weight, CpuThreads threads);
+
+    /// <summary>Reads a dense matrix that was saved.</summary>
+    public abstract CpuPacking OpenDense(PackReader reader);
 
     /// <summary>
     /// The blocked product of F32 activations with any packing, through <see cref="CpuPacking.DecodePanel"/>; for many rows: each

@@ -1,6 +1,7 @@
 using System.Runtime.Intrinsics;
 using Nibble.Backends.Cpu.Gradients;
 using Nibble.Backends.Cpu.Kernels;
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Backends.Cpu.Packings;
 using Nibble.IO;
 using Nibble.Tensors;
@@ -41,6 +42,19 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<string?> wh
             DType.F16 when AllFinite(weight) => new DensePacking<S, V, FiniteHalfLoader>(weight, this, threads),
             DType.F16 => new DensePacking<S, V, HalfLoader>(weight, this, threads),
             _ => new DensePacking<S, V, BFloat16Loader>(weight, this, threads),
+        };
+    }
+
+    public override CpuPacking OpenDense(PackReader reader)
+    {
+        DType dtype = (DType)reader.Int();
+        return (dtype, reader.Flag()) switch
+        {
+            (DType.F32, _) => new DensePacking<S, V, FloatLoader>(reader, dtype, this),
+            (DType.F16, true) => new DensePacking<S, V, FiniteHalfLoader>(reader, dtype, this),
+            (DType.F16, false) => new DensePacking<S, V, HalfLoader>(reader, dtype, this),
+            (DType.BF16, _) => new DensePacking<S, V, BFloat16Loader>(reader, dtype, this),
+            _ => throw new InvalidDataException($"no dense packing holds {dtype}"),
         };
     }
 

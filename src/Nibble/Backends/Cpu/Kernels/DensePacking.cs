@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.IO;
 using Nibble.Quantization;
 using Nibble.Tensors;
@@ -19,7 +20,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
     private const int DirectRows = Gemm<S, V>.TileRows;
     private const nint BytesPerPart = 64 << 10;
 
-    private readonly NativeStorage _storage;
+    private readonly HostStorage _storage;
     private readonly DType _dtype;
 
     public DensePacking(Tensor weight, CpuVariant variant, CpuThreads threads)
@@ -29,6 +30,13 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
         _storage = new NativeStorage(checked(Panels * PanelBytes));
         PackJob job = new() { Packing = this, Source = weight.HostPointer };
         threads.Run(checked((int)Panels), job);
+    }
+
+    public DensePacking(PackReader reader, DType dtype, CpuVariant variant)
+        : base(reader.Size(), reader.Size(), variant)
+    {
+        _dtype = dtype;
+        _storage = reader.Block(checked(Panels * PanelBytes));
     }
 
     public override nint ByteLength => _storage.ByteLength;
@@ -48,6 +56,15 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
     private nint PanelBytes => checked(In * Width * _dtype.Size());
 
     public override QuantizedWeight? Unpack() => null;
+
+    public override void Save(PackWriter writer)
+    {
+        writer.Number((int)_dtype);
+        writer.Flag(typeof(L) == typeof(FiniteHalfLoader));
+        writer.Number(Out);
+        writer.Number(In);
+        writer.Block(_storage);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public override void DecodeRow(nint row, nint start, nint count, float* destination)

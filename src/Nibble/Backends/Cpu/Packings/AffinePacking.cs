@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -33,6 +34,13 @@ internal class AffinePacking : PanelPacking
         (_affineForm, _order, _symmetric) = (weight.Form, weight.Order, weight.Symmetric);
     }
 
+    public AffinePacking(PackReader reader, CpuVariant variant)
+        : base(reader, variant)
+    {
+        (_bits, _groupSize, _groups, _scaleDType) = (reader.Int(), reader.Int(), reader.Size(), (Tensors.DType)reader.Int());
+        (_affineForm, _order, _symmetric) = ((AffineForm)reader.Int(), (GroupOrder)reader.Int(), reader.Flag());
+    }
+
     public override string Name => "affine" + Codes.Bits;
 
     public override QuantizedWeight Unpack() => new AffineWeight(
@@ -46,6 +54,18 @@ internal class AffinePacking : PanelPacking
         _order,
         Layout.Map,
         _symmetric);
+
+    public override void Save(PackWriter writer)
+    {
+        base.Save(writer);
+        writer.Number(_bits);
+        writer.Number(_groupSize);
+        writer.Number(_groups);
+        writer.Number((int)_scaleDType);
+        writer.Number((int)_affineForm);
+        writer.Number((int)_order);
+        writer.Flag(_symmetric);
+    }
 
     private static int Container(int bits) => bits switch { 1 or 2 => 2, 3 or 4 => bits, _ => 8 };
 

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.IO;
 using Nibble.Quantization;
 using Nibble.Tensors;
@@ -16,13 +17,13 @@ internal sealed unsafe class CodePanels : IDisposable
     /// <summary>Every chunk divides this number of columns.</summary>
     public const int Alignment = 32;
 
-    private readonly NativeStorage _storage;
+    private readonly HostStorage _storage;
 
     /// <summary>Packs the codes of <paramref name="weight"/>, none above <paramref name="largest"/>.</summary>
     public CodePanels(QuantizedWeight weight, int bits, int largest, int lanes, CpuThreads threads)
     {
         (Bits, Lanes, Rows, Columns) = (bits, lanes, weight.Out, weight.In);
-        (ChunkColumns, ChunkWords) = bits == 3 ? (32, 3) : (32 / bits, 1);
+        (ChunkColumns, ChunkWords) = Chunk(bits);
         Chunks = (Columns + ChunkColumns - 1) / ChunkColumns;
         PanelWords = Chunks * ChunkWords * lanes;
         _storage = new NativeStorage(checked(Panels * PanelWords * sizeof(uint)));
@@ -35,6 +36,16 @@ internal sealed unsafe class CodePanels : IDisposable
                 "prepare",
                 $"rows {wrong * Lanes} to {nint.Min(Rows, (wrong + 1) * Lanes) - 1} of a quantized weight [{Rows}, {Columns}] have code {packer.Largest[wrong]}; the largest allowed is {largest}");
         }
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    public CodePanels(PackReader reader, int lanes)
+    {
+        (Bits, Rows, Columns, Lanes) = (reader.Int(), reader.Size(), reader.Size(), lanes);
+        (ChunkColumns, ChunkWords) = Chunk(Bits);
+        Chunks = (Columns + ChunkColumns - 1) / ChunkColumns;
+        PanelWords = Chunks * ChunkWords * lanes;
+        _storage = reader.Block(checked(Panels * PanelWords * sizeof(uint)));
     }
 
     /// <summary>Bits of a code as it is kept.</summary>
@@ -100,7 +111,17 @@ internal sealed unsafe class CodePanels : IDisposable
         return codes;
     }
 
+    public void Save(PackWriter writer)
+    {
+        writer.Number(Bits);
+        writer.Number(Rows);
+        writer.Number(Columns);
+        writer.Block(_storage);
+    }
+
     public void Dispose() => _storage.Dispose();
+
+    private static (int Columns, int Words) Chunk(int bits) => bits == 3 ? (32, 3) : (32 / bits, 1);
 
     /// <summary>The bit of the third word that column <paramref name="j"/> of a chunk of 3-bit codes has.</summary>
     public static int HighBit(int j) => (8 * (j % 16 / 4)) + (j % 4) + (4 * (j / 16));

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -27,10 +28,30 @@ internal sealed class CodebookPacking : PanelPacking
             variant) =>
         (_levels, _blockSize, _blocks, _nested) = (weight.Levels, weight.BlockSize, weight.Absmax.Length, weight.Nested);
 
+    public CodebookPacking(PackReader reader, CpuVariant variant)
+        : base(reader, variant)
+    {
+        (_levels, _blockSize, _blocks) = (reader.Floats(), reader.Int(), reader.Int());
+        _nested = reader.Flag() ? NestedGroupValues.OpenScales(reader) : null;
+    }
+
     public override string Name => "codebook4";
 
     public override QuantizedWeight Unpack() =>
         new CodebookWeight(Codes.Unpack(), _levels, _blockSize, Layout.Restore(Scales, Out, _blocks), _nested);
+
+    public override void Save(PackWriter writer)
+    {
+        base.Save(writer);
+        writer.Floats(_levels);
+        writer.Number(_blockSize);
+        writer.Number(_blocks);
+        writer.Flag(_nested is not null);
+        if (_nested is not null)
+        {
+            NestedGroupValues.SaveScales(writer, _nested);
+        }
+    }
 
     private static GroupValues Keep(CodebookWeight weight, GroupLayout layout, int lanes)
     {

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -26,6 +27,25 @@ internal sealed record GroupLayout
         };
         Size = nint.Max(Size, 1);
         Count = (columns + Size - 1) / Size;
+    }
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    public static GroupLayout Open(PackReader reader, nint rows, nint columns)
+    {
+        (GroupOrder order, nint size, int[]? map) = ((GroupOrder)reader.Int(), reader.Size(), reader.Flag() ? reader.Ints() : null);
+        return size > 0 && (map is null || map.Length == columns) ? new(order, rows, columns, size, map) : throw new InvalidDataException("groups do not fit the matrix");
+    }
+
+    /// <summary>Writes the layout; rows and columns are the packing's.</summary>
+    public void Save(PackWriter writer)
+    {
+        writer.Number((int)_order);
+        writer.Number(_groupSize);
+        writer.Flag(Map is not null);
+        if (Map is not null)
+        {
+            writer.Ints(Map);
+        }
     }
 
     /// <summary>Columns of a group.</summary>
@@ -80,6 +100,8 @@ internal sealed record GroupLayout
 /// <summary>Values whose groups do not fit rows: kept as the quantized weight has them, spread to one per element when read.</summary>
 internal sealed unsafe class ElementValues : GroupValues
 {
+    public const string Kind = "elements";
+
     private readonly GroupLayout _layout;
     private readonly nint _rows;
     private readonly float[] _values;
@@ -104,6 +126,12 @@ internal sealed unsafe class ElementValues : GroupValues
         }
 
         return buffer;
+    }
+
+    public override void Save(PackWriter writer)
+    {
+        writer.Text(Kind);
+        writer.Floats(_values);
     }
 
     public override void Dispose()

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 using Nibble.Quantization.Methods;
 using Nibble.Tensors;
@@ -28,7 +29,24 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
         return Read(row / Lanes, group, 1, buffer)[row % Lanes];
     }
 
+    /// <summary>Writes the values for <see cref="Open"/>.</summary>
+    public abstract void Save(PackWriter writer);
+
     public abstract void Dispose();
+
+    /// <summary>Reads values that were saved; the layout is that of their packing.</summary>
+    public static GroupValues Open(PackReader reader, GroupLayout layout, nint rows, int lanes)
+    {
+        nint padded = (rows + lanes - 1) / lanes * lanes;
+        return reader.Text() switch
+        {
+            Constant.Kind => new Constant(reader.Float(), lanes),
+            Stored.Kind => new Stored(reader, padded, layout.Count, lanes),
+            NestedGroupValues.Kind => new NestedGroupValues(reader, padded, layout.Count, lanes),
+            ElementValues.Kind => new ElementValues(reader.Floats(), layout, rows, lanes),
+            { } kind => throw new InvalidDataException($"no values are called {kind}"),
+        };
+    }
 
     /// <summary>Keeps <paramref name="value"/>(row, group); rows beyond the matrix get 0.</summary>
     public static GroupValues Create(nint rows, nint groups, int lanes, Func<nint, nint, float> value)
@@ -89,6 +107,8 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
 
     private sealed class Constant : GroupValues
     {
+        public const string Kind = "constant";
+
         private readonly NativeStorage _storage;
 
         public Constant(float value, int lanes)
@@ -104,12 +124,20 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
 
         public override float* Read(nint panel, nint group, nint count, float* buffer) => (float*)_storage.Pointer;
 
+        public override void Save(PackWriter writer)
+        {
+            writer.Text(Kind);
+            writer.Float(*(float*)_storage.Pointer);
+        }
+
         public override void Dispose() => _storage.Dispose();
     }
 
     private sealed class Stored : GroupValues
     {
-        private readonly NativeStorage _storage;
+        public const string Kind = "stored";
+
+        private readonly HostStorage _storage;
         private readonly nint _groups;
         private readonly DType _dtype;
         private readonly bool _areFinite;
@@ -128,7 +156,22 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
             });
         }
 
+        public Stored(PackReader reader, nint rows, nint groups, int lanes)
+            : base(lanes)
+        {
+            (_groups, _dtype, _areFinite) = (groups, (DType)reader.Int(), reader.Flag());
+            _storage = reader.Block(checked(rows * groups * _dtype.Size()));
+        }
+
         public override nint ByteLength => _storage.ByteLength;
+
+        public override void Save(PackWriter writer)
+        {
+            writer.Text(Kind);
+            writer.Number((int)_dtype);
+            writer.Flag(_areFinite);
+            writer.Block(_storage);
+        }
 
         public override float* Read(nint panel, nint group, nint count, float* buffer)
         {

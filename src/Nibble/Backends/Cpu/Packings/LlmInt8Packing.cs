@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.IO;
 using Nibble.Quantization;
 
@@ -25,9 +26,18 @@ internal sealed unsafe class LlmInt8Packing : AffinePacking
         }
     }
 
+    public LlmInt8Packing(PackReader reader, CpuVariant variant)
+        : base(reader, variant) => _threshold = reader.Float();
+
     public override string Name => "llm-int8";
 
     public override double? OutlierShare => _columns == 0 ? 0 : (double)_outliers / _columns;
+
+    public override void Save(PackWriter writer)
+    {
+        base.Save(writer);
+        writer.Float(_threshold);
+    }
 
     public override void MatMul(in CpuMatMul call)
     {

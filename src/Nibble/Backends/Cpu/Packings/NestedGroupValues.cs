@@ -2,6 +2,7 @@ using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 using Nibble.Tensors;
 
@@ -10,9 +11,11 @@ namespace Nibble.Backends.Cpu.Packings;
 /// <summary>Absmax values of double quantization: one byte a block in memory, decoded when read.</summary>
 internal sealed unsafe class NestedGroupValues : GroupValues
 {
-    private readonly NativeStorage _codes;
-    private readonly NativeStorage _tables;
-    private readonly NativeStorage _blocks;
+    public const string Kind = "nested";
+
+    private readonly HostStorage _codes;
+    private readonly HostStorage _tables;
+    private readonly HostStorage _blocks;
     private readonly nint _groups;
     private readonly NestedScales _nested;
     private readonly int _shift;
@@ -39,11 +42,42 @@ internal sealed unsafe class NestedGroupValues : GroupValues
         }
     }
 
+    public NestedGroupValues(PackReader reader, nint rows, nint groups, int lanes)
+        : base(lanes)
+    {
+        _nested = OpenScales(reader);
+        (_groups, _shift) = (groups, BitOperations.IsPow2(_nested.BlockSize) ? BitOperations.Log2((uint)_nested.BlockSize) : -1);
+        _blocks = reader.Block(rows * sizeof(int));
+        _codes = reader.Block(rows * groups);
+        _tables = reader.Block(sizeof(float) * (_nested.Map.Length + _nested.BlockScales.Length));
+    }
+
     public override nint ByteLength => _codes.ByteLength + _tables.ByteLength + _blocks.ByteLength;
 
     private float* Map => (float*)_tables.Pointer;
 
     private float* BlockScales => Map + _nested.Map.Length;
+
+    public override void Save(PackWriter writer)
+    {
+        writer.Text(Kind);
+        SaveScales(writer, _nested);
+        writer.Block(_blocks);
+        writer.Block(_codes);
+        writer.Block(_tables);
+    }
+
+    public static void SaveScales(PackWriter writer, NestedScales scales)
+    {
+        writer.Bytes(scales.Codes);
+        writer.Floats(scales.BlockScales);
+        writer.Floats(scales.Map);
+        writer.Float(scales.Offset);
+        writer.Number(scales.BlockSize);
+    }
+
+    public static NestedScales OpenScales(PackReader reader) =>
+        new([.. reader.Bytes()], reader.Floats(), reader.Floats(), reader.Float(), reader.Int());
 
     [SkipLocalsInit]
     public override float* Read(nint panel, nint group, nint count, float* buffer)

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -17,9 +18,21 @@ internal abstract unsafe class PanelPacking : CpuPacking
     private readonly GroupValues _scales;
     private readonly GroupValues _offsets;
     private readonly Tensors.NativeStorage _levels;
+    private readonly int _levelCount;
     private readonly Int8Plan? _int8;
     private readonly nint _groupChunks;
     private readonly nint _lastChunks;
+
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    protected PanelPacking(PackReader reader, CpuVariant variant)
+        : this(PanelParts.Open(reader, variant.PanelWidth), variant)
+    {
+    }
+
+    private PanelPacking(PanelParts parts, CpuVariant variant)
+        : this(parts.Codes, parts.Layout, parts.Form, parts.Scales, parts.Offsets, parts.Levels, parts.Int8, variant)
+    {
+    }
 
     /// <summary>Keeps the parts: levels is empty without a codebook, int8 null for F32 activations.</summary>
     protected PanelPacking(
@@ -29,6 +42,7 @@ internal abstract unsafe class PanelPacking : CpuPacking
         (_codes, _layout, _form, _scales, _offsets, _int8) = (codes, layout, form, scales, offsets, int8);
         _groupChunks = layout.Size / codes.ChunkColumns;
         _lastChunks = codes.Chunks - ((layout.Count - 1) * _groupChunks);
+        _levelCount = levels.Length;
         _levels = new Tensors.NativeStorage((16 * sizeof(float)) + LevelRows.PlaneBytes);
         levels.CopyTo(new Span<float>(_levels.Pointer, 16));
         LevelRows.Split(Levels);
@@ -173,6 +187,9 @@ internal abstract unsafe class PanelPacking : CpuPacking
         Variant.Panels.Decode(span, buffer);
         new Span<float>(buffer + ((columns - 1) * lanes), lanes).CopyTo(new Span<float>(destination, lanes));
     }
+
+    public override void Save(PackWriter writer) =>
+        new PanelParts(_codes, _layout, _form, _scales, _offsets, new Span<float>(Levels, _levelCount).ToArray(), _int8).Save(writer);
 
     public override void Dispose()
     {

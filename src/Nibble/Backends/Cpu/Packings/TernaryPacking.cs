@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -20,7 +21,18 @@ internal sealed class TernaryPacking : PanelPacking
             variant) =>
         (_scaleCount, _scaleDType) = (weight.Scales.Length, weight.ScaleDType);
 
+    public TernaryPacking(PackReader reader, CpuVariant variant)
+        : base(reader, variant) =>
+        (_scaleCount, _scaleDType) = (reader.Int(), (Tensors.DType)reader.Int());
+
     public override string Name => "ternary2";
+
+    public override void Save(PackWriter writer)
+    {
+        base.Save(writer);
+        writer.Number(_scaleCount);
+        writer.Number((int)_scaleDType);
+    }
 
     public override QuantizedWeight Unpack()
     {
