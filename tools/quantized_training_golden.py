@@ -124,17 +124,18 @@ def train(name, q, warmup, steps=None, gradients=False):
     return losses, {k: round(v.detach().double().norm().item(), 6) for k, v in p.items()}, golden["losses"]
 
 
-out = f"{ROOT}/training-quantized"
-os.makedirs(out, exist_ok=True)
-bitnet, rtn = {"weights": ternary, "activations": True}, {"weights": affine(4, 16), "activations": False}
-document = {}
-for name in ("gpt2", "llama"):
-    plain, _, expected = train(name, None, 0)
-    assert max(abs(a - b) for a, b in zip(plain, expected)) < 2e-5, (name, plain, expected)
-    for kind, q, warmup in (("bitnet", bitnet, 0.5), ("qat", rtn, 0)):
-        losses, norms, _ = train(name, q, warmup)
-        document[f"{name}-{kind}"] = {"losses": losses, "final_weight_norms": norms}
-        print(name, kind, losses)
-save(f"{out}/gpt2-bitnet.safetensors", train("gpt2", bitnet, 0, gradients=True))
-save(f"{out}/llama-qat.safetensors", train("llama", rtn, 0, gradients=True))
-json.dump(document, open(f"{out}/golden.json", "w"), indent=1)
+if __name__ == "__main__":
+    out = f"{ROOT}/training-quantized"
+    os.makedirs(out, exist_ok=True)
+    bitnet, rtn = {"weights": ternary, "activations": True}, {"weights": affine(4, 16), "activations": False}
+    document = {}
+    for name in ("gpt2", "llama"):
+        plain, _, expected = train(name, None, 0)
+        assert max(abs(a - b) for a, b in zip(plain, expected)) < 2e-5, (name, plain, expected)
+        for kind, q, warmup in (("bitnet", bitnet, 0.5), ("qat", rtn, 0)):
+            losses, norms, _ = train(name, q, warmup)
+            document[f"{name}-{kind}"] = {"losses": losses, "final_weight_norms": norms}
+            print(name, kind, losses)
+    save(f"{out}/gpt2-bitnet.safetensors", train("gpt2", bitnet, 0, gradients=True))
+    save(f"{out}/llama-qat.safetensors", train("llama", rtn, 0, gradients=True))
+    json.dump(document, open(f"{out}/golden.json", "w"), indent=1)

@@ -45,10 +45,11 @@ internal sealed class FinetuneArguments
     private readonly Option<string> _weights = new("--weights") { Description = "full: what the model computes with: f32, or bf16 with f32 master weights.", DefaultValueFactory = _ => "f32" };
     private readonly Option<bool> _scratch = new("--from-scratch") { Description = "full: start at random numbers; of MODEL only configuration and tokenizer are read." };
     private readonly Option<double> _beta2 = Ranged("--beta2", 0.999, 0.0, 0.999999, "Decay of the mean of squared gradients of adamw; 0.95 is common from scratch.");
-    private readonly Option<string> _optimizer = new("--optimizer") { Description = "adamw, adamw8bit, sgd, or paged-adamw, paged-adamw8bit (states in a file).", DefaultValueFactory = _ => "adamw" };
-    private readonly Option<double> _momentum = Ranged("--momentum", 0.9, 0.0, 1.0, "Momentum of sgd.");
+    private readonly Option<string> _optimizer = new("--optimizer") { Description = "adamw, adamw8bit, sgd, muon (matrices of the blocks; adamw for the rest), or paged-adamw, paged-adamw8bit, paged-sgd, paged-muon (states in a file).", DefaultValueFactory = _ => "adamw" };
+    private readonly Option<double?> _momentum = new("--momentum") { Description = "Momentum of sgd (default 0.9) and muon (0.95)." };
     private readonly Option<double?> _learningRate = new("--learning-rate") { Description = "Highest learning rate (default 1e-3 for adapters and bitnet, 1e-4 for full and qat)." };
-    private readonly Option<string> _schedule = new("--schedule") { Description = "cosine, linear or constant.", DefaultValueFactory = _ => "cosine" };
+    private readonly Option<string> _schedule = new("--schedule") { Description = "cosine, linear, constant or warmup-stable-decay (constant, then a line to 0).", DefaultValueFactory = _ => "cosine" };
+    private readonly Option<double> _decayRatio = Ranged("--decay-ratio", 0.5, 0, 1, "warmup-stable-decay: share of the steps over which the learning rate falls.");
     private readonly Option<double> _warmup = Ranged("--warmup-ratio", 0.03, 0, 1, "Share of the steps over which the learning rate rises.");
     private readonly Option<int?> _warmupSteps = new("--warmup-steps") { Description = "Steps over which it rises; wins over --warmup-ratio." };
     private readonly Option<bool> _packing = new("--packing") { Description = "Several short examples in one row, each seeing only itself." };
@@ -86,9 +87,16 @@ internal sealed class FinetuneArguments
         _task.AcceptOnlyFromAmong("causal", "classification");
         _init.AcceptOnlyFromAmong("kaiming", "pissa", "loftq");
         _weights.AcceptOnlyFromAmong("f32", "bf16");
-        _optimizer.AcceptOnlyFromAmong("adamw", "adamw8bit", "sgd", "paged-adamw", "paged-adamw8bit", "paged-sgd");
+        _optimizer.AcceptOnlyFromAmong("adamw", "adamw8bit", "sgd", "muon", "paged-adamw", "paged-adamw8bit", "paged-sgd", "paged-muon");
         _activations.AcceptOnlyFromAmong("f32", "bf16");
-        _schedule.AcceptOnlyFromAmong("cosine", "linear", "constant");
+        _schedule.AcceptOnlyFromAmong("cosine", "linear", "constant", "warmup-stable-decay");
+        _momentum.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && result.GetValueOrDefault<double?>() is { } given && given is not (>= 0 and <= 1))
+            {
+                result.AddError($"--momentum {given}: expected 0 to 1");
+            }
+        });
     }
 
     /// <summary>Declares everything.</summary>
@@ -98,7 +106,7 @@ internal sealed class FinetuneArguments
         Option[] all =
         [
             _demo, _data, _evalData, _format, _split, _evalSplit, _chatTemplate, _evalSteps, _earlyStopping, _task, _labels, _method, _quantization, _bits, _groupSize, _blockSize, _symmetric, _lambda, _weights, _scratch, _beta2, _rank,
-            _alpha, _dropout, _targets, _exclude, _rankPattern, _alphaPattern, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _warmup, _warmupSteps, _packing,
+            _alpha, _dropout, _targets, _exclude, _rankPattern, _alphaPattern, _rslora, _init, _plusRatio, _virtual, _optimizer, _momentum, _learningRate, _schedule, _decayRatio, _warmup, _warmupSteps, _packing,
             _decay, _norm, _batch, _accumulation, _length, _epochs, _steps, _save, _checkpointing, _offload, _resume, _skipBad, _streaming, _output, _force, _seed, _threads, _device, _activations,
         ];
         foreach (Option option in all)
@@ -200,14 +208,14 @@ internal sealed class FinetuneArguments
     private OptimizerSettings Optimizer(ParseResult parsed)
     {
         string name = parsed.GetValue(_optimizer)!;
-        return new OptimizerSettings
+        OptimizerSettings settings = new()
         {
-            Kind = name.EndsWith("adamw8bit", StringComparison.Ordinal) ? OptimizerKind.AdamW8Bit : name.EndsWith("sgd", StringComparison.Ordinal) ? OptimizerKind.Sgd : OptimizerKind.AdamW,
+            Kind = Enum.Parse<OptimizerKind>(name.Split('-')[^1], ignoreCase: true),
             Paged = name.StartsWith("paged-", StringComparison.Ordinal),
             WeightDecay = (float)parsed.GetValue(_decay),
             Beta2 = (float)parsed.GetValue(_beta2),
-            Momentum = (float)parsed.GetValue(_momentum),
         };
+        return parsed.GetValue(_momentum) is { } momentum ? settings with { Momentum = (float)momentum } : settings;
     }
 
     private QuantizationSettings? Quantization(ParseResult parsed)
@@ -236,7 +244,8 @@ internal sealed class FinetuneArguments
         Epochs = parsed.GetValue(_epochs),
         MaxSteps = parsed.GetValue(_steps) ?? (demo && IsDefault(parsed, _epochs) ? DemoSteps : null),
         LearningRate = parsed.GetValue(_learningRate) ?? (parsed.GetValue(_method) is "full" or "qat" ? 1e-4 : demo ? DemoLearningRate : 1e-3),
-        Schedule = Enum.Parse<ScheduleKind>(parsed.GetValue(_schedule)!, ignoreCase: true),
+        Schedule = Enum.Parse<ScheduleKind>(parsed.GetValue(_schedule)!.Replace("-", string.Empty, StringComparison.Ordinal), ignoreCase: true),
+        DecayRatio = parsed.GetValue(_decayRatio),
         WarmupRatio = parsed.GetValue(_warmup),
         WarmupSteps = parsed.GetValue(_warmupSteps),
         Packing = parsed.GetValue(_packing),

@@ -126,6 +126,9 @@ public interface IGradientKernels
     /// <summary>One step of AdamW with 8-bit moments, in place; all tensors in row order.</summary>
     void AdamW8Bit(in AdamW8BitArguments arguments);
 
+    /// <summary>One step of Muon for many matrices, in place; false where a backend leaves it to be put together from other kernels. Gradients may be written over.</summary>
+    bool TryMuon(ReadOnlySpan<MuonArguments> all) => false;
+
     /// <summary>Writes the numbers of an F32 packing, rounded to its dtype, into another dense packing of the same shape.</summary>
     void Round(IPackedWeight source, IPackedWeight target);
 
@@ -181,4 +184,27 @@ public readonly record struct AdamW8BitArguments(
 {
     /// <summary>Elements of a block.</summary>
     public const int BlockSize = 256;
+}
+
+/// <summary>
+/// Arguments of <see cref="IGradientKernels.TryMuon"/> (Keller Jordan 2024, with the scale of steps of arXiv 2502.16982): v = μ·v + g,
+/// u = g + μ·v, W = (1 − rate·decay)·W − 0.2·rate·√max(out, in)·NewtonSchulz(u). All tensors in row order.
+/// </summary>
+/// <param name="Values">The parameter.</param>
+/// <param name="Gradient">Its gradient.</param>
+/// <param name="Velocity">The momentum v.</param>
+/// <param name="Shape">The matrix as it stands in the tensors, <c>[matrices·out, in]</c>.</param>
+/// <param name="Matrices">Matrices of equal height above each other; each has a step of its own.</param>
+/// <param name="GradientScale">Factor on the gradient: clipping.</param>
+/// <param name="LearningRate">Step size.</param>
+/// <param name="Momentum">μ.</param>
+/// <param name="WeightDecay">Decoupled weight decay.</param>
+public readonly record struct MuonArguments(
+    Tensor Values, Tensor Gradient, Tensor Velocity, Shape Shape, int Matrices, float GradientScale, float LearningRate, float Momentum, float WeightDecay)
+{
+    /// <summary>The factor of the orthogonal matrix in a step: its elements then have the size of AdamW's.</summary>
+    public float StepOf(nint outFeatures, nint inFeatures) => (float)(0.2 * LearningRate * Math.Sqrt(nint.Max(outFeatures, inFeatures)));
+
+    /// <summary>What remains of a weight before the step.</summary>
+    public float Keep => (float)(1 - ((double)LearningRate * WeightDecay));
 }

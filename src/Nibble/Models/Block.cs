@@ -17,6 +17,9 @@ public abstract class Block : IDisposable
     /// <summary>Which layers read one input, in the order of the forward pass: places in <see cref="Linears"/>.</summary>
     public abstract IReadOnlyList<Range> Inputs { get; }
 
+    /// <summary>How many matrices of equal height stand above each other in the weight of a layer, given its place in <see cref="Linears"/>.</summary>
+    public virtual int MatricesOf(int linear) => 1;
+
     /// <summary>hidden F32 <c>[batch·length, hidden]</c> becomes the block's output.</summary>
     public virtual void Forward(Tensor hidden, in Pass pass)
     {

@@ -156,6 +156,9 @@ internal sealed class Gpt2Block : Block
 
     public override IReadOnlyList<Range> Inputs { get; } = [0..1, 1..2, 2..3, 3..4];
 
+    // Queries, keys and values.
+    public override int MatricesOf(int linear) => linear == 0 ? 3 : 1;
+
     public override void Forward(Tensor hidden, in Pass pass)
     {
         if (pass.Fused is { } fused && Linears.All(linear => linear is PackedLinear))

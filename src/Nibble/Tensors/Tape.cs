@@ -13,6 +13,12 @@ public sealed record Parameter(string Name, Shape Shape, Tensor Values, Tensor G
     /// <summary>Factor on the learning rate.</summary>
     public double RateFactor { get; init; } = 1;
 
+    /// <summary>
+    /// A matrix of a block: how many matrices of equal height stand above each other in it (GPT-2's queries, keys and values are three). 0 for
+    /// vectors, embeddings, heads and adapters.
+    /// </summary>
+    public int Matrices { get; init; }
+
     /// <summary>Called after the values have changed: brings them to the weight that the model computes with, if that is another one.</summary>
     public Action? Publish { get; init; }
 }

@@ -37,6 +37,7 @@ internal abstract class Optimizer(ParameterSet parameters, IBackend backend, Opt
     {
         OptimizerKind.Sgd => new Sgd(parameters, backend, settings),
         OptimizerKind.AdamW8Bit => new AdamW8Bit(parameters, backend, settings),
+        OptimizerKind.Muon => new Muon(parameters, backend, settings),
         _ => new AdamW(parameters, backend, settings),
     };
 

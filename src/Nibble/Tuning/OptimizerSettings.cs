@@ -11,11 +11,16 @@ public enum OptimizerKind
 
     /// <summary>Stochastic gradient descent, with momentum if there is some.</summary>
     Sgd,
+
+    /// <summary>Muon for the matrices of the blocks: momentum whose matrix is made orthogonal before each step; AdamW for the rest.</summary>
+    Muon,
 }
 
 /// <summary>Settings of an optimizer.</summary>
 public sealed record OptimizerSettings
 {
+    private readonly float? _momentum;
+
     /// <summary>Which one.</summary>
     public OptimizerKind Kind { get; init; } = OptimizerKind.AdamW;
 
@@ -31,9 +36,13 @@ public sealed record OptimizerSettings
     /// <summary>Added to the root of the second mean.</summary>
     public float Epsilon { get; init; } = 1e-8f;
 
-    /// <summary>Weight decay: decoupled for AdamW, added to the gradient for SGD.</summary>
+    /// <summary>Weight decay: decoupled for AdamW and Muon, added to the gradient for SGD.</summary>
     public float WeightDecay { get; init; }
 
-    /// <summary>Momentum of SGD.</summary>
-    public float Momentum { get; init; } = 0.9f;
+    /// <summary>Momentum of SGD (0.9 if nothing is given) and of Muon (0.95).</summary>
+    public float Momentum
+    {
+        get => _momentum ?? (Kind == OptimizerKind.Muon ? 0.95f : 0.9f);
+        init => _momentum = value;
+    }
 }

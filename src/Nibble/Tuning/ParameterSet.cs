@@ -18,11 +18,11 @@ public sealed class ParameterSet : IDisposable
     public long Count => _all.Sum(parameter => (long)parameter.Shape.Count);
 
     /// <summary>Adds a matrix: an F32 packing, whose numbers are trained where they stand.</summary>
-    public void Add(string name, IPackedWeight weight, IBackend backend, double rateFactor = 1)
+    public void Add(string name, IPackedWeight weight, IBackend backend, double rateFactor = 1, int matrices = 0)
     {
         Tensor values = backend.Gradients.Values(weight)
             ?? throw new ArgumentException($"parameter '{name}': a {weight.Name} packing can't be trained, only f32");
-        Add(new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), weight) { RateFactor = rateFactor }, weight);
+        Add(new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), weight) { RateFactor = rateFactor, Matrices = matrices }, weight);
     }
 
     /// <summary>
@@ -33,7 +33,8 @@ public sealed class ParameterSet : IDisposable
     /// <param name="weight">The matrix of the model.</param>
     /// <param name="backend">Where it lives.</param>
     /// <param name="publish">Given the copy, what to call when it has changed; null rounds it into the matrix, which is then of 16 bits.</param>
-    public void AddMastered(string name, IPackedWeight weight, IBackend backend, Func<IPackedWeight, Action>? publish = null)
+    /// <param name="matrices">See <see cref="Parameter.Matrices"/>.</param>
+    public void AddMastered(string name, IPackedWeight weight, IBackend backend, Func<IPackedWeight, Action>? publish = null, int matrices = 0)
     {
         using Tensor start = ParameterRows.Dense(backend, weight);
         IPackedWeight master = backend.Prepare(start);
@@ -42,6 +43,7 @@ public sealed class ParameterSet : IDisposable
         Add(
             new Parameter(name, new Shape(weight.Out, weight.In), values, backend.Allocate(values.Shape, DType.F32), master)
             {
+                Matrices = matrices,
                 Publish = publish?.Invoke(master) ?? (() => backend.Gradients.Round(master, weight)),
             },
             weight);
@@ -59,6 +61,8 @@ public sealed class ParameterSet : IDisposable
     /// <param name="publishOf">For matrices that are trained as copies: see <see cref="AddMastered"/>.</param>
     public void AddAll(CausalModel model, Func<IPackedWeight, Func<IPackedWeight, Action>?>? publishOf = null)
     {
+        Dictionary<IPackedWeight, int> matrices = model.Blocks.SelectMany(block => block.Linears.Select((linear, i) => (linear.Weight, Count: block.MatricesOf(i))))
+            .ToDictionary(item => item.Weight, item => item.Count);
         foreach ((string name, object holder) in model.Parameters)
         {
             if (holder is not IPackedWeight weight)
@@ -70,11 +74,11 @@ public sealed class ParameterSet : IDisposable
             Func<IPackedWeight, Action>? publish = publishOf?.Invoke(weight);
             if (publish is null && model.Backend.Gradients.Values(weight) is not null)
             {
-                Add(name, weight, model.Backend);
+                Add(name, weight, model.Backend, matrices: matrices.GetValueOrDefault(weight));
             }
             else
             {
-                AddMastered(name, weight, model.Backend, publish);
+                AddMastered(name, weight, model.Backend, publish, matrices.GetValueOrDefault(weight));
             }
         }
     }

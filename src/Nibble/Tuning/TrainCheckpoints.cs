@@ -189,7 +189,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             ["grad_accumulation_steps"] = $"{t.GradAccumulationSteps}",
             ["max_seq_length"] = $"{t.MaxSeqLength}",
             ["learning_rate"] = $"{t.LearningRate:R}",
-            ["schedule"] = $"{t.Schedule}",
+            ["schedule"] = t.Schedule == ScheduleKind.WarmupStableDecay ? $"{t.Schedule} {t.DecayRatio:R}" : $"{t.Schedule}",
             ["warmup_ratio"] = $"{t.WarmupRatio:R}",
             ["warmup_steps"] = $"{t.WarmupSteps}",
             ["optimizer"] = $"{t.Optimizer with { Paged = false }}",

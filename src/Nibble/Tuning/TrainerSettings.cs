@@ -11,6 +11,9 @@ public enum ScheduleKind
 
     /// <summary>It does not, after the warm-up.</summary>
     Constant,
+
+    /// <summary>Constant after the warm-up, then a line down to 0 (warmup-stable-decay, arXiv 2404.06395).</summary>
+    WarmupStableDecay,
 }
 
 /// <summary>How a training runs. The defaults are those of the command.</summary>
@@ -36,6 +39,9 @@ public sealed record TrainerSettings
 
     /// <summary>Its course.</summary>
     public ScheduleKind Schedule { get; init; } = ScheduleKind.Cosine;
+
+    /// <summary>With <see cref="ScheduleKind.WarmupStableDecay"/>: share of the steps, at the end, over which the learning rate falls.</summary>
+    public double DecayRatio { get; init; } = 0.5;
 
     /// <summary>Share of the steps over which the learning rate rises.</summary>
     public double WarmupRatio { get; init; } = 0.03;
@@ -83,6 +89,7 @@ public sealed record TrainerSettings
         return Schedule switch
         {
             ScheduleKind.Linear => LearningRate * (1 - progress),
+            ScheduleKind.WarmupStableDecay => LearningRate * Math.Min(1, (steps - step) / Math.Max(DecayRatio * steps, 1)),
             ScheduleKind.Cosine => LearningRate * 0.5 * (1 + Math.Cos(Math.PI * progress)),
             _ => LearningRate,
         };

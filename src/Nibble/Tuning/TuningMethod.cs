@@ -99,6 +99,12 @@ public static class TuningMethod
                 $"--method {options.Method} trains with activations in F32 only", "its factors of columns, or its rounding, have no kernels in BF16", "leave --activations out, or use lora");
         }
 
+        if (options.Trainer.Optimizer.Kind == OptimizerKind.Muon && options.UsesAdapter)
+        {
+            Throw.Usage(
+                $"--optimizer muon is for --method full, qat and bitnet, not {options.Method}", "it makes the steps of the blocks' own matrices orthogonal; adapters have none of these", "use adamw");
+        }
+
         RequireQuantizedTraining(options);
         if (options.Trainer.OffloadCheckpoints && (!options.Trainer.GradientCheckpointing || !options.Device.StartsWith("cuda", StringComparison.Ordinal)))
         {
@@ -152,6 +158,7 @@ public static class TuningMethod
             { Kind: OptimizerKind.Sgd, Momentum: 0 } => "no states",
             { Kind: OptimizerKind.Sgd } => "momentum in F32",
             { Kind: OptimizerKind.AdamW8Bit } => "moments in 8-bit blocks",
+            { Kind: OptimizerKind.Muon } => "Muon's momentum of the blocks' matrices and AdamW's moments of the rest in F32",
             _ => "moments in F32",
         };
         string activations = options.Activations == DType.BF16 ? "BF16 with sums and residuals in F32" : "F32";

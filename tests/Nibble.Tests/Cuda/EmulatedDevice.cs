@@ -52,6 +52,19 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public void Multiply(in GemmCall call)
     {
+        for (int i = 0; i < call.Count; i++)
+        {
+            int size = call.Type.Size(), result = call.Result.Size();
+            MultiplyOne(call with
+            {
+                A = call.A + (nint)(i * call.StepA * size), B = call.B + (nint)(i * call.StepB * size), D = call.D + (nint)(i * call.StepD * result),
+                C = call.C == 0 ? 0 : call.C + (nint)(i * call.StepD * result),
+            });
+        }
+    }
+
+    private static void MultiplyOne(in GemmCall call)
+    {
         if (call.Double)
         {
             MultiplyDoubles(call);
@@ -71,6 +84,11 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
                 long at = m + (n * call.StrideD);
                 sum = call.Negative ? -sum : sum;
+                if (call.Factors is var (alpha, beta))
+                {
+                    sum = (alpha * sum) + (beta == 0 ? 0 : beta * Value(call.C == 0 ? call.D : call.C, call.Result, at));
+                }
+
                 float result = (float)(call.Add && call.Result != DType.I32 ? Value(call.D, call.Result, at) + sum : sum);
                 if (call.Result == DType.I32)
                 {

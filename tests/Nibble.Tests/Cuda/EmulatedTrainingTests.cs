@@ -26,6 +26,7 @@ public class EmulatedTrainingTests
     [SkippableTheory]
     [InlineData(Gpt2, "full", OptimizerKind.AdamW8Bit, false)]
     [InlineData(Llama, "full", OptimizerKind.AdamW, true)]
+    [InlineData(Gpt2, "full", OptimizerKind.Muon, false)]
     [InlineData(Llama, "lora", OptimizerKind.AdamW, false)]
     [InlineData(Llama, "qlora", OptimizerKind.AdamW, true)]
     [InlineData(Gpt2, "dora", OptimizerKind.Sgd, false)]

@@ -117,6 +117,13 @@ internal sealed class MirrorCheckGradients(IBackend device) : IGradientKernels
         device.Gradients.AdamW(a with { Values = call[a.Values], Gradient = call[a.Gradient], First = call[a.First], Second = call[a.Second] });
     }
 
+    public bool TryMuon(ReadOnlySpan<MuonArguments> all)
+    {
+        using MirrorCheckCall call = new(device);
+        MuonArguments[] copies = [.. all];
+        return device.Gradients.TryMuon([.. copies.Select(a => a with { Values = call[a.Values], Gradient = call[a.Gradient], Velocity = call[a.Velocity] })]);
+    }
+
     public void AdamW8Bit(in AdamW8BitArguments arguments)
     {
         using MirrorCheckCall call = new(device);

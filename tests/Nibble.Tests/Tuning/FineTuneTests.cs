@@ -17,6 +17,8 @@ public class FineTuneTests
     [InlineData("qlora", OptimizerKind.AdamW8Bit, true)]
     [InlineData("full", OptimizerKind.Sgd, false)]
     [InlineData("dora", OptimizerKind.AdamW, true)]
+    [InlineData("full", OptimizerKind.Muon, false)]
+    [InlineData("qat", OptimizerKind.Muon, true)]
     [InlineData("ia3", OptimizerKind.AdamW, false)]
     [InlineData("prefix", OptimizerKind.AdamW8Bit, false)]
     [InlineData("prompt", OptimizerKind.AdamW, false)]

@@ -84,6 +84,7 @@ public class OptimizerTests
     [InlineData(OptimizerKind.AdamW)]
     [InlineData(OptimizerKind.AdamW8Bit)]
     [InlineData(OptimizerKind.Sgd)]
+    [InlineData(OptimizerKind.Muon)]
     public void PagedStatesGiveTheSameBitsInLessMemory(OptimizerKind kind)
     {
         using Setup memory = new(kind, paged: false), file = new(kind, paged: true);
@@ -145,7 +146,7 @@ public class OptimizerTests
             foreach (int rows in new[] { 90, 33, 70, 5 })
             {
                 using Tensor values = KernelData.Random(new Shape(rows, 130), rows);
-                _parameters.Add($"w{rows}", _backend.Prepare(values), _backend);
+                _parameters.Add($"w{rows}", _backend.Prepare(values), _backend, matrices: 1);
             }
 
             _parameters.Add("v", KernelData.Random(new Shape(100), 9), _backend);

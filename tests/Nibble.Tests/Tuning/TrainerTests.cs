@@ -121,6 +121,8 @@ public class TrainerTests
         Assert.Equal(0.5, settings.LearningRateAt(55, 100), 1e-12);
         Assert.Equal(0.5, (settings with { Schedule = ScheduleKind.Linear }).LearningRateAt(55, 100), 1e-12);
         Assert.Equal(1, (settings with { Schedule = ScheduleKind.Constant }).LearningRateAt(99, 100), 1e-12);
+        TrainerSettings stable = settings with { Schedule = ScheduleKind.WarmupStableDecay, DecayRatio = 0.4 };
+        Assert.Equal([0.1, 1, 1, 1, 0.5, 1.0 / 40], new[] { 0, 9, 30, 60, 80, 99 }.Select(step => Math.Round(stable.LearningRateAt(step, 100), 12)));
     }
 
     [Fact]

@@ -43,7 +43,7 @@ public sealed unsafe class CudaBackend : IBackend, IStepRecorder
         _half = new CudaHalfProducts(_memory, products);
         Int8 = products.Int8;
         Kernels = new CudaKernels(_memory, products, _half);
-        Gradients = new CudaGradients(_memory, products, _half);
+        Gradients = new CudaGradients(_memory, products, _half, compute);
     }
 
     /// <inheritdoc/>

@@ -6,11 +6,12 @@ using Nibble.Tensors;
 namespace Nibble.Backends.Cuda;
 
 /// <summary>The backward kernels on a card, and the optimizer's. Sums have an order that depends on shapes alone.</summary>
-internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts products, CudaHalfProducts half) : IGradientKernels
+internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts products, CudaHalfProducts half, DType compute) : IGradientKernels
 {
     private const nint RowsPerChunk = 64;
     private const nint SquaresPerBlock = 4096;
     private readonly CudaManyTensors _many = new(memory);
+    private readonly CudaMuon _muon = new(memory, compute);
     private CudaStorage? _maps;
 
     public Tensor? Values(IPackedWeight weight) => (weight as DenseCudaPacking)?.Values;
@@ -168,6 +169,12 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
     }
 
     public void AdamW(ReadOnlySpan<AdamWArguments> all) => _many.AdamW(all);
+
+    public bool TryMuon(ReadOnlySpan<MuonArguments> all)
+    {
+        _muon.Step(all);
+        return true;
+    }
 
     public double SumOfSquares(IReadOnlyList<Tensor> all) => _many.SumOfSquares(all);
 

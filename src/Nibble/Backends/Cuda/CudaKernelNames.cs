@@ -34,7 +34,7 @@ internal static class CudaKernelNames
         ]),
         ("loss", ["log_likelihood", "cross_entropy"]),
         ("int8", ["outlier_columns", "round_rows", "round_rows_in_part"]),
-        ("optimizer", ["adamw8bit", "adamw_many", "sum_of_squares_many"]),
+        ("optimizer", ["adamw8bit", "adamw_many", "sum_of_squares_many", "muon_velocity", "muon_start", "muon_finish"]),
         ("half",
         [
             "copy_fb", "copy_bf", "copy_many_fb", "add_fb", "add_bf", "add_bb", "scale_b", "dropout_b", "gelu_exact_b", "gelu_tanh_b", "gelu_exact_gradient_b",

@@ -31,7 +31,7 @@ internal sealed unsafe class CublasLt : IDisposable
     {
         PlanKey key = new(
             call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Result, call.Bias != 0, call.Double,
-            Alignment(call.A), Alignment(call.B), Alignment(call.D));
+            Alignment(call.A, call.StepA, call.Type), Alignment(call.B, call.StepB, call.Type), Alignment(call.D | call.C, call.StepD, call.Result), call.Count, call.StepA, call.StepB, call.StepD);
         if (!_plans.TryGetValue(key, out Plan? plan))
         {
             plan = new Plan(_handle, key);
@@ -52,10 +52,12 @@ internal sealed unsafe class CublasLt : IDisposable
         CublasLtApi.cublasLtDestroy(_handle);
     }
 
-    private static int Alignment(nint address) => Math.Min(256, 1 << Math.Min(8, BitOperations.TrailingZeroCount(address)));
+    // Of every matrix of a batch: their distances matter as the first address does.
+    private static int Alignment(nint address, long step, DType type) => Math.Min(256, 1 << Math.Min(8, BitOperations.TrailingZeroCount(address | (nint)(step * type.Size()))));
 
     private readonly record struct PlanKey(
-        long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, DType Result, bool Biased, bool Double, int AlignA, int AlignB, int AlignD);
+        long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, DType Result, bool Biased, bool Double, int AlignA, int AlignB, int AlignD,
+        int Count, long StepA, long StepB, long StepD);
 
     private sealed class Plan : IDisposable
     {
@@ -77,9 +79,9 @@ internal sealed unsafe class CublasLt : IDisposable
                 Set(CublasLtApi.DescEpilogue, CublasLtApi.EpilogueBias);
             }
 
-            _a = Layout(type, key.TransposeA ? (key.K, key.M) : (key.M, key.K), key.StrideA);
-            _b = Layout(type, key.TransposeB ? (key.N, key.K) : (key.K, key.N), key.StrideB);
-            _d = Layout(result, (key.M, key.N), key.StrideD);
+            _a = Layout(type, key.TransposeA ? (key.K, key.M) : (key.M, key.K), key.StrideA, key.Count, key.StepA);
+            _b = Layout(type, key.TransposeB ? (key.N, key.K) : (key.K, key.N), key.StrideB, key.Count, key.StepB);
+            _d = Layout(result, (key.M, key.N), key.StrideD, key.Count, key.StepD);
             Choose(handle, key);
         }
 
@@ -96,11 +98,17 @@ internal sealed unsafe class CublasLt : IDisposable
             int sign = call.Negative ? -1 : 1, one = call.Result == DType.I32 ? 1 : BitConverter.SingleToInt32Bits(1);
             int alpha = call.Result == DType.I32 ? sign : BitConverter.SingleToInt32Bits(sign), beta = call.Add ? one : 0;
             double alphaDouble = sign, betaDouble = call.Add ? 1 : 0;
+            if (call.Factors is var (ownAlpha, ownBeta))
+            {
+                (alpha, beta) = (BitConverter.SingleToInt32Bits(ownAlpha), BitConverter.SingleToInt32Bits(ownBeta));
+            }
+
+            nint c = call.C == 0 ? call.D : call.C;
             fixed (CublasHeuristic* algorithm = &_algorithm)
             {
                 CudaErrors.CheckCublas(
                     CublasLtApi.cublasLtMatmul(
-                        handle, _description, call.Double ? &alphaDouble : &alpha, call.A, _a, call.B, _b, call.Double ? &betaDouble : &beta, call.D, _d, call.D, _d, algorithm,
+                        handle, _description, call.Double ? &alphaDouble : &alpha, call.A, _a, call.B, _b, call.Double ? &betaDouble : &beta, c, _d, call.D, _d, algorithm,
                         workspace, WorkspaceBytes, stream),
                     "cublasLtMatmul");
             }
@@ -122,9 +130,15 @@ internal sealed unsafe class CublasLt : IDisposable
             _ => CublasLtApi.TypeF32,
         };
 
-        private static nint Layout(int type, (long Rows, long Columns) shape, long stride)
+        private static nint Layout(int type, (long Rows, long Columns) shape, long stride, int count, long step)
         {
             CudaErrors.CheckCublas(CublasLtApi.cublasLtMatrixLayoutCreate(out nint layout, type, (ulong)shape.Rows, (ulong)shape.Columns, stride), "cublasLtMatrixLayoutCreate");
+            if (count > 1)
+            {
+                CudaErrors.CheckCublas(CublasLtApi.cublasLtMatrixLayoutSetAttribute(layout, CublasLtApi.LayoutBatchCount, &count, sizeof(int)), "cublasLtMatrixLayoutSetAttribute");
+                CudaErrors.CheckCublas(CublasLtApi.cublasLtMatrixLayoutSetAttribute(layout, CublasLtApi.LayoutBatchStep, &step, sizeof(long)), "cublasLtMatrixLayoutSetAttribute");
+            }
+
             return layout;
         }
 

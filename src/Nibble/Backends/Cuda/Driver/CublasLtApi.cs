@@ -29,6 +29,8 @@ internal static unsafe partial class CublasLtApi
     public const int DescEpilogue = 7;
     public const int DescBiasPointer = 8;
     public const int EpilogueBias = 4;
+    public const int LayoutBatchCount = 5;
+    public const int LayoutBatchStep = 6;
     public const int PreferenceWorkspaceBytes = 1;
     public const int PreferenceAlignmentA = 5;
     private const string Library = "nibble-cublaslt";
@@ -53,6 +55,9 @@ internal static unsafe partial class CublasLtApi
 
     [LibraryImport(Library)]
     public static partial int cublasLtMatrixLayoutCreate(out nint layout, int type, ulong rows, ulong columns, long stride);
+
+    [LibraryImport(Library)]
+    public static partial int cublasLtMatrixLayoutSetAttribute(nint layout, int attribute, void* value, nuint bytes);
 
     [LibraryImport(Library)]
     public static partial int cublasLtMatrixLayoutDestroy(nint layout);

@@ -39,6 +39,24 @@ internal readonly record struct GemmCall(
     /// <summary>The product's negative is taken.</summary>
     public bool Negative { get; init; }
 
+    /// <summary>α and β of D = α·op(A)·op(B) + β·C, in F32, without a bias; null: ±1, and 0 or 1 as <see cref="Add"/> says.</summary>
+    public (float Alpha, float Beta)? Factors { get; init; }
+
+    /// <summary>C of <see cref="Factors"/>, of D's type and shape; 0 is D itself.</summary>
+    public nint C { get; init; }
+
+    /// <summary>Products of one shape, if more than one: matrices stand <see cref="StepA"/>, <see cref="StepB"/> and <see cref="StepD"/> elements apart.</summary>
+    public int Count { get; init; } = 1;
+
+    /// <summary>Elements from one A to the next.</summary>
+    public long StepA { get; init; }
+
+    /// <summary>Elements from one B to the next.</summary>
+    public long StepB { get; init; }
+
+    /// <summary>Elements from one C and D to the next.</summary>
+    public long StepD { get; init; }
+
     /// <summary>All matrices hold double precision, whatever <see cref="Type"/> says; no bias.</summary>
     public bool Double { get; init; }
 }

@@ -1,4 +1,4 @@
-// AdamW with 8-bit moments.
+// The steps of optimizers: AdamW, also with 8-bit moments, and Muon.
 #include "common.cuh"
 
 #define BLOCK 256
@@ -83,4 +83,65 @@ KERNEL(sum_of_squares_many)(const AdamWEntry* entries, const PartEntry* parts, d
     for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x) sum += (double)x[i] * x[i];
     sum = block_sum(sum, scratch);
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// A matrix of a step of Muon; MuonEntry of CudaMuon.cs has the same layout. place: its first element among those of its shape.
+struct MuonEntry
+{
+    float *values, *gradient, *velocity;
+    i64 place;
+    int rows, columns, first_sum, unused;
+    float scale, momentum, keep, step;
+};
+
+// Where an element stands in the matrix that is no higher than wide.
+__device__ inline i64 muon_place(const MuonEntry& t, i64 i) { return t.place + (t.rows <= t.columns ? i : i % t.columns * t.rows + i / t.columns); }
+
+// v = momentum·v + g; the direction g + momentum·v takes the gradient's place. sums: its squares, by part.
+KERNEL(muon_velocity)(const MuonEntry* entries, const PartEntry* parts, double* sums)
+{
+    __shared__ double scratch[32];
+    PartEntry part = parts[blockIdx.x];
+    MuonEntry t = entries[part.tensor];
+    i64 end = min((i64)t.rows * t.columns, part.begin + PART_ELEMENTS);
+    double sum = 0;
+    for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x)
+    {
+        float g = t.gradient[i] * t.scale;
+        float v = t.momentum * t.velocity[i] + g;
+        float u = g + t.momentum * v;
+        t.velocity[i] = v;
+        t.gradient[i] = u;
+        sum += (double)u * u;
+    }
+
+    sum = block_sum(sum, scratch);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// x = direction / (norm + epsilon).
+KERNEL(muon_start)(const MuonEntry* entries, const PartEntry* parts, const double* sums, void* x, int type, float epsilon)
+{
+    __shared__ double scratch[32];
+    PartEntry part = parts[blockIdx.x];
+    MuonEntry t = entries[part.tensor];
+    i64 count = (i64)t.rows * t.columns, end = min(count, part.begin + PART_ELEMENTS);
+    double sum = 0;
+    for (i64 i = threadIdx.x; i < (count + PART_ELEMENTS - 1) / PART_ELEMENTS; i += blockDim.x) sum += sums[t.first_sum + i];
+    float factor = (float)(1 / (sqrt(block_sum(sum, scratch)) + epsilon));
+    for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x)
+    {
+        float value = t.gradient[i] * factor;
+        i64 at = muon_place(t, i);
+        if (type == NUMBER_BF16) ((u16*)x)[at] = to_bf16(value);
+        else ((float*)x)[at] = value;
+    }
+}
+
+KERNEL(muon_finish)(const MuonEntry* entries, const PartEntry* parts, const void* x, int type)
+{
+    PartEntry part = parts[blockIdx.x];
+    MuonEntry t = entries[part.tensor];
+    i64 end = min((i64)t.rows * t.columns, part.begin + PART_ELEMENTS);
+    for (i64 i = part.begin + threadIdx.x; i < end; i += blockDim.x) t.values[i] = t.values[i] * t.keep - t.step * read_number(x, type, muon_place(t, i));
 }
