@@ -267,17 +267,15 @@ def build(arguments):
         json.dump({"missing packages": missing, **counts}, out, indent=1)
 
 
+def is_used(item, share):
+    """A choice that depends on the item alone."""
+    return int.from_bytes(hashlib.sha256(item.encode()).digest()[:4], "little") < share * (1 << 32)
+
+
 def join(arguments):
     generator = random.Random(1)
     main, second = ([item for item in open(name, encoding="utf-8").read().split("\0") if item] for name in arguments.join)
-    most = sum(map(len, main)) * (1 - arguments.main_share) / arguments.main_share
-    generator.shuffle(second)
-    chosen, size = [], 0
-    for item in second:
-        if size < most:
-            chosen.append(item)
-            size += len(item)
-    everything = main + chosen
+    everything = main + [item for item in second if is_used(item, arguments.second_share)]
     generator.shuffle(everything)
     rows = [[]]
     for item in everything:
@@ -297,7 +295,7 @@ def main():
     parser.add_argument("--stdlib", help="Lib of CPython")
     parser.add_argument("--clean", action="append", default=[], help="further text that must stay unseen")
     parser.add_argument("--join", nargs=2, metavar="FILE", help="main and second stream: make the rows to train on")
-    parser.add_argument("--main-share", type=float, default=0.618, help="share of the characters that is functions with docstring")
+    parser.add_argument("--second-share", type=float, default=0.54, help="share of the second stream that is used")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("-o", "--output", required=True)
     arguments = parser.parse_args()
