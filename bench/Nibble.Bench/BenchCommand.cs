@@ -46,6 +46,7 @@ internal static class BenchCommand
         new("cuda-finetune", "the embedded model tuned on the processor and on a card: losses, hashes of two runs and of a resumed one, BF16 within seeds", CudaFineTuneBench.Run),
         new("cuda-quantize", "quantization on an NVIDIA card: 7B shapes by method, GPTQ with 128 × 2048 tokens, the embedded model against the processor; --kernels PARTS", CudaQuantizeBench.Run),
         new("cuda-decode", "a LLaMA of 7B true shapes, random weights, on an NVIDIA card: prompt of 512 tokens, then tokens one by one; in BF16", CudaModelBenches.Run),
+        new("cuda-batch", "the same model decoding 1, 4, 16 and 32 texts at once", CudaModelBenches.Batches),
         new("cuda-perplexity", "the same model scoring 8 texts of 1024 tokens", CudaModelBenches.Perplexity),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
     ];

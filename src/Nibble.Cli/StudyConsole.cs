@@ -13,7 +13,7 @@ internal sealed class StudyConsole : IStudyObserver
 {
     private static readonly string[] Columns =
     [
-        "accuracy", "macro_f1", "mcnemar_p", "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second", "energy_joules",
+        "accuracy", "macro_f1", "mcnemar_p", "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second", "energy_joules", "energy_idle_watts",
     ];
 
     /// <summary>Runs what is not finished, shows how it goes, and returns the results.</summary>

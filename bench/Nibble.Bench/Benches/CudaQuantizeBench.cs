@@ -18,7 +18,7 @@ namespace Nibble.Bench.Benches;
 
 /// <summary>
 /// Quantization on a card: LLaMA-7B's true shapes with random weights (made one block at a time), and the embedded model against the processor. Parts are
-/// chosen by --kernels: verify (the methods of <c>cuda-verify</c>), methods, gptq, command, embedded. The part <c>command</c> needs --output: it writes a folder of 13.5 GB there and runs what the command runs.
+/// chosen by --kernels: verify (the methods of <c>cuda-verify</c>), methods, gptq, command, embedded. The part <c>command</c> needs --output: it writes a folder of 13.5 GB there and runs what the command runs, for --method METHODS.
 /// </summary>
 internal static class CudaQuantizeBench
 {
@@ -47,7 +47,7 @@ internal static class CudaQuantizeBench
                     RunGptq(report, Blocks(part), options.ProcessorTime);
                     break;
                 case "command":
-                    RunCommand(report, Blocks(part), options.Output ?? throw new ArgumentException("the part command needs --output FOLDER"));
+                    RunCommand(report, Blocks(part), options.Method, options.Output ?? throw new ArgumentException("the part command needs --output FOLDER"));
                     break;
                 case "embedded":
                     RunEmbedded(report);
@@ -168,14 +168,14 @@ internal static class CudaQuantizeBench
     }
 
     /// <summary>The command's own work, from a folder to a folder.</summary>
-    private static void RunCommand(BenchReport report, int blocks, string folder)
+    private static void RunCommand(BenchReport report, int blocks, string? method, string folder)
     {
         string source = Path.Combine(folder, "model"), text = Path.Combine(folder, "text.txt");
         long start = Stopwatch.GetTimestamp();
         WriteModel(source, Config(blocks));
         WriteText(text);
         report.Add($"writing {blocks} blocks of 7B", [Stopwatch.GetElapsedTime(start).TotalSeconds], "s");
-        foreach (QuantizationSettings settings in new[] { DataFree[0], DataFree[3], Gptq })
+        foreach (QuantizationSettings settings in new[] { DataFree[0], DataFree[3], Gptq }.Where(settings => method is null || method.Split(',').Contains(settings.Method)))
         {
             string output = Path.Combine(folder, settings.Method);
             using PeakMemory memory = new();

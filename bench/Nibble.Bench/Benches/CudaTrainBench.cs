@@ -72,9 +72,9 @@ internal static class CudaTrainBench
     {
         using CudaDevice device = CudaDevice.Open(0);
         using CudaBackend backend = new(device, DType.BF16);
-        foreach ((int batch, int heads, int length, int dim) in new[] { (32, 32, 512, 128), (4, 32, 2048, 128), (32, 16, 512, 64) })
+        foreach ((int batch, int heads, int kvHeads, int length, int dim) in new[] { (32, 32, 32, 512, 128), (4, 32, 32, 2048, 128), (32, 16, 16, 512, 64), (32, 32, 8, 512, 128), (4, 32, 8, 2048, 128) })
         {
-            Shape q = new((nint)batch * length, heads, dim), cache = new(batch, heads, length, dim);
+            Shape q = new((nint)batch * length, heads, dim), cache = new(batch, kvHeads, length, dim);
             Tensor[] t = [.. new[] { q, cache, cache, q, q, q, cache, cache }.Select((shape, i) => Random(backend, shape, i))];
             using Tensor sums = backend.Allocate(new Shape(q[0], heads), DType.F32);
             AttentionArguments a = new(t[0], t[1], t[2], t[3], batch, length, 0, null, 1 / MathF.Sqrt(dim), 0) { LogSums = sums };
@@ -90,14 +90,14 @@ internal static class CudaTrainBench
                 }) / 5;
             }
 
-            string name = $"{batch}x{heads}x{length}x{dim}";
-            Console.Error.WriteLine($"{name}: {(device.Attention is { } cudnn ? cudnn.Refusal ?? $"cuDNN {CudnnAttention.Version()}" : $"own kernels ({CudnnAttention.Problem()})")}");
+            string name = $"{batch}x{heads}{(kvHeads == heads ? string.Empty : $"/{kvHeads}")}x{length}x{dim}";
             report.Add(name + " forward", [.. Enumerable.Range(0, options.Rounds).Select(_ => Micros(() => backend.Kernels.Attention(a)))], "µs");
             report.Add(name + " forward + backward", [.. Enumerable.Range(0, options.Rounds).Select(_ => Micros(() =>
             {
                 backend.Kernels.Attention(a);
                 backend.Gradients.AttentionInto(a, t[4], t[5], t[6], t[7]);
             }))], "µs");
+            Console.Error.WriteLine($"{name}: {(device.Attention is { } cudnn ? cudnn.Refusal ?? $"cuDNN {CudnnAttention.Version()}" : $"own kernels ({CudnnAttention.Problem()})")}");
             Array.ForEach(t, tensor => tensor.Dispose());
         }
     }
@@ -119,7 +119,7 @@ internal static class CudaTrainBench
     {
         trainer.RunStep();
         trainer.RunStep();
-        backend.Memory.Allocator.ResetPeak();
+        backend.Memory.Allocator.ResetPeak(consumers: true);
         double? idle = Watts(device, () => Thread.Sleep(TimeSpan.FromSeconds(IdleSeconds)));
         double tokens = work.Batch * 512.0;
         List<double> seconds = [];
@@ -136,6 +136,11 @@ internal static class CudaTrainBench
         report.Add(work.Name, [.. seconds.Select(s => tokens / s)], "tok/s");
         report.Add(work.Name + ", peak in use", [backend.PeakBytes / 1e9], "GB");
         report.Add(work.Name + ", taken from the card", [backend.Memory.Allocator.ReservedBytes / 1e9], "GB");
+        foreach ((string what, long bytes) in backend.Memory.Allocator.ConsumersAtPeak)
+        {
+            report.Add($"{work.Name}, of the peak: {what}", [bytes / 1e9], "GB");
+        }
+
         report.Add(work.Name + ", loss", [loss], "nats");
         if (idle is { } i && busy is { } b)
         {

@@ -12,36 +12,46 @@ namespace Nibble.Energy;
 /// </summary>
 public sealed class NvmlMeter : IEnergyMeter
 {
-    private static readonly TimeSpan IdleTime = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan IdleTime = TimeSpan.FromSeconds(1), Poll = TimeSpan.FromMilliseconds(1), LongestTick = TimeSpan.FromMilliseconds(250);
     private readonly Func<double?> _counter;
-    private readonly double _start;
-    private readonly long _since;
+    private readonly Func<TimeSpan> _clock;
+    private readonly Action<TimeSpan> _sleep;
+    private readonly Reading _start;
+    private Reading _last;
 
-    internal NvmlMeter(Func<double?> counter, double start, TimeSpan idleTime)
+    // The counter goes on in steps of tens of milliseconds: work of less than a second is read from step to step.
+    internal NvmlMeter(Func<double?> counter, Func<TimeSpan> clock, Action<TimeSpan> sleep)
     {
-        _counter = counter;
-        long began = Stopwatch.GetTimestamp();
-        Thread.Sleep(idleTime);
-        _since = Stopwatch.GetTimestamp();
-        _start = counter() ?? start;
-        IdleWatts = (_start - start) / Stopwatch.GetElapsedTime(began, _since).TotalSeconds;
+        (_counter, _clock, _sleep) = (counter, clock, sleep);
+        _last = new Reading(counter() ?? 0, clock());
+        Reading before = Next();
+        sleep(IdleTime);
+        _last = _start = Next();
+        IdleWatts = (_start.Joules - before.Joules) / (_start.Time - before.Time).TotalSeconds;
     }
 
     /// <inheritdoc/>
     public string Source => "nvml";
 
     /// <inheritdoc/>
-    public string Description => string.Create(
-        CultureInfo.InvariantCulture, $"NVML energy counter: {TotalJoules():0.#} J in all, {IdleWatts:0.#} W × time subtracted (the card waiting, measured before); the processor is not in it");
+    public string Description => "NVML energy counter of the card, less what it drew while it waited (measured for a second just before); the processor is not in it";
+
+    /// <summary>The numbers behind the last <see cref="Joules"/>.</summary>
+    public string Numbers => string.Create(
+        CultureInfo.InvariantCulture, $"NVML energy counter: {TotalJoules:0.#} J in all, less {IdleWatts:0.#} W (the card waiting, measured before) for {(_last.Time - _start.Time).TotalSeconds:0.##} s; the processor is not in it");
 
     /// <summary>What the card drew while it waited, before the work.</summary>
     public double IdleWatts { get; }
 
-    /// <summary>The counter's own difference, nothing subtracted.</summary>
-    public double TotalJoules() => (_counter() ?? _start) - _start;
+    /// <summary>The counter's own difference up to the last <see cref="Joules"/>, nothing subtracted.</summary>
+    public double TotalJoules => _last.Joules - _start.Joules;
 
     /// <inheritdoc/>
-    public double Joules() => Math.Max(0, TotalJoules() - (IdleWatts * Stopwatch.GetElapsedTime(_since).TotalSeconds));
+    public double Joules()
+    {
+        _last = Next();
+        return Math.Max(0, TotalJoules - (IdleWatts * (_last.Time - _start.Time).TotalSeconds));
+    }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -57,6 +67,22 @@ public sealed class NvmlMeter : IEnergyMeter
         }
 
         backend.Synchronize();
-        return Nvml.Joules(card) is { } start ? new NvmlMeter(() => Nvml.Joules(card), start, IdleTime) : null;
+        long since = Stopwatch.GetTimestamp();
+        return Nvml.Joules(card) is null ? null : new NvmlMeter(() => Nvml.Joules(card), () => Stopwatch.GetElapsedTime(since), Thread.Sleep);
     }
+
+    // The counter where it has just moved; where it does not move, as it stands.
+    private Reading Next()
+    {
+        double first = _counter() ?? _last.Joules, now = first;
+        for (TimeSpan waited = TimeSpan.Zero; now == first && waited < LongestTick; waited += Poll)
+        {
+            _sleep(Poll);
+            now = _counter() ?? first;
+        }
+
+        return new Reading(now, _clock());
+    }
+
+    private readonly record struct Reading(double Joules, TimeSpan Time);
 }

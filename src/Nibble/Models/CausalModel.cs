@@ -1,4 +1,5 @@
 using Nibble.Backends;
+using Nibble.Backends.Cuda.Packings;
 using Nibble.IO;
 using Nibble.Nn;
 using Nibble.Tensors;
@@ -113,6 +114,15 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             }
 
             _virtual = value;
+        }
+    }
+
+    /// <summary>Where a card computes and the token embedding is not the head too: it waits in the host's memory, and the card reads the rows of a pass from there.</summary>
+    internal void MoveEmbeddingToHost()
+    {
+        if (!IsTied && parts.Embedding is DenseCudaPacking table)
+        {
+            table.MoveToHost();
         }
     }
 

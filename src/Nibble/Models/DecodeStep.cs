@@ -8,9 +8,8 @@ namespace Nibble.Models;
 /// </summary>
 internal sealed class DecodeStep(CausalModel model, KvCache cache, Action pass) : IDisposable
 {
-    // Virtual tokens are written by a pass of their own, and packings that count their calls count on the host.
-    private readonly IStepRecorder? _recorder =
-        model.Virtual is null && model.Weights.All(item => item.Weight.OutlierShare is null) ? model.Backend as IStepRecorder : null;
+    // Virtual tokens are written by a pass of their own.
+    private readonly IStepRecorder? _recorder = model.Virtual is null ? model.Backend as IStepRecorder : null;
 
     private IRecordedStep? _recorded;
     private int _runs;

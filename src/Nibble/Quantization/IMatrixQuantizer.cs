@@ -18,6 +18,9 @@ internal readonly record struct MadeLayer(MadeWeight Made, IPackedWeight Values)
 /// <summary>A device that runs quantization methods itself. Codes and scales are those of the method on the processor, where a method's card says so.</summary>
 internal interface IMatrixQuantizer
 {
+    /// <summary>Where to book the seconds of <see cref="Quantize"/>: <c>transfer</c> (both ways) and <c>kernels</c>; the device is waited for between the two.</summary>
+    PhaseTimes? Times { get; set; }
+
     /// <summary>Quantizes a matrix.</summary>
     /// <param name="name">Its name, for error messages.</param>
     /// <param name="weight">F32, F16 or BF16 <c>[out, in]</c> on the host; NaN and infinity are refused.</param>
@@ -30,6 +33,12 @@ internal interface IMatrixQuantizer
 
     /// <summary>The values of a weight that was made before, exactly as <see cref="QuantizeLayer"/> gives them.</summary>
     IPackedWeight Values(QuantizedWeight weight);
+
+    /// <summary>
+    /// For training through a quantizer: <paramref name="target"/> becomes w + share·(ŵ − w), where w is <paramref name="master"/> and ŵ what a method that needs no
+    /// calibration makes of it. False if one of the two does not stand on the device as F32.
+    /// </summary>
+    bool TryRound(string name, IPackedWeight master, QuantizationSettings settings, float share, IPackedWeight target);
 
     /// <summary>Answers AWQ's search about dense layers that share an input; statistics are those of <see cref="Collect"/>.</summary>
     IScaleErrors ScaleErrors(IReadOnlyList<(IPackedWeight Dense, WeightFacts Facts)> layers, GramStatistics statistics);

@@ -41,7 +41,7 @@ public sealed record QuantizationResult(QuantizationReport Report, double Second
     /// <summary>Most bytes of the card in use at once; null for work on the processor.</summary>
     public long? DevicePeakMemoryBytes { get; init; }
 
-    /// <summary>Seconds by phase: load, forward (the blocks), hessian, factor, quantize, scaling (AWQ), write, certificate.</summary>
+    /// <summary>Seconds by phase: load, forward (the blocks), hessian, factor, quantize, scaling (AWQ), write, certificate; of methods without data on a card kernels and transfer too, and quantize is then the wait for the writer.</summary>
     public IReadOnlyDictionary<string, double> Phases { get; init; } = new Dictionary<string, double>();
 }
 
@@ -149,6 +149,11 @@ public static class Quantizer
             {
                 (IReadOnlyDictionary<string, StaticActivations>? scales, record) = plan.RoundsActivations ? MeasureActivations(writer, plan, folder.Path, options, times, progress, cancellation) : default;
                 using PhaseTimes.Scope scope = times.In("quantize");
+                if (backend.Quantizer is { } device)
+                {
+                    device.Times = times;
+                }
+
                 inside = WriteMatrices(writer, plan, scales, backend.Quantizer, progress, cancellation);
             }
 
@@ -169,7 +174,7 @@ public static class Quantizer
             Phases = times.Seconds,
             Device = backend.Name,
             EnergyJoules = joules,
-            EnergyNote = meter?.Description,
+            EnergyNote = meter?.Numbers,
             DevicePeakMemoryBytes = (backend as CudaBackend)?.PeakBytes,
         };
     }

@@ -33,7 +33,7 @@ public sealed record FineTunePlan(long TrainableParameters, long TotalParameters
 public sealed record TuningEnergy(double Joules, string Source, string Description, double? IdleWatts)
 {
     /// <summary>Reads a meter.</summary>
-    internal static TuningEnergy Of(Energy.IEnergyMeter meter) => new(meter.Joules(), meter.Source, meter.Description, (meter as Energy.NvmlMeter)?.IdleWatts);
+    internal static TuningEnergy Of(Energy.IEnergyMeter meter) => new(meter.Joules(), meter.Source, (meter as Energy.NvmlMeter)?.Numbers ?? meter.Description, (meter as Energy.NvmlMeter)?.IdleWatts);
 }
 
 /// <summary>What a fine-tuning did.</summary>

@@ -59,6 +59,12 @@ internal sealed class QuantizedTrainingLinear(QuantizedTraining training, ILinea
             return;
         }
 
+        if (backend.Quantizer is { } device && device.TryRound(planned.Spec.WeightName, _master!, planned.Settings!, share, inner.Weight))
+        {
+            _published = share;
+            return;
+        }
+
         using Tensor values = ParameterRows.Dense(backend, _master!);
         if (share > 0)
         {

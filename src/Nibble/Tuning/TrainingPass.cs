@@ -36,6 +36,9 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     // A device is fast with large products only; a processor with what fits its cache.
     private const nint MostLogitBytes = 32 << 20, MostLogitBytesOfDevice = 512 << 20, LogitAlignment = 64, RowAlignment = 128;
 
+    // A training of few tokens is one that must fit a small card; of many, the host's memory is slow to read.
+    private const int FewTokens = 1024;
+
     // The input of the last block is needed again at once.
     private const int OnCard = 1;
 
@@ -73,7 +76,15 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
     public double Run(TrainingBatch batch, float scale)
     {
         _tape ??= NewTape();
-        _recorder ??= new RecordingBackend(_backend, _tape, parameters);
+        if (_recorder is null)
+        {
+            _recorder = new RecordingBackend(_backend, _tape, parameters);
+            if (checkpoint && batch.Ids.Length <= FewTokens && parameters.Find(model.Weights.First().Weight) is null)
+            {
+                model.MoveEmbeddingToHost();
+            }
+        }
+
         batch = WithPrompt(batch);
         using Workspace.Scope scope = _workspace.Begin();
         Tensor ids = Upload(batch.Ids), targets = Upload(batch.Targets);

@@ -5,6 +5,7 @@ using Nibble.Backends.Cuda;
 using Nibble.Benchmarks;
 using Nibble.Data;
 using Nibble.Formats;
+using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
 using Nibble.Tensors;
@@ -33,6 +34,8 @@ public class EmulatedTrainingTests
     [InlineData(Llama, "ia3", OptimizerKind.AdamW, false)]
     [InlineData(Llama, "prefix", OptimizerKind.AdamW, false)]
     [InlineData(Gpt2, "prompt", OptimizerKind.AdamW8Bit, false)]
+    [InlineData(Gpt2, "qat", OptimizerKind.AdamW, false)]
+    [InlineData(Llama, "bitnet", OptimizerKind.AdamW, true)]
     public void EveryMethodTrainsAsOnTheProcessor(string config, string method, OptimizerKind optimizer, bool checkpointing)
     {
         double[] expected = Losses(new CpuBackend(new CpuOptions(2)), config, method, optimizer, checkpointing, out _);
@@ -56,6 +59,34 @@ public class EmulatedTrainingTests
         Assert.All(expected.Zip(actual), pair => Assert.Equal(pair.First, pair.Second, 0.01 * pair.First));
         double dot = exact.Zip(rounded).Sum(pair => (double)pair.First * pair.Second), a = exact.Sum(v => (double)v * v), b = rounded.Sum(v => (double)v * v);
         Assert.InRange(dot / Math.Sqrt(a * b), 0.99, 1.001);
+    }
+
+    [SkippableTheory]
+    [InlineData("nf4", false)]
+    [InlineData("nf4", true)]
+    [InlineData("rtn", false)]
+    [InlineData("quanto", false)]
+    [InlineData("int8", false)]
+    [InlineData("ternary", false)]
+    public void WhatTrainingRoundsIsWhatTheProcessorRounds(string method, bool doubled)
+    {
+        using CudaBackend backend = Open(DType.F32);
+        QuantizationSettings settings = Registry.Method(method).Complete(new QuantizationSettings { Method = method, DoubleQuant = doubled ? true : null });
+        using Tensor matrix = KernelData.Random(new Shape(24, 128), 5);
+        using IPackedWeight master = backend.Prepare(matrix), target = backend.Prepare(matrix);
+        using QuantizedWeight weight = Registry.Method(method).Quantize("w", matrix, settings);
+        using Tensor rounded = weight.Dequantize();
+        foreach (float share in new[] { 1, 0.3f, 0 })
+        {
+            Assert.True(((IBackend)backend).Quantizer!.TryRound("w", master, settings, share, target));
+            using Tensor actual = ParameterRows.Dense(backend, target);
+            float[] expected = [.. matrix.HostSpan<float>().ToArray().Zip(rounded.HostSpan<float>().ToArray(), (w, r) => share == 1 ? r : w + (share * (r - w)))];
+            Assert.Equal(expected, actual.HostSpan<float>().ToArray());
+        }
+
+        matrix.HostSpan<float>()[77] = float.NaN;
+        using IPackedWeight spoiled = backend.Prepare(matrix);
+        Assert.Contains("w", Assert.Throws<NibbleException>(() => ((IBackend)backend).Quantizer!.TryRound("w", spoiled, settings, 1, target)).Message, StringComparison.Ordinal);
     }
 
     [SkippableTheory]
@@ -85,9 +116,11 @@ public class EmulatedTrainingTests
         using CausalModel model = ModelBuilder.Build(config, weights, backend);
         using ParameterSet parameters = new();
         using PeftAdapter? adapter = Adapter(method, model, architecture.Linears(config));
+        using QuantizedTraining? quantized = Quantized(method) is { } quantizer ? new QuantizedTraining(model, config, quantizer) : null;
         adapter?.Attach(model);
         adapter?.AddTo(parameters);
-        if (adapter is null)
+        quantized?.AddTo(parameters);
+        if (adapter is null && quantized is null)
         {
             parameters.AddAll(model);
         }
@@ -104,7 +137,7 @@ public class EmulatedTrainingTests
             OffloadCheckpoints = checkpointing,
             Optimizer = new OptimizerSettings { Kind = optimizer, Paged = method == "lora" },
         };
-        using Trainer trainer = new(model, parameters, new TrainingSet(rows, rows.Length), settings, adapter);
+        using Trainer trainer = new(model, parameters, new TrainingSet(rows, rows.Length), settings, adapter) { Quantized = quantized };
         double[] losses = [.. Enumerable.Range(0, 3).Select(_ => trainer.RunStep().Loss)];
         trained = [.. parameters.All.SelectMany(parameter =>
         {
@@ -114,9 +147,16 @@ public class EmulatedTrainingTests
         return losses;
     }
 
+    private static QuantizedTrainingSettings? Quantized(string method) => method switch
+    {
+        "qat" => new QuantizedTrainingSettings(new QuantizationSettings { Method = "rtn", Bits = 4, GroupSize = 32 }, ActivationType.F32, 0.9),
+        "bitnet" => QuantizedTrainingSettings.BitNet,
+        _ => null,
+    };
+
     private static PeftAdapter? Adapter(string method, CausalModel model, IReadOnlyList<LinearSpec> linears) => method switch
     {
-        "full" => null,
+        "full" or "qat" or "bitnet" => null,
         "ia3" => Ia3Adapter.Create(model, linears, new Ia3Settings()),
         "prefix" => PrefixAdapter.Create(model, 5, null, 7),
         "prompt" => PromptAdapter.Create(model, 5, null, 7),

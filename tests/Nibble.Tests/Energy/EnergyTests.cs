@@ -63,6 +63,26 @@ public sealed class EnergyTests : IDisposable
     }
 
     [Fact]
+    public void What_a_card_draws_while_it_waits_is_measured_and_subtracted()
+    {
+        // 100 W waiting, 340 W working; the counter moves every 70 ms.
+        TimeSpan now = TimeSpan.Zero, busy = TimeSpan.MaxValue;
+        double? Counter()
+        {
+            double at = Math.Floor(now.TotalSeconds / 0.07) * 0.07;
+            return (100 * at) + (busy > now ? 0 : 240 * Math.Max(0, at - busy.TotalSeconds));
+        }
+
+        NvmlMeter meter = new(Counter, () => now, time => now += time);
+        busy = now;
+        now += TimeSpan.FromSeconds(0.31);
+        Assert.InRange(meter.Joules(), 240 * 0.31, 240 * 0.39);
+        Assert.InRange(meter.IdleWatts, 99.5, 100.5);
+        Assert.InRange(meter.TotalJoules, 340 * 0.31, 340 * 0.45);
+        Assert.Contains("J in all, less 100 W", meter.Numbers, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_estimate_follows_processor_time()
     {
         using EstimateMeter meter = new();

@@ -48,7 +48,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         nint units = (weight.In + UnitColumns - 1) / UnitColumns, width = units * UnitColumns;
         nint padded = call.Rows <= 8 * eights ? 8 * CudaKernelNames.Int8Eights.First(Takes(call.Rows)) : (call.Rows + (8 * eights) - 1) / (8 * eights) * 8 * eights;
         float threshold = weight is LlmInt8CudaPacking llm ? llm.Threshold : 0;
-        nint counter = weight is LlmInt8CudaPacking counted ? counted.CountCall() : 0;
+        nint counter = weight is LlmInt8CudaPacking counted ? counted.Counts : 0;
         using CudaStorage codes = memory.Rent(padded * width, "activations"), absmax = memory.Rent(call.Rows * sizeof(float), "activations");
         using CudaStorage sums = memory.Rent(padded * sizeof(int), "activations");
         using CudaStorage? marks = threshold > 0 ? memory.Rent(width, "activations") : null, outliers = threshold > 0 ? memory.Rent((1 + weight.In) * sizeof(int), "activations") : null;

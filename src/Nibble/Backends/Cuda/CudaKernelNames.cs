@@ -47,7 +47,7 @@ internal static class CudaKernelNames
         ("quantize",
         [
             "widen", "codebook_codes", "codebook_values", "affine_codes", "affine_values", "hqq_solve", "hqq_sum", "hqq_finish", "row_magnitudes", "weight_error",
-            "turn_f32", "turn_u8",
+            "turn_f32", "turn_u8", "blend_values",
         ]),
         ("gptq",
         [

@@ -180,7 +180,7 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
     private void RoundActivations(CudaPacking weight, in CudaProduct call, nint rounded)
     {
         float threshold = weight is LlmInt8CudaPacking llm ? llm.Threshold : 0;
-        nint counter = weight is LlmInt8CudaPacking counted ? counted.CountCall() : 0;
+        nint counter = weight is LlmInt8CudaPacking counted ? counted.Counts : 0;
         using CudaStorage? marks = threshold > 0 ? memory.Rent(weight.In, "activations") : null;
         if (marks is not null)
         {

@@ -55,6 +55,8 @@ public sealed record MetricInfo(string Name, string Label, string Unit, Better B
         new("quantization_seconds", "quantization", "s", Better.Lower, "time to quantize the weights"),
         new("evaluation_seconds", "evaluation", "s", Better.Lower, "time of the perplexity task"),
         new("energy_joules", "energy", "J", Better.Lower, "energy of the perplexity task"),
+        new("energy_total_joules", "energy with idle", "J", Better.Neither, "all that the card used during the perplexity task; energy is this less what it draws while it waits"),
+        new("energy_idle_watts", "idle", "W", Better.Neither, "what the card drew while it waited, measured for a second before the perplexity task"),
         new("co2eq_grams", "CO₂eq", "g", Better.Lower, "that energy times the carbon intensity of the chosen country"),
         new("outlier_share", "outlier columns", "%", Better.Neither, "LLM.int8: share of activation columns that were multiplied in high precision"),
     ];

@@ -80,6 +80,12 @@ public sealed class PerplexityTask : IEvaluationTask
         result.Add("evaluation_seconds", time.Elapsed.TotalSeconds);
         double joules = meter.Joules();
         result.Add("energy_joules", joules);
+        if (meter is NvmlMeter card)
+        {
+            result.Add("energy_total_joules", card.TotalJoules);
+            result.Add("energy_idle_watts", card.IdleWatts);
+        }
+
         result.Add("co2eq_grams", carbon.Grams(joules));
         result.EnergySource = meter.Source;
         result.EnergyDescription = meter.Description;

@@ -12,7 +12,7 @@ internal static class ReportTable
     [
         "accuracy", "macro_f1", "accuracy_delta", "mcnemar_p", "unparsed_rows",
         "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_byte", "bits_per_weight", "weight_bytes", "peak_memory_bytes",
-        "decode_tokens_per_second", "prefill_tokens_per_second", "ttft_ms", "quantization_seconds", "evaluation_seconds", "energy_joules", "co2eq_grams",
+        "decode_tokens_per_second", "prefill_tokens_per_second", "ttft_ms", "quantization_seconds", "evaluation_seconds", "energy_joules", "energy_total_joules", "energy_idle_watts", "co2eq_grams",
     ];
 
     /// <summary>The columns that at least one cell has.</summary>

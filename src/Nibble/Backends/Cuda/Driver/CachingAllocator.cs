@@ -18,6 +18,7 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
     private readonly SortedDictionary<nint, Stack<nint>> _kept = [];
     private readonly Dictionary<string, long> _consumers = [];
     private HashSet<nint>? _held;
+    private KeyValuePair<string, long>[]? _atPeak;
 
     private readonly record struct Block(nint Bytes, string What);
 
@@ -29,6 +30,9 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
 
     /// <summary>Bytes taken from the card: in use or kept.</summary>
     public long ReservedBytes { get; private set; }
+
+    /// <summary>Who had how much when most was in use, largest first; empty unless <see cref="ResetPeak"/> asked for it.</summary>
+    public IReadOnlyList<KeyValuePair<string, long>> ConsumersAtPeak => [.. (_atPeak ?? []).Where(item => item.Value > 0).OrderByDescending(item => item.Value)];
 
     /// <summary>The limit that the environment states.</summary>
     public static long LimitFromEnvironment()
@@ -65,7 +69,7 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
             _used.Add(address, new Block(size, what));
             _consumers[what] = _consumers.GetValueOrDefault(what) + size;
             UsedBytes += size;
-            PeakBytes = Math.Max(PeakBytes, UsedBytes);
+            NotePeak();
             return address;
         }
     }
@@ -129,13 +133,18 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
                 }
             }
 
-            PeakBytes = Math.Max(PeakBytes, UsedBytes);
+            NotePeak();
             return [.. taken];
         }
     }
 
     /// <summary>Forgets the largest use so far: the next figure is that of the work from now on.</summary>
-    public void ResetPeak() => PeakBytes = UsedBytes;
+    /// <param name="consumers">Remember who had how much then: a copy of the list whenever use grows.</param>
+    public void ResetPeak(bool consumers = false)
+    {
+        PeakBytes = UsedBytes;
+        _atPeak = consumers ? [.. _consumers] : null;
+    }
 
     /// <summary>Gives kept blocks back to the card.</summary>
     public void Trim()
@@ -195,6 +204,15 @@ internal sealed class CachingAllocator(ICudaDevice device, long limit = long.Max
         }
 
         return 0;
+    }
+
+    private void NotePeak()
+    {
+        if (UsedBytes > PeakBytes)
+        {
+            PeakBytes = UsedBytes;
+            _atPeak = _atPeak is null ? null : [.. _consumers];
+        }
     }
 
     private nint TakeNew(nint size, string what)

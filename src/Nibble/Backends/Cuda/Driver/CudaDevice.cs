@@ -7,7 +7,6 @@ namespace Nibble.Backends.Cuda.Driver;
 internal sealed unsafe class CudaDevice : ICudaDevice
 {
     private const int FreeSharedBytes = 32 << 10;
-    private const int StagingBytes = 8 << 20;
 
     [ThreadStatic]
     private static nint _current;
@@ -27,7 +26,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     private EventHandle? _mark;
     private bool _askedForAttention;
     private nint _workspace;
-    private PinnedHandle? _staging;
+    private CudaStaging? _staging;
 
     private CudaDevice(int device)
     {
@@ -103,22 +102,13 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     public void Upload(void* source, nint destination, nint bytes)
     {
         Enter();
-        _staging ??= Pinned(StagingBytes);
-        for (nint at = 0; at < bytes; at += StagingBytes)
-        {
-            nint part = nint.Min(StagingBytes, bytes - at);
-            // The queue may still read the staging buffer of the part before.
-            Synchronize();
-            Buffer.MemoryCopy((byte*)source + at, _staging.Pointer, StagingBytes, part);
-            CudaErrors.Check(DriverApi.cuMemcpyHtoDAsync_v2(destination + at, _staging.Pointer, (nuint)part, _stream), "cuMemcpyHtoDAsync");
-        }
+        (_staging ??= new CudaStaging(_stream)).Upload((byte*)source, destination, bytes);
     }
 
     public void Download(nint source, void* destination, nint bytes)
     {
         Enter();
-        CudaErrors.Check(DriverApi.cuMemcpyDtoHAsync_v2(destination, source, (nuint)bytes, _stream), "cuMemcpyDtoHAsync");
-        Synchronize();
+        (_staging ??= new CudaStaging(_stream)).Download(source, (byte*)destination, bytes);
     }
 
     public nint AllocatePinned(nint bytes)

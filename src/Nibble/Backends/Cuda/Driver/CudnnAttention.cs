@@ -88,7 +88,7 @@ internal sealed unsafe class CudnnAttention : IDisposable
         Plans plans = Find(shape)!;
         try
         {
-            Queue(plans, shape.Scale, a, backward, workspace);
+            Queue(plans, shape, a, backward, workspace);
         }
         catch (CudnnException error)
         {
@@ -113,9 +113,16 @@ internal sealed unsafe class CudnnAttention : IDisposable
         CudnnApi.cudnnDestroy(_handle);
     }
 
-    // Whole rows only, each head with keys of its own: other shapes are the own kernels'.
+    private static bool IsGrouped(in FlashShape s) => s.Heads != s.KvHeads;
+
+    private static nint DeltaBytes(in FlashShape s) => ((nint)s.Batch * s.Heads * s.Length * sizeof(float) + 255) / 256 * 256;
+
+    // A gradient of keys or values for each head of queries, of which groups are then added.
+    private static nint HeadBytes(in FlashShape s) => ((nint)s.Batch * s.Heads * s.Length * s.Dim * sizeof(ushort) + 255) / 256 * 256;
+
+    // Whole rows only: other shapes are the own kernels'.
     private static bool Suits(in FlashShape s) =>
-        s is { Start: 0, Window: 0, FirstOfQueries: 0, HasFirsts: 0, Dim: >= 16 and <= 128, Length: > 1 } && s.Dim % 8 == 0 && s.Heads == s.KvHeads;
+        s is { Start: 0, Window: 0, FirstOfQueries: 0, HasFirsts: 0, Dim: >= 16 and <= 128, Length: > 1 } && s.Dim % 8 == 0 && s.Heads % s.KvHeads == 0;
 
     private Plans? Find(in FlashShape shape)
     {
@@ -154,8 +161,9 @@ internal sealed unsafe class CudnnAttention : IDisposable
         return plans;
     }
 
-    private void Queue(Plans plans, float scale, in AttentionAddresses a, bool backward, nint workspace)
+    private void Queue(Plans plans, in FlashShape shape, in AttentionAddresses a, bool backward, nint workspace)
     {
+        float scale = shape.Scale;
         nint numbers = (nint)_numbers;
         if (!backward)
         {
@@ -163,13 +171,13 @@ internal sealed unsafe class CudnnAttention : IDisposable
             return;
         }
 
-        plans.Backward.Run(
-            _handle,
-            [
-                a.Query, a.Keys, a.Values, (nint)(&scale), numbers, a.Output, a.Sums, a.DOutput, a.DQuery, a.DKeys, a.DValues, numbers + sizeof(float),
-                workspace + plans.Backward.PlanBytes,
-            ],
-            workspace);
+        nint deltas = workspace + plans.Backward.PlanBytes;
+        ReadOnlySpan<nint> addresses =
+        [
+            a.Query, a.Keys, a.Values, (nint)(&scale), numbers, a.Output, a.Sums, a.DOutput, a.DQuery, a.DKeys, a.DValues, numbers + sizeof(float), deltas,
+            deltas + DeltaBytes(shape), deltas + DeltaBytes(shape) + HeadBytes(shape),
+        ];
+        plans.Backward.Run(_handle, IsGrouped(shape) ? addresses : addresses[..^2], workspace);
     }
 
     private sealed record Plans(Bound Forward, Bound Backward) : IDisposable
@@ -196,7 +204,7 @@ internal sealed unsafe class CudnnAttention : IDisposable
             {
                 AttentionGraph attention = new(graph, shape);
                 long[] ids = [.. (backward ? attention.Backward() : attention.Forward()).Select(tensor => tensor.Id)];
-                return new Bound(graph.Build(handle), ids, backward ? (nint)shape.Batch * shape.Heads * shape.Length * sizeof(float) : 0);
+                return new Bound(graph.Build(handle), ids, backward ? DeltaBytes(shape) + (IsGrouped(shape) ? 2 * HeadBytes(shape) : 0) : 0);
             }
             catch (CudnnException)
             {
@@ -217,7 +225,7 @@ internal sealed class AttentionGraph
     private readonly CudnnGraph _graph;
     private readonly FlashShape _s;
     private readonly CudnnTensor _query, _keys, _scale, _lowest, _output, _sums;
-    private readonly long[] _scores, _scoreStrides, _rows, _rowStrides, _heads, _headsT, _keyStrides, _keyStridesT;
+    private readonly long[] _scores, _scoreStrides, _rows, _rowStrides, _heads, _ofKeys, _ofKeysT, _keyStrides, _keyStridesT;
 
     /// <summary>Makes the tensors that both directions share.</summary>
     public AttentionGraph(CudnnGraph graph, in FlashShape s)
@@ -226,10 +234,10 @@ internal sealed class AttentionGraph
         long batch = s.Batch, heads = s.Heads, length = s.Length, dim = s.Dim;
         (_scores, _scoreStrides) = ([batch, heads, length, length], [heads * length * length, length * length, length, 1]);
         (_rows, _rowStrides) = ([batch, heads, length, 1], [heads * length, length, 1, 1]);
-        (_heads, _headsT) = ([batch, heads, length, dim], [batch, heads, dim, length]);
+        (_heads, _ofKeys, _ofKeysT) = ([batch, heads, length, dim], [batch, s.KvHeads, length, dim], [batch, s.KvHeads, dim, length]);
         (_keyStrides, _keyStridesT) = ([s.KeyBatch, s.KeyHead, s.KeyRow, 1], [s.KeyBatch, s.KeyHead, 1, s.KeyRow]);
         _query = graph.Tensor(CudnnApi.BFloat16, _heads, QueryStrides);
-        _keys = graph.Tensor(CudnnApi.BFloat16, _headsT, _keyStridesT);
+        _keys = graph.Tensor(CudnnApi.BFloat16, _ofKeysT, _keyStridesT);
         _scale = Number();
         _lowest = Number();
         _output = graph.Tensor(CudnnApi.BFloat16, _heads, OutStrides);
@@ -243,7 +251,7 @@ internal sealed class AttentionGraph
     /// <summary>output = softmax(mask(q·kᵀ·scale))·v and the logarithm of each row's sum. Gives the tensors that need memory, in the order of <see cref="CudnnAttention.Run"/>.</summary>
     public CudnnTensor[] Forward()
     {
-        CudnnTensor values = _graph.Tensor(CudnnApi.BFloat16, _heads, _keyStrides);
+        CudnnTensor values = _graph.Tensor(CudnnApi.BFloat16, _ofKeys, _keyStrides);
         CudnnTensor masked = Mask(Scaled());
         CudnnTensor most = Row(), shifted = Scores(), powers = Scores(), sum = Row(), log = Row(), weights = Scores(CudnnApi.BFloat16);
         _graph.Reduce(CudnnApi.ReduceMax, masked, most);
@@ -260,9 +268,9 @@ internal sealed class AttentionGraph
     /// <summary>The gradients of queries, keys and values.</summary>
     public CudnnTensor[] Backward()
     {
-        CudnnTensor values = _graph.Tensor(CudnnApi.BFloat16, _headsT, _keyStridesT), slope = _graph.Tensor(CudnnApi.BFloat16, _heads, OutStrides);
+        CudnnTensor values = _graph.Tensor(CudnnApi.BFloat16, _ofKeysT, _keyStridesT), slope = _graph.Tensor(CudnnApi.BFloat16, _heads, OutStrides);
         CudnnTensor dQuery = _graph.Tensor(CudnnApi.BFloat16, _heads, QueryStrides);
-        CudnnTensor dKeys = _graph.Tensor(CudnnApi.BFloat16, _heads, _keyStrides), dValues = _graph.Tensor(CudnnApi.BFloat16, _heads, _keyStrides);
+        CudnnTensor dKeys = _graph.Tensor(CudnnApi.BFloat16, _ofKeys, _keyStrides), dValues = _graph.Tensor(CudnnApi.BFloat16, _ofKeys, _keyStrides);
         CudnnTensor one = Number(), deltas = _graph.Tensor(CudnnApi.Float, _rows, _rowStrides);
         CudnnTensor both = _graph.Tensor(CudnnApi.Float, _heads, [_s.Heads * (long)_s.Length * _s.Dim, (long)_s.Length * _s.Dim, (long)_s.Heads * _s.Dim, 1], isVirtual: true), delta = Row();
         _graph.Pointwise(CudnnApi.Multiply, slope, both, _output);
@@ -272,19 +280,36 @@ internal sealed class AttentionGraph
         _graph.Pointwise(CudnnApi.Subtract, Scaled(), shifted, _sums);
         _graph.Pointwise(CudnnApi.Exp, Mask(shifted), weights);
         _graph.Reshape(weights, weightsT);
-        _graph.Matmul(weightsT, slope, dValues);
+        CudnnTensor[] wide = _s.Heads == _s.KvHeads ? [] : [Wide(), Wide()];
+        Gather(weightsT, slope, dValues, wide.LastOrDefault());
         CudnnTensor ofWeights = Scores(), less = Scores(), ofSoftmax = Scores(), ofScores = Scores(), ofScoresT = ScoresT();
         _graph.Matmul(slope, values, ofWeights);
         _graph.Pointwise(CudnnApi.Subtract, ofWeights, less, deltas);
         _graph.Pointwise(CudnnApi.Multiply, less, ofSoftmax, weights);
         _graph.Pointwise(CudnnApi.Multiply, ofSoftmax, ofScores, _scale);
         _graph.Reshape(ofScores, ofScoresT);
-        _graph.Matmul(ofScoresT, _query, dKeys);
-        CudnnTensor keys = _graph.Tensor(CudnnApi.Float, _heads, _keyStrides, isVirtual: true);
+        Gather(ofScoresT, _query, dKeys, wide.FirstOrDefault());
+        CudnnTensor keys = _graph.Tensor(CudnnApi.Float, _ofKeys, _keyStrides, isVirtual: true);
         _graph.Reshape(_keys, keys);
         _graph.Matmul(ofScores, keys, dQuery);
-        return [_query, _keys, values, _scale, _lowest, _output, _sums, slope, dQuery, dKeys, dValues, one, deltas];
+        return [_query, _keys, values, _scale, _lowest, _output, _sums, slope, dQuery, dKeys, dValues, one, deltas, .. wide];
     }
+
+    // Heads of queries that share a head of keys: the gradient of each, then their sum.
+    private void Gather(CudnnTensor scores, CudnnTensor rows, CudnnTensor gradient, CudnnTensor wide)
+    {
+        if (_s.Heads == _s.KvHeads)
+        {
+            _graph.Matmul(scores, rows, gradient);
+            return;
+        }
+
+        _graph.Matmul(scores, rows, wide);
+        _graph.Reduce(CudnnApi.ReduceAdd, wide, gradient);
+    }
+
+    private CudnnTensor Wide() =>
+        _graph.Tensor(CudnnApi.BFloat16, _heads, [(long)_s.Heads * _s.Length * _s.Dim, (long)_s.Length * _s.Dim, _s.Dim, 1]);
 
     private CudnnTensor Scaled()
     {

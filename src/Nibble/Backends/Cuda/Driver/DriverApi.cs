@@ -11,6 +11,7 @@ internal static unsafe partial class DriverApi
     public const int CaptureRelaxed = 2;
     public const int MaxDynamicSharedBytes = 8;
     public const uint StreamNonBlocking = 1;
+    public const uint EventWithoutTime = 2;
     private const string Library = "nibble-cuda";
 
     [LibraryImport(Library)]

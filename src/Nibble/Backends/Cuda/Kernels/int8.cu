@@ -2,7 +2,7 @@
 // q·absmax/127 as F32, which is the int8 product up to the rounding of its sum.
 #include "common.cuh"
 
-// Marks the columns with any value of magnitude ≥ threshold (LLM.int8, arXiv 2208.07339, section 3) and counts them.
+// Marks the columns with any value of magnitude ≥ threshold (LLM.int8, arXiv 2208.07339, section 3) and counts them; the second counter has all columns.
 KERNEL(outlier_columns)(const float* x, i64 rows, i64 columns, float threshold, u8* marks, u64* counter)
 {
     i64 column = (i64)blockIdx.x * blockDim.x + threadIdx.x;
@@ -11,6 +11,7 @@ KERNEL(outlier_columns)(const float* x, i64 rows, i64 columns, float threshold, 
     for (i64 row = 0; row < rows; row++) outlier |= fabsf(x[row * columns + column]) >= threshold;
     marks[column] = outlier;
     if (outlier) atomicAdd(counter, 1ull);
+    if (column == 0) atomicAdd(counter + 1, (u64)columns);
 }
 
 // Rounds a row; a block owns it. With marks, absmax is taken without the outliers, and marked columns stay as they are. A row with

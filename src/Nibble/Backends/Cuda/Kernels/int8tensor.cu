@@ -140,7 +140,11 @@ KERNEL(int8_codes)(
     if (threadIdx.x == 0)
     {
         outliers[0] = all;
-        if (counter) atomicAdd(counter, (u64)all);
+        if (counter)
+        {
+            atomicAdd(counter, (u64)all);
+            atomicAdd(counter + 1, (u64)columns);
+        }
     }
 }
 

@@ -105,6 +105,12 @@ KERNEL(affine_values)(
     }
 }
 
+// What a pass of a training through a quantizer computes with: w + share * (rounded - w), without a fused step.
+KERNEL(blend_values)(const float* w, const float* rounded, float* y, float share, i64 count)
+{
+    GRID_STRIDE(i, count) y[i] = share == 1 ? rounded[i] : __fadd_rn(w[i], __fmul_rn(share, __fsub_rn(rounded[i], w[i])));
+}
+
 // HQQ's solver: a warp a group, all rounds at once; which round counts depends on the error of the whole matrix and is chosen afterwards.
 // zeros and errors are [rounds, groups].
 KERNEL(hqq_solve)(const float* w, float* inverses, float* zeros, float* errors, i64 groups, int group, int bits, int rounds)

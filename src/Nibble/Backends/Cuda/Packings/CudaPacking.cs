@@ -33,6 +33,9 @@ internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint
     /// <summary>The kernels' argument.</summary>
     public ref PackedArgument Argument => ref _argument;
 
+    /// <summary>Where its buffers are.</summary>
+    protected CachingMemory Memory => memory;
+
     public abstract QuantizedWeight? Unpack();
 
     /// <summary>The values as a matrix on the card if they are kept so in <paramref name="dtype"/>; else 0.</summary>
@@ -71,6 +74,13 @@ internal abstract class CudaPacking(CachingMemory memory, nint outFeatures, nint
     {
         _buffers.Add(buffer);
         ByteLength += buffer.ByteLength;
+    }
+
+    /// <summary>Gives a buffer back before the packing ends; its bytes still count.</summary>
+    protected void Release(CudaStorage buffer)
+    {
+        _buffers.Remove(buffer);
+        buffer.Dispose();
     }
 
     /// <summary>Reads a buffer of the packing.</summary>

@@ -8,6 +8,7 @@ internal sealed unsafe class DenseCudaPacking : CudaPacking
 {
     private readonly DType _dtype;
     private readonly CudaStorage _values;
+    private nint _pinned;
 
     public DenseCudaPacking(CachingMemory memory, Tensor weight)
         : base(memory, weight.Shape[0], weight.Shape[1])
@@ -36,10 +37,37 @@ internal sealed unsafe class DenseCudaPacking : CudaPacking
     // A lane reads 16 bytes of a row at once.
     public override string? TensorFormat => _dtype == DType.BF16 && In % 8 == 0 ? "bf16" : null;
 
-    /// <summary>The values as a tensor that shares the memory, if they are F32.</summary>
-    public Tensor? Values => _dtype == DType.F32 ? new Tensor(new Shape(Out * In), DType.F32, _values, ownsStorage: false) : null;
+    /// <summary>The values as a tensor that shares the memory, if they are F32 on the card.</summary>
+    public Tensor? Values => _dtype == DType.F32 && _pinned == 0 ? new Tensor(new Shape(Out * In), DType.F32, _values, ownsStorage: false) : null;
 
     public override QuantizedWeight? Unpack() => null;
 
-    public override nint Matrix(DType dtype) => dtype == _dtype ? _values.Address : 0;
+    public override nint Matrix(DType dtype) => dtype == _dtype ? Argument.Codes : 0;
+
+    /// <summary>From now on the values wait in pinned memory of the host, from which kernels read what they need: for tables of which a pass reads few rows.</summary>
+    public void MoveToHost()
+    {
+        if (_pinned != 0 || _values.ByteLength == 0)
+        {
+            return;
+        }
+
+        _pinned = Memory.Device.AllocatePinned(_values.ByteLength);
+        Memory.Device.CopyOut(_values.Address, _pinned, _values.ByteLength);
+        Memory.Device.Synchronize();
+        Argument.Codes = _pinned;
+        Release(_values);
+    }
+
+    public override void Dispose()
+    {
+        if (_pinned != 0)
+        {
+            Memory.Device.Synchronize();
+            Memory.Device.FreePinned(_pinned);
+            _pinned = 0;
+        }
+
+        base.Dispose();
+    }
 }

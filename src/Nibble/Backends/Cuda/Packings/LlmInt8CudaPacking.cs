@@ -9,8 +9,8 @@ namespace Nibble.Backends.Cuda.Packings;
 /// </summary>
 internal sealed class LlmInt8CudaPacking : AffineCudaPacking
 {
-    private readonly CudaStorage _outliers;
-    private long _columns;
+    // Outlier columns so far, and all columns: kernels count, so that recorded steps do.
+    private readonly CudaStorage _counts;
 
     public LlmInt8CudaPacking(CachingMemory memory, AffineWeight weight, float threshold)
         : base(memory, weight, ActivationType.Int8)
@@ -23,7 +23,7 @@ internal sealed class LlmInt8CudaPacking : AffineCudaPacking
                 "prepare int8", $"LLM.int8 needs 8 bits, one group a row (group size {weight.GroupSize} of {weight.In}) and a threshold ≥ 0, not {threshold}");
         }
 
-        _outliers = Keep<ulong>([0]);
+        _counts = Keep<ulong>([0, 0]);
     }
 
     /// <summary>Magnitude from which an activation is an outlier; none is if it is 0.</summary>
@@ -31,12 +31,8 @@ internal sealed class LlmInt8CudaPacking : AffineCudaPacking
 
     public override string Name => "llm-int8";
 
-    public override double? OutlierShare => _columns == 0 ? 0 : (double)Read<ulong>(_outliers)[0] / _columns;
+    public override double? OutlierShare => Read<ulong>(_counts) is [var outliers, var columns] && columns > 0 ? (double)outliers / columns : 0;
 
-    /// <summary>Counts the columns of a call and says where the kernel counts outliers.</summary>
-    public nint CountCall()
-    {
-        _columns += In;
-        return _outliers.Address;
-    }
+    /// <summary>Where kernels count.</summary>
+    public nint Counts => _counts.Address;
 }

@@ -19,9 +19,19 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
     private const int GroupsPerBlock = 8, Threads = 32 * GroupsPerBlock;
 
     /// <inheritdoc/>
+    public PhaseTimes? Times { get; set; }
+
+    /// <inheritdoc/>
     public MadeWeight Quantize(string name, Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics = null)
     {
-        using CudaMatrix matrix = CudaMatrix.Upload(memory, weight);
+        CudaMatrix made;
+        using (In("transfer"))
+        {
+            made = CudaMatrix.Upload(memory, weight);
+            Settle();
+        }
+
+        using CudaMatrix matrix = made;
         return Run(name, matrix, matrix.Floats(matrix.Count), settings, statistics);
     }
 
@@ -52,6 +62,33 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
     }
 
     /// <inheritdoc/>
+    public bool TryRound(string name, IPackedWeight master, QuantizationSettings settings, float share, IPackedWeight target)
+    {
+        if (master is not DenseCudaPacking { DType: DType.F32 } from || target is not DenseCudaPacking { DType: DType.F32 } to)
+        {
+            return false;
+        }
+
+        nint start = from.Argument.Codes, end = to.Argument.Codes, count = master.Out * master.In;
+        if (share == 0)
+        {
+            memory.Device.Copy(start, end, count * sizeof(float));
+            return true;
+        }
+
+        using CudaMatrix matrix = CudaMatrix.Of(memory, start, DType.F32, master.Out, master.In);
+        CudaStorage values = matrix.Floats(matrix.Count);
+        Queue(matrix, values, settings, null);
+        if (matrix.Failed())
+        {
+            Explain(name, matrix, settings);
+        }
+
+        matrix.Launch("blend_values", CudaGrid.Elements(matrix.Count), start, values.Address, end, share, matrix.Count);
+        return true;
+    }
+
+    /// <inheritdoc/>
     public IScaleErrors ScaleErrors(IReadOnlyList<(IPackedWeight Dense, WeightFacts Facts)> layers, GramStatistics statistics) =>
         new CudaScaleErrors(memory, layers, (CudaGram)statistics.Device!, statistics.Tokens);
 
@@ -60,26 +97,57 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
 
     private MadeWeight Run(string name, CudaMatrix matrix, CudaStorage values, QuantizationSettings settings, CalibrationStatistics? statistics)
     {
-        QuantizedWeight made = Registry.Method(settings.Method) switch
+        Func<QuantizedWeight> finish;
+        WeightError error;
+        using (In("kernels"))
         {
-            CodebookMethod method => Codebook(matrix, values, method, settings),
-            TernaryMethod => Ternary(matrix, values, settings),
-            HqqMethod => Hqq(matrix, values, settings),
-            RtnMethod method => Affine(matrix, values, method, settings, settings.Symmetric == true ? CudaGridKind.Symmetric : CudaGridKind.Asymmetric),
-            QuantoMethod method => Affine(matrix, values, method, settings, settings.Bits == 8 ? CudaGridKind.Byte : CudaGridKind.Shifted),
-            LlmInt8Method method => Affine(matrix, values, method, settings, CudaGridKind.Int8),
-            AwqMethod method => Awq(matrix, values, method, settings, RequireGram(settings, statistics)),
-            GptqMethod => CudaGptq.Quantize(memory, matrix, settings, RequireGram(settings, statistics), values),
-            _ => Refuse(settings),
-        };
+            finish = Queue(matrix, values, settings, statistics);
+            Settle();
+        }
+
+        QuantizedWeight made;
+        using (In("transfer"))
+        {
+            made = finish();
+        }
+
         if (matrix.Failed())
         {
             made.Dispose();
             Explain(name, matrix, settings);
         }
 
-        return new MadeWeight(made, matrix.Error(values.Address));
+        using (In("kernels"))
+        {
+            error = matrix.Error(values.Address);
+        }
+
+        return new MadeWeight(made, error);
     }
+
+    private PhaseTimes.Scope In(string phase) => Times?.In(phase) ?? default;
+
+    private void Settle()
+    {
+        if (Times is not null)
+        {
+            memory.Device.Synchronize();
+        }
+    }
+
+    /// <summary>Queues a method's kernels, after which the values stand on the card; the result reads codes and scales from there.</summary>
+    private Func<QuantizedWeight> Queue(CudaMatrix matrix, CudaStorage values, QuantizationSettings settings, CalibrationStatistics? statistics) => Registry.Method(settings.Method) switch
+    {
+        CodebookMethod method => Codebook(matrix, values, method, settings),
+        TernaryMethod => Ternary(matrix, values, settings),
+        HqqMethod => Hqq(matrix, values, settings),
+        RtnMethod method => Affine(matrix, values, method, settings, settings.Symmetric == true ? CudaGridKind.Symmetric : CudaGridKind.Asymmetric),
+        QuantoMethod method => Affine(matrix, values, method, settings, settings.Bits == 8 ? CudaGridKind.Byte : CudaGridKind.Shifted),
+        LlmInt8Method method => Affine(matrix, values, method, settings, CudaGridKind.Int8),
+        AwqMethod method => Awq(matrix, values, method, settings, RequireGram(settings, statistics)),
+        GptqMethod => () => CudaGptq.Quantize(memory, matrix, settings, RequireGram(settings, statistics), values),
+        _ => Refuse(settings),
+    };
 
     /// <summary>The values for products: as they are, or rounded to the numbers in which those multiply.</summary>
     private DenseCudaPacking Pack(CudaMatrix matrix, CudaStorage values)
@@ -94,7 +162,7 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
         return new DenseCudaPacking(memory, matrix.Rows, matrix.Columns, DType.BF16, half);
     }
 
-    private static QuantizedWeight Refuse(QuantizationSettings settings)
+    private static Func<QuantizedWeight> Refuse(QuantizationSettings settings)
     {
         Throw.Usage($"method {settings.Method} does not run on cuda", "its solver is written for the processor", "leave --device out");
         return null!;
@@ -126,7 +194,7 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
 
     private static LaunchShape Groups(nint groups) => new(nint.Max(1, (groups + GroupsPerBlock - 1) / GroupsPerBlock), Threads);
 
-    private static CodebookWeight Codebook(CudaMatrix matrix, CudaStorage values, CodebookMethod method, QuantizationSettings settings)
+    private static Func<QuantizedWeight> Codebook(CudaMatrix matrix, CudaStorage values, CodebookMethod method, QuantizationSettings settings)
     {
         int block = settings.BlockSize!.Value;
         nint blocks = (matrix.Count + block - 1) / block;
@@ -139,10 +207,10 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
         scales = nested?.Dequantize() ?? scales;
         nint used = nested is null ? absmax.Address : matrix.Put<float>(scales).Address;
         matrix.Launch("codebook_values", CudaGrid.Elements(matrix.Count), matrix.Codes.Address, matrix.Put<float>(method.Levels).Address, used, values.Address, matrix.Count, block);
-        return new CodebookWeight(matrix.ReadCodes(), method.Levels, block, scales, nested);
+        return () => new CodebookWeight(matrix.ReadCodes(), method.Levels, block, scales, nested);
     }
 
-    private static AffineWeight Affine(CudaMatrix matrix, CudaStorage values, IQuantizationMethod method, QuantizationSettings settings, CudaGridKind kind)
+    private static Func<QuantizedWeight> Affine(CudaMatrix matrix, CudaStorage values, IQuantizationMethod method, QuantizationSettings settings, CudaGridKind kind)
     {
         WeightFacts facts = method.FactsOf(settings, matrix.Rows, matrix.Columns);
         nint groups = matrix.Rows * facts.GroupsPerRow;
@@ -151,11 +219,11 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
             "affine_codes", Groups(groups), matrix.Dense.Address, matrix.Codes.Address, scales.Address, offsets.Address, matrix.Columns, facts.GroupSize, facts.GroupsPerRow, groups,
             (int)kind, facts.Bits, (int)CudaMatrix.NumberOf(facts.ScaleDType), matrix.Flags);
         Values(matrix, scales, offsets, values, facts, groups);
-        return new AffineWeight(
+        return () => new AffineWeight(
             matrix.ReadCodes(), facts.Bits, facts.GroupSize, matrix.Read(scales), matrix.Read(offsets), facts.ScaleDType, facts.Form, symmetric: facts.Symmetric) { OutlierThreshold = facts.OutlierThreshold };
     }
 
-    private AffineWeight Awq(CudaMatrix matrix, CudaStorage values, AwqMethod method, QuantizationSettings settings, GramStatistics statistics)
+    private Func<QuantizedWeight> Awq(CudaMatrix matrix, CudaStorage values, AwqMethod method, QuantizationSettings settings, GramStatistics statistics)
     {
         WeightFacts facts = method.FactsOf(settings, matrix.Rows, matrix.Columns);
         nint groups = matrix.Rows * facts.GroupsPerRow;
@@ -164,7 +232,7 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
             "affine_codes", Groups(groups), matrix.Dense.Address, matrix.Codes.Address, scales.Address, offsets.Address, matrix.Columns, facts.GroupSize, facts.GroupsPerRow, groups,
             (int)CudaGridKind.Given, facts.Bits, 0, matrix.Flags);
         Values(matrix, scales, offsets, values, facts, groups);
-        return new AffineWeight(
+        return () => new AffineWeight(
             matrix.ReadCodes(), facts.Bits, facts.GroupSize, matrix.Read(scales), matrix.Read(offsets), facts.ScaleDType, AffineForm.ZeroPoint, symmetric: facts.Symmetric);
     }
 
@@ -173,7 +241,7 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
         "affine_values", CudaGrid.Elements(matrix.Count), matrix.Codes.Address, scales.Address, offsets.Address, map, values.Address, matrix.Count, matrix.Columns, facts.GroupSize, groups,
         (int)facts.Order, facts.Form == AffineForm.Bias ? 1 : 0);
 
-    private TernaryWeight Ternary(CudaMatrix matrix, CudaStorage values, QuantizationSettings settings)
+    private Func<QuantizedWeight> Ternary(CudaMatrix matrix, CudaStorage values, QuantizationSettings settings)
     {
         bool perRow = settings.GroupSize == QuantizationSettings.WholeRow;
         CudaStorage common = matrix.Floats(matrix.Rows), sums = matrix.Rent(matrix.Rows * sizeof(double));
@@ -187,10 +255,10 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
             (int)CudaGridKind.Ternary, 2, 0, matrix.Flags);
         WeightFacts whole = new(WeightKind.Affine, matrix.Rows, matrix.Columns, 2, DType.F32) { GroupSize = (int)matrix.Columns };
         Values(matrix, each, offsets, values, whole, matrix.Rows);
-        return new TernaryWeight(matrix.ReadCodes(), scales, settings.ScaleDType!.Value);
+        return () => new TernaryWeight(matrix.ReadCodes(), scales, settings.ScaleDType!.Value);
     }
 
-    private static AffineWeight Hqq(CudaMatrix matrix, CudaStorage values, QuantizationSettings settings)
+    private static Func<QuantizedWeight> Hqq(CudaMatrix matrix, CudaStorage values, QuantizationSettings settings)
     {
         const int rounds = HqqSolver.Iterations;
         int group = HqqMethod.GroupOf(settings, matrix.Rows, matrix.Columns), bits = settings.Bits!.Value, type = (int)CudaMatrix.NumberOf(settings.ScaleDType!.Value);
@@ -218,7 +286,7 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
 
         WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, matrix.Rows, matrix.Columns);
         Values(matrix, scales, offsets, values, facts, groups);
-        return new AffineWeight(
+        return () => new AffineWeight(
             matrix.ReadCodes(), bits, group, matrix.Read(scales), matrix.Read(offsets), facts.ScaleDType, AffineForm.ZeroPoint, facts.Order);
     }
 
