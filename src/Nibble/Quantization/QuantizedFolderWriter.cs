@@ -137,15 +137,19 @@ public sealed class QuantizedFolderWriter : IDisposable
 
         _normSum += error.Norm;
         _errorSum += error.Relative * error.Relative * error.Norm;
-        string module = StoredModule(tensor.Spec);
+        // Hashing takes as long as encoding and writing.
+        Task<string> digest = Task.Run(() => WeightDigest.Of(weight));
         long bytes = repair?.ByteLength ?? 0;
-        foreach (EncodedTensor encoded in _plan.Layout.Encode(weight, SourceDType))
+        try
         {
-            using Tensor stored = encoded.Tensor;
-            _writer.Append(module + encoded.Suffix, stored);
-            bytes += stored.ByteLength;
+            bytes += Append(StoredModule(tensor.Spec), weight);
+        }
+        finally
+        {
+            ((IAsyncResult)digest).AsyncWaitHandle.WaitOne();
         }
 
+        string hash = digest.GetAwaiter().GetResult();
         QuantizationSettings settings = tensor.Settings!;
         _reports.Add(new QuantizedTensorReport(
             tensor.Spec.Path,
@@ -156,11 +160,24 @@ public sealed class QuantizedFolderWriter : IDisposable
             8.0 * bytes / Math.Max(1, tensor.Count),
             error.Relative,
             error.Largest,
-            repair is null ? WeightDigest.Of(weight) : repair.Digest(WeightDigest.Of(weight))));
+            repair is null ? hash : repair.Digest(hash)));
         if (repair is not null)
         {
             _repairs.Add((tensor.Spec, repair));
         }
+    }
+
+    private long Append(string module, QuantizedWeight weight)
+    {
+        long bytes = 0;
+        foreach (EncodedTensor encoded in _plan.Layout.Encode(weight, SourceDType))
+        {
+            using Tensor stored = encoded.Tensor;
+            _writer.Append(module + encoded.Suffix, stored);
+            bytes += stored.ByteLength;
+        }
+
+        return bytes;
     }
 
     /// <summary>Copies a matrix that stays dense.</summary>

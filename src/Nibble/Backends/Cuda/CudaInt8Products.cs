@@ -24,7 +24,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
     public const int MostRows = 256;
 
     // Constants of int8tensor.cu and tensor.cuh.
-    private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, BlockRows = 128, MostCounters = 1 << 14;
+    private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, BlockRows = 128, OneThreads = 1024, MostCounters = 1 << 14;
 
     // Blocks that a card runs at once, about; integers have the same sums in any order.
     private const int Blocks = 264;
@@ -51,18 +51,8 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         nint counter = weight is LlmInt8CudaPacking counted ? counted.Counts : 0;
         using CudaStorage codes = memory.Rent(padded * width, "activations"), absmax = memory.Rent(call.Rows * sizeof(float), "activations");
         using CudaStorage sums = memory.Rent(padded * sizeof(int), "activations");
-        using CudaStorage? marks = threshold > 0 ? memory.Rent(width, "activations") : null, outliers = threshold > 0 ? memory.Rent((1 + weight.In) * sizeof(int), "activations") : null;
-        if (marks is not null)
-        {
-            memory.Device.Clear(marks.Address, marks.ByteLength);
-        }
-
-        memory.Device.Launch(
-            CudaKernelNames.Of("int8_absmax"), new LaunchShape(call.Rows, Threads, Overlaps: true), [call.X, weight.In, threshold, absmax.Address, marks?.Address ?? 0]);
-        memory.Device.Launch(
-            CudaKernelNames.Of("int8_codes"),
-            new LaunchShape(padded, Threads, Overlaps: true),
-            [call.X, weight.In, (int)call.Rows, width, absmax.Address, marks?.Address ?? 0, codes.Address, sums.Address, outliers?.Address ?? 0, counter]);
+        using CudaStorage? outliers = threshold > 0 ? memory.Rent((1 + weight.In) * sizeof(int), "activations") : null;
+        Round(call, weight.In, padded, width, threshold, absmax.Address, codes.Address, sums.Address, outliers?.Address ?? 0, counter);
         Int8End end = new()
         {
             X = call.X, Absmax = absmax.Address, Sums = sums.Address, Outliers = outliers?.Address ?? 0, Bias = call.Bias, Y = call.Y, YStride = call.YStride,
@@ -81,6 +71,29 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         }
 
         return true;
+    }
+
+    // Rows of x as codes, absmax and sums of codes; which columns stay as they are.
+    private void Round(in CudaProduct call, nint columns, nint padded, nint width, float threshold, nint absmax, nint codes, nint sums, nint outliers, nint counter)
+    {
+        if (call.Rows == 1)
+        {
+            memory.Device.Launch(
+                CudaKernelNames.Of("int8_one"), new LaunchShape(1, OneThreads, Overlaps: true), [call.X, columns, width, threshold, absmax, codes, sums, outliers, counter]);
+            return;
+        }
+
+        using CudaStorage? marks = threshold > 0 ? memory.Rent(width, "activations") : null;
+        if (marks is not null)
+        {
+            memory.Device.Clear(marks.Address, marks.ByteLength);
+        }
+
+        memory.Device.Launch(CudaKernelNames.Of("int8_absmax"), new LaunchShape(call.Rows, Threads, Overlaps: true), [call.X, columns, threshold, absmax, marks?.Address ?? 0]);
+        memory.Device.Launch(
+            CudaKernelNames.Of("int8_codes"),
+            new LaunchShape(padded, Threads, Overlaps: true),
+            [call.X, columns, (int)call.Rows, width, absmax, marks?.Address ?? 0, codes, sums, outliers, counter]);
     }
 
     private static Int8End Part(CudaPacking weight, in Int8End end, nint row, nint rows) => end with

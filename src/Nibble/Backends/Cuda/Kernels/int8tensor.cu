@@ -8,6 +8,7 @@
 #define INT8_STRIDE 160
 #define OUTLIERS_AT_ONCE 32
 #define SCALE_ROWS 32
+#define INT8_ONE_THREADS 1024
 
 #ifdef NIBBLE_HOST
 inline void multiply_add_int8(int* d, const u32* a, u32 b0, u32 b1)
@@ -74,6 +75,32 @@ KERNEL(int8_absmax)(const float* x, i64 columns, float threshold, float* absmax,
     if (threadIdx.x == 0) absmax[blockIdx.x] = spoiled > 0 ? __uint_as_float(0x7fc00000u) : largest;
 }
 
+// How many of the block's counts stand before this thread's own, and all of them together.
+__device__ inline int count_before(int own, int* found, int* scratch, int* all)
+{
+    found[threadIdx.x] = own;
+    int of_warp = warp_sum(own), lane = threadIdx.x & 31, warp = threadIdx.x >> 5, before = 0;
+    __syncthreads();
+    if (lane == 0) scratch[warp] = of_warp;
+    __syncthreads();
+    for (int n = threadIdx.x - lane; n < (int)threadIdx.x; n++) before += found[n];
+    *all = 0;
+    for (int w = 0; w < (int)(blockDim.x >> 5); w++)
+    {
+        if (w < warp) before += scratch[w];
+        *all += scratch[w];
+    }
+
+    return before;
+}
+
+__device__ inline void count_outliers(u64* counter, int outliers, i64 columns)
+{
+    if (!counter) return;
+    atomicAdd(counter, (u64)outliers);
+    atomicAdd(counter + 1, (u64)columns);
+}
+
 // The codes of x, [padded rows, padded columns] with zeros around them and in marked columns; their sums; and the marked columns in
 // order: outliers[0] of them. Marks are read in fours, up to the padded columns.
 KERNEL(int8_codes)(
@@ -115,19 +142,7 @@ KERNEL(int8_codes)(
     // A thread owns neighbours; before its own come those of the warps and lanes before it.
     int each = (int)(padded / 4 + TENSOR_THREADS - 1) / TENSOR_THREADS, from = threadIdx.x * each, to = min(from + each, (int)(padded / 4)), own = 0;
     for (int word = from; word < to; word++) own += __popc(((const u32*)marks)[word] & 0x01010101u);
-    found[threadIdx.x] = own;
-    __syncthreads();
-    int before = 0, lane = threadIdx.x & 31, all = 0;
-    for (int n = threadIdx.x - lane; n < (int)threadIdx.x; n++) before += found[n];
-    int of_warp = warp_sum(own);
-    if (lane == 0) scratch[threadIdx.x >> 5] = of_warp;
-    __syncthreads();
-    for (int w = 0; w < TENSOR_WARPS; w++)
-    {
-        if (w < (int)(threadIdx.x >> 5)) before += scratch[w];
-        all += scratch[w];
-    }
-
+    int all, before = count_before(own, found, scratch, &all);
     for (int word = from; own > 0 && word < to; word++)
     {
         u32 four = ((const u32*)marks)[word];
@@ -140,12 +155,64 @@ KERNEL(int8_codes)(
     if (threadIdx.x == 0)
     {
         outliers[0] = all;
-        if (counter)
+        count_outliers(counter, all, columns);
+    }
+}
+
+// Both for a single row, in one launch: a block, whose threads own neighbouring columns. Rows of zeros fill up the eight.
+KERNEL(int8_one)(const float* x, i64 columns, i64 padded, float threshold, float* absmax, u32* codes, int* sums, int* outliers, u64* counter)
+{
+    __shared__ float scratch[32];
+    __shared__ int counts[32], found[INT8_ONE_THREADS];
+    allow_next();
+    await_previous();
+    int words = (int)(padded / 4), each = (words + INT8_ONE_THREADS - 1) / INT8_ONE_THREADS, from = min((int)threadIdx.x * each, words), to = min(from + each, words), own = 0;
+    float largest = 0, spoiled = 0;
+    for (int word = from; word < to; word++)
+    {
+        float4 v = four_columns(x, 4 * word, columns);
+        float values[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int e = 0; e < 4; e++)
         {
-            atomicAdd(counter, (u64)all);
-            atomicAdd(counter + 1, (u64)columns);
+            float magnitude = fabsf(values[e]);
+            if (threshold > 0 && magnitude >= threshold) own++;
+            else if (!(magnitude < infinity())) spoiled = 1;
+            else largest = fmaxf(largest, magnitude);
         }
     }
+
+    largest = block_max(largest, scratch);
+    spoiled = block_max(spoiled, scratch);
+    bool usable = spoiled == 0 && largest >= 1e-35f;
+    float inverse = usable ? __fdiv_rn(127.0f, largest) : 0;
+    int sum = 0, all = 0, before = outliers ? count_before(own, found, counts, &all) : 0;
+    for (int word = from; word < to; word++)
+    {
+        float4 v = four_columns(x, 4 * word, columns);
+        float values[4] = {v.x, v.y, v.z, v.w};
+        u32 four = 0;
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+        {
+            bool kept = threshold > 0 && fabsf(values[e]) >= threshold;
+            if (kept && outliers) outliers[1 + before++] = 4 * word + e;
+            int code = kept || !usable ? 0 : (int)rintf(__fmul_rn(values[e], inverse));
+            sum += code;
+            four |= (u32)(code & 255) << (8 * e);
+        }
+
+        codes[word] = four;
+    }
+
+    for (int word = words + threadIdx.x; word < 8 * words; word += INT8_ONE_THREADS) codes[word] = 0;
+    sum = block_sum(sum, counts);
+    if (threadIdx.x < 8) sums[threadIdx.x] = threadIdx.x == 0 ? sum : 0;
+    if (threadIdx.x > 0) return;
+    absmax[0] = spoiled > 0 ? __uint_as_float(0x7fc00000u) : largest;
+    if (!outliers) return;
+    outliers[0] = all;
+    count_outliers(counter, all, columns);
 }
 
 // What the end of a product needs; Int8End in C# has the same layout.
