@@ -21,6 +21,7 @@ internal sealed class QuantizationOptions
     private readonly Option<bool?> _staticGroups = new("--static-groups") { Description = "Grids of all groups from the dense weights, in the order of columns; with --act-order no index of groups is stored (gptq)." };
     private readonly Option<bool?> _mse = new("--mse") { Description = "Shrink ranges where that lessens the error of the group (gptq)." };
     private readonly Option<float?> _damping = new("--damping") { Description = "Share of the Hessian's mean diagonal added to it (gptq, default 0.01)." };
+    private readonly Option<bool?> _compensate = new("--compensate") { Description = "Choose codes column by column on --data, the error of each made up for by the others, as gptq (nf4, fp4)." };
     private readonly Option<string?> _scaleDtype = new("--scale-dtype") { Description = "Dtype in which scales are stored: f32, f16, bf16." };
     private readonly Option<int?> _repairRank = new("--repair-rank") { Description = "Rank of a low-rank term beside each matrix that makes up for a part of its error." };
     private readonly Option<int?> _repairIterations = new("--repair-iterations") { Description = "Quantize and repair in turn so often (LoftQ; default 1: the error as it is)." };
@@ -35,7 +36,7 @@ internal sealed class QuantizationOptions
     public void AddTo(Command command)
     {
         _scaleDtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
-        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _activationBits, _overrides, _head, _embeddings, _layout];
+        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _compensate, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _activationBits, _overrides, _head, _embeddings, _layout];
         foreach (Option option in all)
         {
             command.Options.Add(option);
@@ -84,6 +85,7 @@ internal sealed class QuantizationOptions
             StaticGroups = parsed.GetValue(_staticGroups),
             Mse = parsed.GetValue(_mse),
             Damping = parsed.GetValue(_damping),
+            Compensate = parsed.GetValue(_compensate),
             RepairRank = parsed.GetValue(_repairRank),
             RepairIterations = parsed.GetValue(_repairIterations),
             RepairWeighted = parsed.GetValue(_repairWeighted),

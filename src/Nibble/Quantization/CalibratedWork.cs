@@ -193,8 +193,8 @@ internal sealed class CalibratedWork(
         return packed;
     }
 
-    // LLM.int8 is a product of its own; repairs are found on the processor.
-    private static bool CanStay(QuantizationSettings settings) => settings.Method != "int8";
+    // LLM.int8 is a product of its own; repairs and compensated codebooks are found on the processor.
+    private static bool CanStay(QuantizationSettings settings) => settings.Method != "int8" && settings.Compensate != true;
 
     /// <summary>The matrix stays on the device: only codes and scales come to the host.</summary>
     private IPackedWeight PutOnDevice(PlannedTensor tensor, IMatrixQuantizer device, QuantizationSettings settings, GramStatistics? statistics)
@@ -242,13 +242,13 @@ internal sealed class CalibratedWork(
         }
 
         _coverage.Add(coverage);
-        if (!isNew || weight is not AffineWeight affine)
+        if (!isNew)
         {
             weight.Dispose();
             return;
         }
 
-        _block.Add(new WeightRecord(affine, coverage, repair));
+        _block.Add(new WeightRecord(weight, coverage, repair));
     }
 
     private void Report(string path)

@@ -16,7 +16,7 @@ public sealed record PlanOverride
     public const string Dense = "none";
 
     private static readonly string[] Keys =
-        ["bits", "group_size", "symmetric", "block_size", "double_quant", "threshold", "axis", "act_order", "static_groups", "mse", "damping", "scale_dtype", "repair_rank", "repair_iterations", "repair_weighted", "activation_bits"];
+        ["bits", "group_size", "symmetric", "block_size", "double_quant", "threshold", "axis", "act_order", "static_groups", "mse", "damping", "compensate", "scale_dtype", "repair_rank", "repair_iterations", "repair_weighted", "activation_bits"];
 
     private readonly Regex _regex;
 
@@ -81,6 +81,7 @@ public sealed record PlanOverride
         "static_groups" => settings with { StaticGroups = Bool(text, value) },
         "mse" => settings with { Mse = Bool(text, value) },
         "damping" => settings with { Damping = Float(text, value) },
+        "compensate" => settings with { Compensate = Bool(text, value) },
         "scale_dtype" => settings with { ScaleDType = Enum.TryParse(value, ignoreCase: true, out DType dtype) ? dtype : Refuse<DType>(text, value) },
         "repair_rank" => settings with { RepairRank = Int(text, value) },
         "repair_iterations" => settings with { RepairIterations = Int(text, value) },

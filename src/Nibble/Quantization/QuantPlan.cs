@@ -99,7 +99,7 @@ public sealed class QuantPlan
         PlannedTensor? hungry = Quantized.FirstOrDefault(tensor => tensor.Settings!.NeedsText);
         if (hungry is not null)
         {
-            Throw.Usage($"method {hungry.Settings!.Method}{(hungry.Settings.RepairWeighted == true ? " with a weighted repair" : hungry.Settings.ActivationBits is not null ? " with --activation-bits" : string.Empty)} needs calibration", hungry.Settings.NeedsInputs ? "it looks at the inputs of each layer" : "the scales of activations are found on a text", "quantize into a folder, with a text given by --data");
+            Throw.Usage($"method {hungry.Settings!.Method}{(hungry.Settings.RepairWeighted == true ? " with a weighted repair" : hungry.Settings.Compensate == true ? " with --compensate" : hungry.Settings.ActivationBits is not null ? " with --activation-bits" : string.Empty)} needs calibration", hungry.Settings.NeedsInputs ? "it looks at the inputs of each layer" : "the scales of activations are found on a text", "quantize into a folder, with a text given by --data");
         }
     }
 

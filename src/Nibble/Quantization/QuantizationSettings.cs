@@ -23,7 +23,7 @@ public sealed record QuantizationSettings
         ("--bits", s => s.Bits), ("--group-size", s => s.GroupSize), ("--symmetric/--asymmetric", s => s.Symmetric),
         ("--block-size", s => s.BlockSize), ("--double-quant", s => s.DoubleQuant), ("--threshold", s => s.Threshold),
         ("--axis", s => s.Axis), ("--act-order", s => s.ActOrder), ("--scale-dtype", s => s.ScaleDType),
-        ("--static-groups", s => s.StaticGroups), ("--mse", s => s.Mse), ("--damping", s => s.Damping),
+        ("--static-groups", s => s.StaticGroups), ("--mse", s => s.Mse), ("--damping", s => s.Damping), ("--compensate", s => s.Compensate),
     ];
 
     private const int MostRepairRank = 4096, MostRepairIterations = 32;
@@ -64,6 +64,9 @@ public sealed record QuantizationSettings
     /// <summary>GPTQ: share of the Hessian's mean diagonal that is added to its diagonal.</summary>
     public float? Damping { get; init; }
 
+    /// <summary>NF4, FP4: codes are chosen column by column on a calibration text, the error of each made up for by those that are still free, as GPTQ does.</summary>
+    public bool? Compensate { get; init; }
+
     /// <summary>Rank of the low-rank term that repairs a part of the error; any method takes it.</summary>
     public int? RepairRank { get; init; }
 
@@ -94,6 +97,7 @@ public sealed record QuantizationSettings
         StaticGroups = StaticGroups ?? other.StaticGroups,
         Mse = Mse ?? other.Mse,
         Damping = Damping ?? other.Damping,
+        Compensate = Compensate ?? other.Compensate,
         ScaleDType = ScaleDType ?? other.ScaleDType,
         RepairRank = RepairRank ?? other.RepairRank,
         RepairIterations = RepairIterations ?? other.RepairIterations,
@@ -102,7 +106,7 @@ public sealed record QuantizationSettings
     };
 
     /// <summary>True if the work looks at the inputs of layers.</summary>
-    internal bool NeedsInputs => RepairWeighted == true || Registry.Method(Method).NeedsCalibration;
+    internal bool NeedsInputs => RepairWeighted == true || Compensate == true || Registry.Method(Method).NeedsCalibration;
 
     /// <summary>True if the work needs a text: for the inputs of layers, or for scales of activations.</summary>
     internal bool NeedsText => NeedsInputs || ActivationBits is not null;
@@ -141,7 +145,7 @@ public sealed record QuantizationSettings
         [
             ("group_size", GroupSize), ("symmetric", Symmetric), ("block_size", BlockSize), ("double_quant", DoubleQuant),
             ("threshold", Threshold), ("axis", Axis), ("act_order", ActOrder),
-            ("static_groups", StaticGroups), ("mse", Mse), ("damping", Damping), ("scale_dtype", ScaleDType?.ToString().ToLowerInvariant()),
+            ("static_groups", StaticGroups), ("mse", Mse), ("damping", Damping), ("compensate", Compensate == true ? true : null), ("scale_dtype", ScaleDType?.ToString().ToLowerInvariant()),
             ("repair_rank", RepairRank), ("repair_iterations", RepairIterations), ("repair_weighted", RepairWeighted),
             ("activation_bits", ActivationBits),
         ];

@@ -2,7 +2,6 @@ using Nibble.Quantization;
 using Nibble.Quantization.Calibration;
 using Nibble.Quantization.Gptq;
 using Nibble.Tensors;
-using Nibble.Tuning.Merging;
 
 namespace Nibble.Tests.Tuning;
 

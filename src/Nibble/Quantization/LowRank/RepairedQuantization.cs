@@ -69,7 +69,7 @@ internal static class RepairedQuantization
     private static RepairedWeight Made(PlannedTensor planned, Tensor dense, CalibrationStatistics? statistics, IMatrixQuantizer? device)
     {
         (string name, QuantizationSettings settings) = (planned.Spec.WeightName, planned.Settings!);
-        if (device is null)
+        if (device is null || settings.Compensate == true)
         {
             return new(Registry.Method(settings.Method).Quantize(name, dense, settings, statistics), null);
         }

@@ -1,10 +1,12 @@
+using Nibble.Quantization.Calibration;
+using Nibble.Quantization.Gptq;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization.Methods;
 
 /// <summary>
 /// NF4 and FP4 as bitsandbytes does them: blocks of the flattened matrix, absmax a block, the nearest level of v / absmax, ties to
-/// the lower one. With double quantization the blocks' absmax values are stored in 8 bits (QLoRA, arXiv 2305.14314, section 3).
+/// the lower one. Or, compensated, the codes that change the layer's outputs on a text least: GPTQ on the same blocks and scales. With double quantization the blocks' absmax values are stored in 8 bits (QLoRA, arXiv 2305.14314, section 3).
 /// </summary>
 /// <remarks>Codes equal those of bitsandbytes' CPU path for F32 input, its treatment of the last, incomplete block included.</remarks>
 internal sealed class CodebookMethod : QuantizationMethod
@@ -23,7 +25,7 @@ internal sealed class CodebookMethod : QuantizationMethod
         // Ranks are places in the sorted table; FP4 has two zeros, and a stable sort keeps code 0 before code 8 as torch does.
         _codeOfRank = [.. Enumerable.Range(0, levels.Length).OrderBy(code => levels[code]).Select(code => (byte)code)];
         _bounds = [.. Enumerable.Range(1, levels.Length - 1).Select(rank => (levels[_codeOfRank[rank - 1]] + levels[_codeOfRank[rank]]) / 2)];
-        Defaults = new() { Method = name, Bits = 4, BlockSize = 64, DoubleQuant = false };
+        Defaults = new() { Method = name, Bits = 4, BlockSize = 64, DoubleQuant = false, Compensate = false };
     }
 
     public override string Name { get; }
@@ -78,7 +80,16 @@ internal sealed class CodebookMethod : QuantizationMethod
             }
         });
         NestedScales? nested = settings.DoubleQuant == true ? DoubleQuantization.Of(absmax) : null;
-        return new CodebookWeight(codes, _levels, blockSize, nested?.Dequantize() ?? absmax, nested);
+        CodebookWeight nearest = new(codes, _levels, blockSize, nested?.Dequantize() ?? absmax, nested);
+        return settings.Compensate == true ? Compensated(nearest, weight, RequireGram(statistics, weight.Shape[1])) : nearest;
+    }
+
+    private static QuantizedWeight Compensated(CodebookWeight nearest, Tensor weight, GramStatistics gram)
+    {
+        using (nearest)
+        {
+            return GridRounder.Round(StoredGrid.Of(nearest), weight, gram);
+        }
     }
 
     private static unsafe Span<T> Run<T>(Tensor tensor, nint start, int length)

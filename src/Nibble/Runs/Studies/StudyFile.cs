@@ -161,6 +161,7 @@ public static class StudyFile
         StaticGroups = map.Bool("static_groups"),
         Mse = map.Bool("mse"),
         Damping = map.Float("damping"),
+        Compensate = map.Bool("compensate"),
         RepairRank = map.Int("repair_rank", 1),
         RepairIterations = map.Int("repair_iterations", 1),
         RepairWeighted = map.Bool("repair_weighted"),
@@ -182,6 +183,7 @@ public static class StudyFile
             settings.DoubleQuant == true ? "+ double quantization" : null,
             settings.Symmetric is { } symmetric ? symmetric ? "symmetric" : "asymmetric" : null,
             settings.ActOrder == true ? "act-order" : null,
+            settings.Compensate == true ? "compensated" : null,
             settings.RepairRank is { } rank ? $"+ rank {rank}" : null,
             settings.ActivationBits is { } width ? $"+ {width}-bit activations" : null,
         }.OfType<string>()];

@@ -5,6 +5,7 @@ using Nibble.Models;
 using Nibble.Nn;
 using Nibble.Quantization;
 using Nibble.Quantization.Calibration;
+using Nibble.Quantization.Gptq;
 using Nibble.Tensors;
 
 namespace Nibble.Tuning.Merging;

@@ -1,10 +1,8 @@
 using Nibble.Backends.Cpu;
-using Nibble.Quantization;
 using Nibble.Quantization.Calibration;
-using Nibble.Quantization.Gptq;
 using Nibble.Tensors;
 
-namespace Nibble.Tuning.Merging;
+namespace Nibble.Quantization.Gptq;
 
 /// <summary>
 /// Rounds a matrix to a stored grid so that the layer's outputs on the calibration inputs change least: GPTQ (arXiv 2210.17323,

@@ -1,8 +1,7 @@
 using Nibble.IO;
-using Nibble.Quantization;
 using Nibble.Tensors;
 
-namespace Nibble.Tuning.Merging;
+namespace Nibble.Quantization.Gptq;
 
 /// <summary>
 /// The values that a stored quantized weight can take when only its codes change: its scales, offsets and tables stay as they are
