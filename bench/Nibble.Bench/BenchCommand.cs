@@ -2,6 +2,7 @@ using System.Text.Json;
 using Nibble.Backends.Cpu;
 using Nibble.Bench.Benches;
 using Nibble.IO;
+using Nibble.Tensors;
 
 namespace Nibble.Bench;
 
@@ -13,6 +14,7 @@ internal static class BenchCommand
         new("roofline", "raw read rate and multiply-add peak of this processor", Roofline.Run),
         new("forkjoin", "cost of one empty run of the thread pool, beside Parallel.For", ForkJoin.Run),
         new("sgemm", "matrix product against the multiply-add peak measured in the same rounds; --peer openblas=PATH", Sgemm.Run),
+        new("bf16", "products in BF16, forward and backward, by every kind of kernel, beside F32 in the same rounds", BFloat16Bench.Run),
         new("gemv", "one row times a matrix in F32 and BF16 against raw reading", Gemv.Run),
         new("qgemv", "one row times packed weights of every kind, against raw reading and against F32", QuantGemv.Run),
         new("qgemm", "several rows times packed weights of every kind, against the dense F32 product", QuantGemm.Run),
@@ -123,7 +125,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
     /// <summary>The one method that <c>train</c> measures; null for all.</summary>
     public string? Method { get; init; }
 
-    public CpuBackend CreateBackend() => new(new CpuOptions(Threads, Kernels));
+    public CpuBackend CreateBackend(DType compute = DType.F32) => new(new CpuOptions(Threads, Kernels, compute));
 
     public static BenchOptions Parse(string[] args)
     {

@@ -58,6 +58,10 @@ public class AssemblerTests
         ("{disp32} tileloadd tmm6, [rdx+r8+64]", c => c.Tileloadd(new Tmm(6), new Address(Gpr.Rdx, 64, Gpr.R8)), "c4a27b4bb40240000000"),
         ("{disp32} tileloadd tmm1, [r13+rcx]", c => c.Tileloadd(new Tmm(1), new Address(Gpr.R13, 0, Gpr.Rcx)), "c4c27b4b8c0d00000000"),
         ("{disp32} tilestored [r14+r12+1024], tmm3", c => c.Tilestored(new Address(Gpr.R14, 1024, Gpr.R12), new Tmm(3)), "c4827a4b9c2600040000"),
+        ("{disp32} vdpbf16ps zmm10, zmm30, dword ptr [r9+132]{1to16}", c => c.Vdpbf16psBroadcast(new Zmm(10), new Zmm(30), new Address(Gpr.R9, 132)), "62520e50529184000000"),
+        ("{disp32} vdpbf16ps zmm17, zmm2, dword ptr [r14]{1to16}", c => c.Vdpbf16psBroadcast(new Zmm(17), new Zmm(2), new Address(Gpr.R14)), "62c26e58528e00000000"),
+        ("tdpbf16ps tmm2, tmm5, tmm6", c => c.Tdpbf16ps(new Tmm(2), new Tmm(5), new Tmm(6)), "c4e24a5cd5"),
+        ("tdpbf16ps tmm3, tmm4, tmm7", c => c.Tdpbf16ps(new Tmm(3), new Tmm(4), new Tmm(7)), "c4e2425cdc"),
         ("tdpbssd tmm2, tmm5, tmm6", c => c.Tdpbssd(new Tmm(2), new Tmm(5), new Tmm(6)), "c4e24b5ed5"),
         ("tdpbsud tmm3, tmm4, tmm7", c => c.Tdpbsud(new Tmm(3), new Tmm(4), new Tmm(7)), "c4e2425edc"),
     ];

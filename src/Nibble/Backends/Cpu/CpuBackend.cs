@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Backends.Cpu.Packings;
 using Nibble.IO;
 using Nibble.Quantization;
@@ -8,7 +9,8 @@ namespace Nibble.Backends.Cpu;
 /// <summary>Choices for <see cref="CpuBackend"/>; null means the environment variable, and without one the best for this machine.</summary>
 /// <param name="Threads">Threads, the caller's included (NIBBLE_THREADS; default one per processor).</param>
 /// <param name="Kernels">Kernel variant (NIBBLE_KERNELS; default the fastest that the processor supports).</param>
-public sealed record CpuOptions(int? Threads = null, string? Kernels = null);
+/// <param name="Compute">Numbers in which products of many rows multiply: F32, or BF16 (both sides rounded, sums in F32).</param>
+public sealed record CpuOptions(int? Threads = null, string? Kernels = null, DType Compute = DType.F32);
 
 /// <summary>The processor as a backend. Kernels run when they are called; nothing is ever pending.</summary>
 public sealed class CpuBackend : IBackend
@@ -21,17 +23,25 @@ public sealed class CpuBackend : IBackend
     public CpuBackend(CpuOptions? options = null)
         : this(
             options?.Kernels is { } kernels ? CpuVariant.Select(kernels) : CpuVariant.Choose(),
-            CpuThreads.Choose(options?.Threads))
+            CpuThreads.Choose(options?.Threads),
+            options?.Compute ?? DType.F32)
     {
     }
 
     /// <summary>For tests: any variant, even one that this processor only computes in software.</summary>
-    internal CpuBackend(CpuVariant variant, int threads)
+    internal CpuBackend(CpuVariant variant, int threads, DType compute = DType.F32)
     {
+        if (compute is not (DType.F32 or DType.BF16))
+        {
+            Throw.Argument("cpu", $"products multiply in F32 or BF16, not {compute}");
+        }
+
         _variant = variant;
         _threads = CpuThreads.Shared(threads);
-        Kernels = variant.CreateKernels(_threads);
-        Gradients = variant.CreateGradients(_threads);
+        Compute = compute;
+        BFloat16Kernels? half = compute == DType.BF16 ? variant.BFloat16 : null;
+        Kernels = variant.CreateKernels(_threads, half);
+        Gradients = variant.CreateGradients(_threads, half);
     }
 
     /// <inheritdoc/>
@@ -45,6 +55,9 @@ public sealed class CpuBackend : IBackend
 
     /// <inheritdoc/>
     public int Threads => _threads.Count;
+
+    /// <inheritdoc/>
+    public DType Compute { get; }
 
     /// <inheritdoc/>
     public IKernels Kernels { get; }

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
 using Nibble.Tensors;
@@ -28,7 +29,7 @@ internal readonly unsafe record struct CpuMatMul(
 
 /// <summary>
 /// How the CPU keeps a weight <c>[Out, In]</c>. A packing implements the decoding of a row (embedding, saving) and the product;
-/// for many rows it can hand the product to <see cref="CpuVariant.Gemm"/>, which decodes one panel of output features at a time.
+/// for many rows it can hand the product to <see cref="CpuVariant.Gemm(CpuPacking, in CpuMatMul)"/>, which decodes one panel of output features at a time.
 /// </summary>
 internal abstract unsafe class CpuPacking : IPackedWeight
 {
@@ -96,6 +97,37 @@ internal abstract unsafe class CpuPacking : IPackedWeight
             {
                 destination[(k * width) + j] = row[k];
             }
+        }
+    }
+
+    /// <summary>
+    /// Writes a panel rounded to BF16, as pairs of neighbouring columns: <c>destination[k/2·PanelWidth + j]</c> = value of column k, and of column k + 1 in the
+    /// high half; (In + 1) / 2 lines, lanes from <paramref name="rows"/> on are zero.
+    /// </summary>
+    public virtual void DecodePairs(nint first, int rows, uint* destination)
+    {
+        const nint Block = 256;
+        int width = Variant.PanelWidth;
+        using CpuScratch.Lease scratch = CpuScratch.Rent(Block * width * sizeof(float));
+        float* values = (float*)scratch.Pointer;
+        for (nint k = 0; k < In; k += Block)
+        {
+            nint count = nint.Min(Block, In - k);
+            DecodePanel(first, rows, k, count, values);
+            BFloat16Layout.RoundPairs(values, count, width, destination + (k / 2 * width));
+        }
+    }
+
+    /// <summary>The product in the numbers that are asked for: with <paramref name="half"/>, of many rows with both sides rounded to BF16.</summary>
+    public void MatMul(in CpuMatMul call, BFloat16Kernels? half)
+    {
+        if (half is not null && Activations == ActivationType.F32 && call.Rows >= BFloat16Kernels.FewestRows && call.Count > 0 && In > 0)
+        {
+            Variant.Gemm(this, call, half);
+        }
+        else
+        {
+            MatMul(call);
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Backends.Cpu.Kernels;
 using Nibble.Backends.Cpu.MachineCode;
 using Nibble.Backends.Cpu.PackCache;
@@ -32,8 +33,14 @@ internal abstract class CpuVariant
     /// <summary>All variants, fastest first.</summary>
     public static IReadOnlyList<CpuVariant> All { get; } =
     [
-        new CpuVariant<Lanes512, Vector512<float>>("avx512-amx", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoTiles, () => new AmxKernels()),
-        new CpuVariant<Lanes512, Vector512<float>>("avx512-vnni", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoVnni, () => new VnniKernels()),
+        new CpuVariant<Lanes512, Vector512<float>>("avx512-amx", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoTiles, () => new AmxKernels())
+        {
+            WhyNoBFloat16 = () => MachineCodeSupport.Current.WhyNoBFloat16Tiles, MachineBFloat16 = () => new AmxBFloat16Kernels(),
+        },
+        new CpuVariant<Lanes512, Vector512<float>>("avx512-vnni", CpuIsa.Avx512, () => MachineCodeSupport.Current.WhyNoVnni, () => new VnniKernels())
+        {
+            WhyNoBFloat16 = () => MachineCodeSupport.Current.WhyNoBFloat16, MachineBFloat16 = () => new VdpBFloat16Kernels(),
+        },
         new CpuVariant<Lanes512, Vector512<float>>("avx512", CpuIsa.Avx512, () => Lacks(Vector512.IsHardwareAccelerated && Avx512BW.IsSupported)),
         new CpuVariant<Lanes256, Vector256<float>>("avx2", CpuIsa.Avx2, () => Lacks(Avx2.IsSupported && Fma.IsSupported)),
         new CpuVariant<Lanes128, Vector128<float>>("vector128", CpuIsa.Vector128, () => Lacks(Vector128.IsHardwareAccelerated)),
@@ -45,6 +52,7 @@ internal abstract class CpuVariant
 
     private ByteKernels? _bytes;
     private ByteKernels? _batchBytes;
+    private BFloat16Kernels? _bfloat16;
 
     public abstract string Name { get; }
 
@@ -77,9 +85,22 @@ internal abstract class CpuVariant
     /// <summary>One of the two.</summary>
     public ByteKernels Kernels(bool isDecoded) => isDecoded ? BatchBytes : Bytes;
 
-    public abstract IKernels CreateKernels(CpuThreads threads);
+    /// <summary>Why BF16 products have no instructions of their own here, null if they have. They are then multiplied as F32.</summary>
+    public Func<string?> WhyNoBFloat16 { get; private init; } = () => "this variant has no machine code for BF16";
 
-    public abstract IGradientKernels CreateGradients(CpuThreads threads);
+    /// <summary>Kernels of BF16 products.</summary>
+    public BFloat16Kernels BFloat16 => _bfloat16 ??= MachineBFloat16 is { } kernels && IsSupported && WhyNoBFloat16() is null ? kernels() : CompiledBFloat16;
+
+    /// <summary>The same in C#, for every machine.</summary>
+    public abstract BFloat16Kernels CompiledBFloat16 { get; }
+
+    private Func<BFloat16Kernels>? MachineBFloat16 { get; init; }
+
+    /// <summary>The kernels; <paramref name="half"/> if products of many rows multiply in BF16.</summary>
+    public abstract IKernels CreateKernels(CpuThreads threads, BFloat16Kernels? half);
+
+    /// <summary>The backward kernels, likewise.</summary>
+    public abstract IGradientKernels CreateGradients(CpuThreads threads, BFloat16Kernels? half);
 
     /// <summary>Packs a dense F32, F16 or BF16 matrix on the host.</summary>
     public abstract CpuPacking PackDense(Tensors.Tensor weight, CpuThreads threads);
@@ -92,6 +113,9 @@ internal abstract class CpuVariant
     /// weight is decoded once per block of rows.
     /// </summary>
     public abstract void Gemm(CpuPacking weights, in CpuMatMul call);
+
+    /// <summary>The same with both sides rounded to BF16.</summary>
+    public abstract void Gemm(CpuPacking weights, in CpuMatMul call, BFloat16Kernels half);
 
     /// <summary>The blocked product of two F32 matrices in memory. Its result does not depend on the number of threads.</summary>
     public abstract void Multiply(CpuThreads threads, in StridedProduct product);

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics;
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Backends.Cpu.Gradients;
 using Nibble.Backends.Cpu.Kernels;
 using Nibble.Backends.Cpu.PackCache;
@@ -25,9 +26,11 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<string?> wh
 
     public override PanelKernels Panels { get; } = new PanelKernels<S, V>();
 
-    public override IKernels CreateKernels(CpuThreads threads) => new CpuKernels<S, V>(threads);
+    public override BFloat16Kernels CompiledBFloat16 { get; } = new CompiledBFloat16Kernels<S, V>();
 
-    public override IGradientKernels CreateGradients(CpuThreads threads) => new CpuGradients<S, V>(threads);
+    public override IKernels CreateKernels(CpuThreads threads, BFloat16Kernels? half) => new CpuKernels<S, V>(threads, half);
+
+    public override IGradientKernels CreateGradients(CpuThreads threads, BFloat16Kernels? half) => new CpuGradients<S, V>(threads, half);
 
     public override CpuPacking PackDense(Tensor weight, CpuThreads threads)
     {
@@ -59,6 +62,16 @@ internal sealed class CpuVariant<S, V>(string name, CpuIsa isa, Func<string?> wh
     }
 
     public override void Gemm(CpuPacking weights, in CpuMatMul call) => Gemm<S, V>.Multiply(weights, call);
+
+    public override unsafe void Gemm(CpuPacking weights, in CpuMatMul call, BFloat16Kernels half)
+    {
+        BFloat16Product<S, V, TransposedPairs<S, V>> job = new()
+        {
+            A = call.Input, RowStride = weights.In, StepStride = 1, Right = new(weights, call.First), Rows = call.Rows, Columns = call.Count, Depth = weights.In,
+            C = new(call.Output, call.YStride, PanelWidth), Bias = call.FirstBias, Kernels = half,
+        };
+        job.Run(call.Threads);
+    }
 
     public override unsafe void Multiply(CpuThreads threads, in StridedProduct product)
     {

@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Backends.Cpu.Kernels;
 using Nibble.IO;
 using Nibble.Tensors;
@@ -5,7 +6,7 @@ using Nibble.Tensors;
 namespace Nibble.Backends.Cpu.Gradients;
 
 /// <summary>The backward kernels of the CPU backend for one kind of vector: pointers out of tensors, parts onto threads.</summary>
-internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientKernels
+internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kernels? half) : IGradientKernels
     where S : struct, ILanes<V>
     where V : unmanaged
 {
@@ -30,6 +31,17 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
     public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
     {
         int width = Blocks<S, V>.Width;
+        if (half is not null && x.Shape.Rows >= BFloat16Kernels.FewestRows)
+        {
+            BFloat16Product<S, V, MatrixPairs<S, V>> product = new()
+            {
+                A = Floats(x), RowStride = 1, StepStride = w.In, Right = new(Floats(dy), w.Out, w.Out), Rows = w.In, Columns = Blocks<S, V>.Panels(w.Out) * width,
+                Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width), Add = true, Kernels = half,
+            };
+            product.Run(threads);
+            return;
+        }
+
         ProductJob<S, V, MatrixPanels<S, V>> job = new()
         {
             A = Floats(x), RowStride = 1, StepStride = w.In, Right = new(Floats(dy), w.Out, 1, w.Out),
@@ -167,6 +179,17 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads) : IGradientK
 
     private void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx, bool overwrite)
     {
+        if (half is not null && dy.Shape.Rows >= BFloat16Kernels.FewestRows)
+        {
+            BFloat16Product<S, V, WeightPairs<S, V>> product = new()
+            {
+                A = Floats(dy), RowStride = w.Out, StepStride = 1, Right = new((CpuPacking)w), Rows = dy.Shape.Rows, Columns = w.In, Depth = w.Out,
+                C = new(Floats(dx), w.In, Blocks<S, V>.Width), Add = !overwrite, Kernels = half,
+            };
+            product.Run(threads);
+            return;
+        }
+
         ProductJob<S, V, WeightPanels<S, V>> job = new()
         {
             A = Floats(dy), RowStride = w.Out, StepStride = 1, Right = new((CpuPacking)w),

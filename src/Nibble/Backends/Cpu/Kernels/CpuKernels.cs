@@ -1,16 +1,17 @@
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Backends.Cpu.Gradients;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.Kernels;
 
 /// <summary>The kernels of the CPU backend for one kind of vector: pointers out of tensors, parts onto threads.</summary>
-internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
+internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernels? half) : IKernels
     where S : struct, ILanes<V>
     where V : unmanaged
 {
     public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) =>
-        ((CpuPacking)w).MatMul(new CpuMatMul(
-            threads, (nint)Floats(x), y.Shape.Rows, (nint)Floats(bias), (nint)Floats(y), w.Out, First: 0, w.Out));
+        ((CpuPacking)w).MatMul(
+            new CpuMatMul(threads, (nint)Floats(x), y.Shape.Rows, (nint)Floats(bias), (nint)Floats(y), w.Out, First: 0, w.Out), half);
 
     public void Gather(IPackedWeight table, Tensor ids, Tensor y)
     {
@@ -95,6 +96,17 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
 
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y)
     {
+        if (half is not null && x.Shape.Rows >= BFloat16Kernels.FewestRows)
+        {
+            BFloat16Product<S, V, TransposedPairs<S, V>> product = new()
+            {
+                A = Floats(x), RowStride = w.In, StepStride = 1, Right = new((CpuPacking)w, 0), Rows = x.Shape.Rows, Columns = w.Out, Depth = w.In,
+                C = new(Floats(y), w.Out, Blocks<S, V>.Width), Add = true, Kernels = half,
+            };
+            product.Run(threads);
+            return;
+        }
+
         ProductJob<S, V, TransposedPanels<S, V>> job = new()
         {
             A = Floats(x), RowStride = w.In, StepStride = 1, Right = new((CpuPacking)w),
@@ -144,7 +156,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads) : IKernels
     public void LogLikelihood(
         Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace) =>
         LogLikelihood<S, V>.Run(
-            threads, Floats(hidden), hidden.Shape.Rows, (CpuPacking)head, Floats(bias), (int*)targets.HostPointer,
+            threads, half, Floats(hidden), hidden.Shape.Rows, (CpuPacking)head, Floats(bias), (int*)targets.HostPointer,
             Floats(logProbabilities), best is null ? null : (int*)best.HostPointer, workspace);
 
     private static float* Floats(Tensor? tensor) => tensor is null ? null : (float*)tensor.HostPointer;

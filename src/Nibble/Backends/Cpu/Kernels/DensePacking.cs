@@ -1,4 +1,6 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Backends.Cpu.PackCache;
 using Nibble.IO;
 using Nibble.Quantization;
@@ -101,6 +103,24 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
         {
             S.Store(L.First<S, V>(source), destination);
             S.Store(L.Second<S, V>(source), destination + S.Count);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public override void DecodePairs(nint first, int rows, uint* destination)
+    {
+        byte* panel = _storage.Pointer + (first / Width * PanelBytes);
+        if (_dtype == DType.F32)
+        {
+            BFloat16Layout.RoundPairs((float*)panel, In, Width, destination);
+        }
+        else if (_dtype == DType.BF16 && S.Count >= Vector128<uint>.Count)
+        {
+            BFloat16Layout.PairRows((ushort*)panel, In, S.Count, destination);
+        }
+        else
+        {
+            base.DecodePairs(first, rows, destination);
         }
     }
 

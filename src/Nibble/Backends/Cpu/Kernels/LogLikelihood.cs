@@ -1,3 +1,4 @@
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.Kernels;
@@ -14,7 +15,7 @@ internal static unsafe class LogLikelihood<S, V>
     private const int RowBlock = 512;
 
     public static void Run(
-        CpuThreads threads, float* hidden, nint rows, CpuPacking head, float* bias, int* targets, float* result, int* best, Workspace workspace)
+        CpuThreads threads, BFloat16Kernels? half, float* hidden, nint rows, CpuPacking head, float* bias, int* targets, float* result, int* best, Workspace workspace)
     {
         using Workspace.Scope scope = workspace.Begin();
         nint most = nint.Min(rows, RowBlock);
@@ -37,7 +38,7 @@ internal static unsafe class LogLikelihood<S, V>
                 job.First = first;
                 job.Count = nint.Min(VocabularyBlock, head.Out - first);
                 head.MatMul(new CpuMatMul(
-                    threads, (nint)(hidden + (row * head.In)), count, (nint)bias, (nint)job.Logits, VocabularyBlock, first, job.Count));
+                    threads, (nint)(hidden + (row * head.In)), count, (nint)bias, (nint)job.Logits, VocabularyBlock, first, job.Count), half);
                 job.Rows = count;
                 threads.Run(job.Parts, job);
             }

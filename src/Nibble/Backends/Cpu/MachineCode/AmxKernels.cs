@@ -68,6 +68,9 @@ internal sealed unsafe class AmxKernels : MachineKernels
         }
     }
 
+    /// <summary>What LDTILECFG reads for 1 to 32 rows of x.</summary>
+    internal static ReadOnlySpan<byte> Config(int rows) => Configs.AsSpan((rows - 1) * ConfigBytes, ConfigBytes);
+
     private static ExecutableMemory Create(int kind)
     {
         Assembler code = new();

@@ -145,6 +145,9 @@ internal sealed class Assembler
 
     public void VpdpwssdBroadcast(Zmm to, Zmm a, Address b) => Evex(Map.F38, Prefix.P66, 0x52, to.Number, a.Number, b, isBroadcast: true);
 
+    /// <summary>to += the product of the BF16 numbers in the high halves of a and of the 32 bits at b, then that of those in the low halves, each rounded once.</summary>
+    public void Vdpbf16psBroadcast(Zmm to, Zmm a, Address b) => Evex(Map.F38, Prefix.F3, 0x52, to.Number, a.Number, b, isBroadcast: true);
+
     public void Vcvtdq2ps(Zmm to, Zmm from) => Evex(Map.F0, Prefix.None, 0x5b, to, new Zmm(0), from);
 
     public void Vcvtdq2ps(Zmm to, Address from) => Evex(Map.F0, Prefix.None, 0x5b, to.Number, 0, from);
@@ -181,6 +184,9 @@ internal sealed class Assembler
 
     /// <summary>to += a · b, signed bytes of a, unsigned ones of b.</summary>
     public void Tdpbsud(Tmm to, Tmm a, Tmm b) => Vex(Prefix.F3, 0x5e, to.Number, b.Number, a.Number);
+
+    /// <summary>to += a · b, BF16 numbers, sums in F32.</summary>
+    public void Tdpbf16ps(Tmm to, Tmm a, Tmm b) => Vex(Prefix.F3, 0x5c, to.Number, b.Number, a.Number);
 
     private static Address Sibmem(Address address) =>
         address.Index is not null ? address : throw new ArgumentException("a tile needs an index register with the bytes between its rows");

@@ -24,6 +24,11 @@ internal enum TileArgument
     Buffer,
     TileConfig,
 
+    /// <summary>Of BF16 products: what sums start at, bytes between its rows, and between tiles of 16 rows of x.</summary>
+    Start,
+    StartStride,
+    TileStride,
+
     /// <summary>How many fields there are.</summary>
     Count,
 }
