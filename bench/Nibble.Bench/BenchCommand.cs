@@ -28,6 +28,7 @@ internal static class BenchCommand
         new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),
         new("stream", "training that reads 1 GB of rows while it runs: time to the first step and peak memory, beside 16 MB", StreamBench.Run),
         new("tuning", "what full, LoRA and QLoRA tuning gain on another domain, over seeds (--rounds): the recipe of tools/peft_recipe.py; minutes", TuningBench.Run),
+        new("tuning-bf16", "the recipe of tuning with products in F32 and in BF16, over seeds (--rounds): losses beside each other; minutes", TuningBench.RunBFloat16),
         new("forgetting", "the same and prefix tuning, and what each cost on general text: perplexity and KL; minutes", TuningBench.RunForgetting),
         new("adapters", "switching between adapters on one base; --model PATH, else the embedded GPT-2", AdapterSwitch.Run),
         new("bag-of-words", "TweetEval sentiment by logistic regression over words: what a tuned model has to beat", BagOfWords.Run),

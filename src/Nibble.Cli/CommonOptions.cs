@@ -61,10 +61,10 @@ internal static class CommonOptions
     {
         Option<string> option = new("--activations")
         {
-            Description = "Numbers in which products read activations: f32, int8 or auto (int8 where it is faster).",
+            Description = "Numbers in which products read activations: f32, int8, auto (int8 where it is faster) or bf16 (products of many rows: prompts, evaluation).",
             DefaultValueFactory = _ => defaultValue,
         };
-        option.AcceptOnlyFromAmong("f32", "int8", "auto");
+        option.AcceptOnlyFromAmong("f32", "int8", "auto", "bf16");
         return option;
     }
 

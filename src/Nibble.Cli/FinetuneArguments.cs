@@ -71,7 +71,7 @@ internal sealed class FinetuneArguments
     private readonly Option<int> _seed = CommonOptions.Seed();
     private readonly Option<int?> _threads = CommonOptions.Threads();
     private readonly Option<string> _device = CommonOptions.Device();
-    private readonly Option<string> _activations = new("--activations") { Description = "Numbers of activations and products: f32, or bf16 on cuda (sums in f32).", DefaultValueFactory = _ => "f32" };
+    private readonly Option<string> _activations = new("--activations") { Description = "Numbers of activations and products: f32, or bf16 (sums in f32; on the processor only products round).", DefaultValueFactory = _ => "f32" };
 
     public FinetuneArguments()
     {

@@ -17,7 +17,7 @@ public static class Registry
     /// <summary>Kinds of devices; <c>auto</c> takes the first.</summary>
     public static IReadOnlyList<BackendKind> Backends { get; } =
     [
-        new("cpu", request => new CpuBackend(new CpuOptions(request.Threads))),
+        new("cpu", request => new CpuBackend(new CpuOptions(request.Threads, Compute: request.Compute))),
         new("cuda", request => new CudaBackend(new CudaOptions(request.Number, request.Compute))),
     ];
 

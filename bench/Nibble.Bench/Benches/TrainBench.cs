@@ -24,22 +24,59 @@ internal static class TrainBench
     {
         foreach (string method in new[] { "full", "lora", "qlora" }.Where(name => options.Method is null || options.Method == name))
         {
-            using CpuBackend backend = options.CreateBackend();
-            ModelConfig config = ModelConfig.Parse(Encoding.UTF8.GetBytes(Config), "embedded configuration");
-            IArchitecture architecture = Registry.Architecture(config);
-            using RandomWeights weights = new(config, architecture, method == "full" ? DType.F32 : DType.BF16) { Quantize = method == "qlora" ? Nf4 : null };
-            using CausalModel model = ModelBuilder.Build(config, weights, backend);
-            using ParameterSet parameters = new();
-            using LoraAdapter? adapter = method == "full" ? null : Adapter(model, architecture.Linears(config), parameters);
-            if (adapter is null)
+            using Training floats = new(options, method, DType.F32), halves = new(options, method, DType.BF16);
+            double[][] times = Clock.Rounds(options.Rounds, [() => floats.Step(), () => halves.Step()]);
+            foreach ((Training training, double[] seconds) in new[] { (floats, times[0]), (halves, times[1]) })
             {
-                parameters.AddAll(model);
+                bool isHalf = training == halves;
+                string name = $"{method}, {training.Numbers}, products in {(isHalf ? "BF16" : "F32")}";
+                report.Add(name, [.. seconds.Select(t => Batch * Length / t)], "tok/s", isHalf ? [.. times[0].Zip(seconds, (f, h) => f / h)] : null, "F32");
             }
 
-            using Trainer trainer = new(model, parameters, Data(), new TrainerSettings { BatchSize = Batch, MaxSteps = options.Rounds + 2, LearningRate = 1e-5 });
-            double[] rates = [.. Enumerable.Range(0, options.Rounds + 2).Select(_ => Batch * Length / Clock.Time(() => trainer.RunStep(), seconds: 0)).Skip(2)];
-            report.Add($"{method}, {parameters.Count:N0} of {model.ParameterCount / 1e6:F1} M trained", rates, "tok/s");
-            report.Add($"{method}, states and activations", [trainer.StateBytes / 1e6], "MB");
+            report.Add($"{method}, states and activations", [floats.Trainer.StateBytes / 1e6], "MB");
+        }
+    }
+
+    /// <summary>A model in training.</summary>
+    private sealed class Training : IDisposable
+    {
+        private readonly CpuBackend _backend;
+        private readonly RandomWeights _weights;
+        private readonly CausalModel _model;
+        private readonly ParameterSet _parameters = new();
+        private readonly LoraAdapter? _adapter;
+
+        public Training(BenchOptions options, string method, DType compute)
+        {
+            _backend = options.CreateBackend(compute);
+            ModelConfig config = ModelConfig.Parse(Encoding.UTF8.GetBytes(Config), "embedded configuration");
+            IArchitecture architecture = Registry.Architecture(config);
+            _weights = new RandomWeights(config, architecture, method == "full" ? DType.F32 : DType.BF16) { Quantize = method == "qlora" ? Nf4 : null };
+            _model = ModelBuilder.Build(config, _weights, _backend);
+            _adapter = method == "full" ? null : Adapter(_model, architecture.Linears(config), _parameters);
+            if (_adapter is null)
+            {
+                _parameters.AddAll(_model);
+            }
+
+            Trainer = new Trainer(_model, _parameters, Data(), new TrainerSettings { BatchSize = Batch, MaxSteps = 1000, LearningRate = 1e-5 });
+            Step();
+        }
+
+        public Trainer Trainer { get; }
+
+        public string Numbers => $"{_parameters.Count:N0} of {_model.ParameterCount / 1e6:F1} M trained";
+
+        public void Step() => Trainer.RunStep();
+
+        public void Dispose()
+        {
+            Trainer.Dispose();
+            _adapter?.Dispose();
+            _parameters.Dispose();
+            _model.Dispose();
+            _weights.Dispose();
+            _backend.Dispose();
         }
     }
 

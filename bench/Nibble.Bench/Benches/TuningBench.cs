@@ -2,6 +2,7 @@ using Nibble.Evaluation;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
+using Nibble.Tensors;
 using Nibble.Tuning;
 
 namespace Nibble.Bench.Benches;
@@ -25,6 +26,33 @@ internal static class TuningBench
 
     /// <summary>Each with a learning rate of its own: what suits a few tokens' keys would ruin all of a model.</summary>
     private static readonly (string Method, double LearningRate)[] Methods = [("full", 1e-4), ("lora", 2e-3), ("qlora", 2e-3), ("prefix", 2e-2)];
+
+    /// <summary>Products in F32, and in BF16 beside them: the difference is to be small beside that of seeds.</summary>
+    public static void RunBFloat16(BenchOptions options, BenchReport report)
+    {
+        string folder = Directory.CreateTempSubdirectory("nibble-tuning-").FullName;
+        try
+        {
+            foreach ((string method, double rate) in Methods.Where(method => method.Method is "full" or "lora" && (options.Method ?? method.Method) == method.Method))
+            {
+                FineTuneOptions recipe = Recipe with { Method = method, Threads = options.Threads, Force = true, Trainer = Recipe.Trainer with { LearningRate = rate } };
+                FineTuneReport[] floats = [.. Seeds(options).Select(seed => Tune(recipe, seed, folder))];
+                FineTuneReport[] halves = [.. Seeds(options).Select(seed => Tune(recipe with { Activations = DType.BF16 }, seed, folder))];
+                report.AddMean($"{method}, F32: held-out nll after", [.. floats.Select(run => run.HeldOutAfter!.Value)], "nats");
+                report.AddMean($"{method}, BF16: held-out nll after", [.. halves.Select(run => run.HeldOutAfter!.Value)], "nats");
+                report.AddMean($"{method}: BF16 − F32 of a seed", [.. halves.Zip(floats, (half, single) => half.HeldOutAfter!.Value - single.HeldOutAfter!.Value)], "nats");
+                double apart = floats.Zip(halves).Max(pair => pair.First.Log.Zip(pair.Second.Log).Max(steps => Math.Abs(steps.First.Loss - steps.Second.Loss)));
+                double seeds = floats.Skip(1).Min(run => floats[0].Log.Zip(run.Log).Max(steps => Math.Abs(steps.First.Loss - steps.Second.Loss)));
+                report.AddMean($"{method}: largest difference of a step's loss", [apart], "nats");
+                report.AddMean($"{method}: the same between two seeds, at least", [seeds], "nats");
+                report.Check($"{method}: BF16 stays within the seeds' spread", apart < seeds ? null : "it does not");
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
 
     /// <summary>Gain on held-out text of the domain and speed, without the general text.</summary>
     public static void Run(BenchOptions options, BenchReport report) => Run(options, report, Methods.Where(method => method.Method != "prefix"), general: false);

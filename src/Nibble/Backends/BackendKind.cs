@@ -7,7 +7,7 @@ namespace Nibble.Backends;
 /// <summary>What <c>--device</c> and <c>--threads</c> ask for.</summary>
 /// <param name="Number">Number of the device among those of its kind.</param>
 /// <param name="Threads">Threads of the CPU backend; null for its default.</param>
-/// <param name="Compute">Numbers in which large products multiply: F32, or BF16 on a device with tensor cores.</param>
+/// <param name="Compute">Numbers in which large products multiply: F32, or BF16.</param>
 public sealed record DeviceRequest(int Number, int? Threads, DType Compute = DType.F32);
 
 /// <summary>A kind of device: its name on the command line, and how it is opened. Listed in <see cref="Registry.Backends"/>.</summary>
@@ -27,11 +27,6 @@ public sealed record BackendKind(string Name, Func<DeviceRequest, IBackend> Open
         if (kind is null || (parts.Length > 1 && !(numbered && int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out number))))
         {
             Throw.Usage($"--device {device} is not available", $"there are auto, {string.Join(", ", Registry.Backends.Select(item => item.Name))} and cuda:NUMBER", "nibble devices lists what is here");
-        }
-
-        if (compute != DType.F32 && name == "cpu")
-        {
-            Throw.Usage($"the processor can't compute in {compute}", "its kernels keep activations in F32", "use --device cuda, or leave --activations out");
         }
 
         return kind.Open(new DeviceRequest(number, threads, compute));

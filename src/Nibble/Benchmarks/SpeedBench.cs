@@ -121,7 +121,7 @@ public static class SpeedBench
             Device = backend.Name,
             ComputeDtype = "f32",
             KvCache = benched.Model.CacheType.Name(),
-            ActivationDtype = benched.Model.HasInt8Activations ? "int8" : "f32",
+            ActivationDtype = benched.Model.ActivationDtype,
             Kernels = backend.KernelVariant,
             Packings = sizes.Packings,
             Threads = backend.Threads,

@@ -65,7 +65,7 @@ public static class Evaluator
             Device = model.Backend.Name,
             ComputeDtype = model.Backend.Compute.ToString().ToLowerInvariant(),
             KvCache = model.Model.CacheType.Name(),
-            ActivationDtype = model.Model.HasInt8Activations ? "int8" : "f32",
+            ActivationDtype = model.Model.ActivationDtype,
             Kernels = model.Backend.KernelVariant,
             Packings = sizes.Packings,
             Threads = model.Backend.Threads,

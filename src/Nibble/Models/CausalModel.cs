@@ -58,10 +58,10 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         }
     }
 
-    /// <summary>The numbers in which a backend that multiplies in BF16 keeps keys and values, if nothing else is asked for; null for those of <see cref="CacheType"/>.</summary>
+    /// <summary>The numbers in which a backend whose kernels take BF16 keeps keys and values, if nothing else is asked for; null for those of <see cref="CacheType"/>.</summary>
     internal DType? CacheNumbers => ComputesHalf && _cacheType == KvCacheType.F32 ? DType.BF16 : null;
 
-    private bool ComputesHalf => parts.Backend.Compute == DType.BF16 && parts.Facts.HeadDim % 8 == 0 && parts.Facts.HeadDim <= MostHalfHeadDim;
+    private bool ComputesHalf => parts.Backend.Computes(DType.BF16) && parts.Facts.HeadDim % 8 == 0 && parts.Facts.HeadDim <= MostHalfHeadDim;
 
     /// <summary>Where the weights live.</summary>
     public IBackend Backend => parts.Backend;
@@ -77,6 +77,9 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
         parts.Blocks.SelectMany(block => block.Linears).Select(linear => (linear.Path, linear.Weight))
             .Prepend((EmbeddingPath, parts.Embedding))
             .Concat(IsTied ? [] : [(_head.Path, _head.Weight)]);
+
+    /// <summary>In which numbers products read activations, for reports; on the processor those of many rows.</summary>
+    internal string ActivationDtype => HasInt8Activations ? "int8" : Backend is Backends.Cpu.CpuBackend { Compute: DType.BF16 } ? "bf16" : "f32";
 
     /// <summary>True if some layers read their activations as 8-bit integers.</summary>
     internal bool HasInt8Activations => _roundsActivations || Weights.Any(item => item.Weight.Activations == ActivationType.Int8);

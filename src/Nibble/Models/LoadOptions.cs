@@ -14,6 +14,9 @@ public enum ActivationChoice
 
     /// <summary>8-bit integers where they are faster.</summary>
     Auto,
+
+    /// <summary>BF16, the weight rounded to it as well, for products of many rows; F32 for few.</summary>
+    BF16,
 }
 
 /// <summary>How a model is loaded.</summary>
@@ -25,7 +28,7 @@ public sealed record LoadOptions
     /// <summary>Threads of the CPU backend; null for NIBBLE_THREADS, or one per processor.</summary>
     public int? Threads { get; init; }
 
-    /// <summary>Numbers of activations and large products: F32, or BF16 on CUDA.</summary>
+    /// <summary>Numbers in which products of many rows multiply: F32 or BF16 (sums in F32). On CUDA activations are BF16 then, too.</summary>
     public DType Compute { get; init; } = DType.F32;
 
     /// <summary>Activations of quantized layers.</summary>

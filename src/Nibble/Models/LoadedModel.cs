@@ -96,7 +96,8 @@ public sealed class LoadedModel : IDisposable
     {
         options = Complete(options ?? new LoadOptions(), path);
         // On a card, BF16 weights multiply in BF16.
-        DType compute = options.Dtype == DType.BF16 && options.Device.StartsWith("cuda", StringComparison.Ordinal) ? DType.BF16 : options.Compute;
+        bool isHalf = options.Activations == ActivationChoice.BF16 || (options.Dtype == DType.BF16 && options.Device.StartsWith("cuda", StringComparison.Ordinal));
+        DType compute = isHalf ? DType.BF16 : options.Compute;
         IBackend backend = BackendKind.Create(options.Device, options.Threads, compute);
         ModelSource? source = null;
         try

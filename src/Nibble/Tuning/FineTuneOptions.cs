@@ -61,7 +61,7 @@ public sealed record FineTuneOptions
     /// <summary>Where to train: <c>auto</c>, <c>cpu</c>, <c>cuda</c> or <c>cuda:1</c> …</summary>
     public string Device { get; init; } = "auto";
 
-    /// <summary>Numbers of activations and products: F32, or BF16 (sums in F32) on CUDA.</summary>
+    /// <summary>Numbers of activations and products: F32, or BF16 (sums in F32); on the processor only products of many rows round.</summary>
     public DType Activations { get; init; } = DType.F32;
 
     /// <summary>How to train.</summary>

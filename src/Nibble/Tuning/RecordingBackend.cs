@@ -18,6 +18,8 @@ internal sealed class RecordingBackend(IBackend inner, Tape tape, ParameterSet p
 
     public bool Computes(DType dtype) => inner.Computes(dtype);
 
+    public DType Compute => inner.Compute;
+
     public IKernels Kernels { get; } = new RecordingKernels(inner, tape, parameters);
 
     public IGradientKernels Gradients => inner.Gradients;

@@ -195,8 +195,8 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             ["optimizer"] = $"{t.Optimizer with { Paged = false }}",
             ["max_grad_norm"] = $"{t.MaxGradNorm:R}",
             ["device"] = trainer.Backend.Name,
-            // In BF16 checkpointing rounds what blocks start from: other numbers than without it. In F32 it changes nothing.
-            ["activations"] = options.Activations == DType.BF16 && t.GradientCheckpointing ? "BF16, checkpointed" : $"{options.Activations}",
+            // Where intermediates are BF16, checkpointing rounds what blocks start from: other numbers than without it. In F32 it changes nothing.
+            ["activations"] = trainer.Backend.Computes(DType.BF16) && t.GradientCheckpointing ? "BF16, checkpointed" : $"{options.Activations}",
             ["seed"] = $"{t.Seed}",
             ["steps"] = $"{trainer.Steps}",
         };

@@ -1,3 +1,5 @@
+using Nibble.Backends.Cpu;
+using Nibble.Backends.Cpu.BFloat16;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
@@ -122,6 +124,12 @@ public static class TuningMethod
         }
     }
 
+    private static string Instructions()
+    {
+        CpuVariant variant = CpuVariant.Choose();
+        return variant.WhyNoBFloat16() is { } why ? $"as F32 multiply-adds: {why}" : variant.BFloat16.Name;
+    }
+
     private static void RequireQuantizedTraining(FineTuneOptions options)
     {
         if (options.Method == "bitnet" && options.Quantization is not null)
@@ -161,8 +169,10 @@ public static class TuningMethod
             { Kind: OptimizerKind.Muon } => "Muon's momentum of the blocks' matrices and AdamW's moments of the rest in F32",
             _ => "moments in F32",
         };
-        string activations = options.Activations == DType.BF16 ? "BF16 with sums and residuals in F32" : "F32";
-        string paged = options.Trainer.Optimizer.Paged ? options.Device.StartsWith("cuda", StringComparison.Ordinal) ? ", kept in pinned memory of the host" : ", kept in a file" : string.Empty;
+        bool isCard = options.Device.StartsWith("cuda", StringComparison.Ordinal);
+        string activations = options.Activations != DType.BF16 ? "F32" : isCard ? "BF16 with sums and residuals in F32"
+            : $"F32, products of {BFloat16Kernels.FewestRows} rows and more in BF16 with sums in F32 ({Instructions()})";
+        string paged = options.Trainer.Optimizer.Paged ? isCard ? ", kept in pinned memory of the host" : ", kept in a file" : string.Empty;
         string stored = ModelConfig.Open(options.Model).QuantMethod ?? options.Quantization?.ToString() ?? (options.Method == "qlora" ? "nf4 double_quant=true" : string.Empty);
         if (options.UsesAdapter)
         {

@@ -179,6 +179,36 @@ public class FineTuneTests
         Assert.Equal(half.After!.Loss, HeldOut.Nll(saved.Model, data), 1e-3);
     }
 
+    [Theory]
+    [InlineData("lora")]
+    [InlineData("qlora")]
+    [InlineData("full")]
+    public void ProductsInBf16StayNearF32AndGoOnAnywhere(string method)
+    {
+        using TempFolder folder = new();
+        FineTuneOptions floats = Options(folder, method) with { Output = folder["f32"], EvalData = folder["train.txt"], Threads = 1 };
+        floats = floats with { Trainer = floats.Trainer with { BatchSize = 4, MaxSteps = 6, LearningRate = method == "full" ? 1e-4 : 1e-3 } };
+        FineTuneOptions halves = floats with { Activations = Nibble.Tensors.DType.BF16, Output = folder["one"] };
+        FineTuneReport full = FineTune.Run(floats), one = FineTune.Run(halves), two = FineTune.Run(halves with { Output = folder["two"], Threads = 2 });
+        FineTuneReport other = FineTune.Run(floats with { Output = folder["other"], Trainer = floats.Trainer with { Seed = 5 } });
+        Assert.Contains("in BF16 with sums in F32", one.Precision, StringComparison.Ordinal);
+        Assert.NotEqual(full.Log.Select(step => step.Loss), one.Log.Select(step => step.Loss));
+        Assert.Equal(one.Log.Select(step => step.Loss), two.Log.Select(step => step.Loss));
+
+        // Rounding moves a loss by less than another order of the rows does.
+        double spread = full.Log.Zip(other.Log).Max(pair => Math.Abs(pair.First.Loss - pair.Second.Loss));
+        Assert.All(full.Log.Zip(one.Log), pair => Assert.True(Math.Abs(pair.First.Loss - pair.Second.Loss) < Math.Min(0.02, spread / 2), $"step {pair.First.Step}: {pair.First.Loss} and {pair.Second.Loss}, spread {spread}"));
+        Assert.Equal(full.HeldOutAfter!.Value, one.HeldOutAfter!.Value, 0.01);
+
+        using CancellationTokenSource stop = new();
+        FineTune.Run(halves with { Output = folder["parts"] }, step => Stop(step, stop), cancellation: stop.Token);
+        Assert.Contains("activations", Assert.Throws<NibbleException>(() => FineTune.Run(floats with { Output = folder["parts"], Resume = true })).Message, StringComparison.Ordinal);
+        FineTune.Run(halves with { Output = folder["parts"], Resume = true, Threads = 2, Trainer = halves.Trainer with { GradientCheckpointing = true } });
+        string weights = method == "full" ? "model.safetensors" : PeftConfig.WeightsName;
+        Assert.Equal(File.ReadAllBytes(Path.Combine(folder["one"], weights)), File.ReadAllBytes(Path.Combine(folder["two"], weights)));
+        Assert.Equal(File.ReadAllBytes(Path.Combine(folder["one"], weights)), File.ReadAllBytes(Path.Combine(folder["parts"], weights)));
+    }
+
     [Fact]
     public void OnlyCompletionsAreScored()
     {

@@ -154,7 +154,7 @@ public sealed class BlockCalibration : IDisposable
     {
         if (_caches.Find(cache => cache.Batch == batch) is not { } found)
         {
-            found = new KvCache(_model, batch, length, first: _model.Virtual?.Count ?? 0, oneLayer: true, numbers: _model.Backend.Compute);
+            found = new KvCache(_model, batch, length, first: _model.Virtual?.Count ?? 0, oneLayer: true, numbers: _model.Backend.Computes(DType.BF16) ? DType.BF16 : DType.F32);
             _caches.Add(found);
         }
 

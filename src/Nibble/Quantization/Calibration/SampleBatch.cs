@@ -24,7 +24,7 @@ internal sealed class SampleBatch : IDisposable
         Shape rows = new((nint)samples.Count * length);
         _ids = TokenBatch.Upload(model.Backend, [.. samples.SelectMany(sample => sample)]);
         _positions = TokenBatch.Upload(model.Backend, [.. samples.SelectMany(_ => Enumerable.Range(0, length))]);
-        Pass = new Pass(model.Backend, workspace, new ModelInput(_ids, _positions, samples.Count, length), cache) { Activations = model.Backend.Compute };
+        Pass = new Pass(model.Backend, workspace, new ModelInput(_ids, _positions, samples.Count, length), cache) { Activations = model.Backend.Computes(DType.BF16) ? DType.BF16 : DType.F32 };
         Shape shape = new(rows.Count, model.Facts.Hidden);
         Hidden = onDisk
             ? new Tensor(shape, states, new SpillStorage(shape.Count * states.Size()))

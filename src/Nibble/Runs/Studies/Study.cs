@@ -31,7 +31,7 @@ public sealed record StudyStep(string Verb, IReadOnlyList<string> Options, IRead
 /// <param name="Label">How tables call it.</param>
 /// <param name="Settings">Quantization; null for a dense model.</param>
 /// <param name="Dtype">Dtype of dense matrices: f32, bf16, f16; null as stored.</param>
-/// <param name="Activations">f32, int8 or auto.</param>
+/// <param name="Activations">f32, int8, auto or bf16.</param>
 /// <param name="IsBaseline">True for the one that all others are compared with.</param>
 public sealed record StudyMethod(string Label, QuantizationSettings? Settings, string? Dtype, string Activations, bool IsBaseline)
 {

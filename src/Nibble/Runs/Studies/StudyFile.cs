@@ -55,7 +55,7 @@ public static class StudyFile
     private static string DataOf(string study, string data) =>
         TextSource.IsName(data) ? data : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(study))!, data));
 
-    private static readonly string[] Activations = ["f32", "int8", "auto"];
+    private static readonly string[] Activations = ["f32", "int8", "auto", "bf16"];
 
     private static StudyModel? Model(string path, YamlMap root, YamlNode node, StudySteps steps, List<string> leftOut)
     {
