@@ -197,8 +197,8 @@ public class FineTuneTests
 
         // Rounding moves a loss by less than another order of the rows does.
         double spread = full.Log.Zip(other.Log).Max(pair => Math.Abs(pair.First.Loss - pair.Second.Loss));
-        Assert.All(full.Log.Zip(one.Log), pair => Assert.True(Math.Abs(pair.First.Loss - pair.Second.Loss) < Math.Min(0.02, spread / 2), $"step {pair.First.Step}: {pair.First.Loss} and {pair.Second.Loss}, spread {spread}"));
-        Assert.Equal(full.HeldOutAfter!.Value, one.HeldOutAfter!.Value, 0.01);
+        Assert.All(full.Log.Zip(one.Log), pair => Assert.True(Math.Abs(pair.First.Loss - pair.Second.Loss) < spread / 4, $"step {pair.First.Step}: {pair.First.Loss} and {pair.Second.Loss}, spread {spread}"));
+        Assert.Equal(full.HeldOutAfter!.Value, one.HeldOutAfter!.Value, spread / 4);
 
         using CancellationTokenSource stop = new();
         FineTune.Run(halves with { Output = folder["parts"] }, step => Stop(step, stop), cancellation: stop.Token);
