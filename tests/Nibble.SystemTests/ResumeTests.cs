@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace Nibble.SystemTests;
 
-/// <summary>Calibrated quantization that is killed goes on behind its last finished block and ends with the same bytes.</summary>
+/// <summary>Quantization with a text that is killed goes on behind its last finished block and ends with the same bytes.</summary>
 public sealed class ResumeTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("nibble-resume-").FullName;
@@ -11,6 +11,7 @@ public sealed class ResumeTests : IDisposable
     [Theory]
     [InlineData("gptq", 20)]
     [InlineData("awq", 6)]
+    [InlineData("quanto", 6)]
     public async Task KilledAtRandomMomentsItEndsWithTheSameBytes(string method, int kills)
     {
         string expected = Path.Combine(_folder, "expected"), output = Path.Combine(_folder, "output");
@@ -107,19 +108,16 @@ public sealed class ResumeTests : IDisposable
 
     private static string[] Arguments(string output, int threads, string method = "gptq", int samples = 4) =>
     [
-        "quantize", Path.Combine(Repository.Root, "assets", "nibble-llama-4m"), "--method", method, "--bits", "4", "--group-size", "64", .. OwnSettings(method), "--data", "demo",
+        "quantize", Path.Combine(Repository.Root, "assets", "nibble-llama-4m"), "--method", method, "--bits", "4", .. OwnSettings(method), "--data", "demo",
         "--samples", $"{samples}", "--sample-length", "32", "-o", output, "--threads", $"{threads}",
     ];
 
-    private static string[] OwnSettings(string method)
+    private static string[] OwnSettings(string method) => method switch
     {
-        if (method == "gptq")
-        {
-            return ["--act-order", "true"];
-        }
-
-        return [];
-    }
+        "gptq" => ["--group-size", "64", "--act-order", "true"],
+        "quanto" => ["--activation-bits", "8"],
+        _ => ["--group-size", "64"],
+    };
 
     private static Process Start(string[] arguments)
     {

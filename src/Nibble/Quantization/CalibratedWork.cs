@@ -43,11 +43,7 @@ internal sealed class CalibratedWork(
         CalibrationJournal journal = _journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, request.States, backend.KernelVariant));
         try
         {
-            if (journal.Finished > 0)
-            {
-                options.Note?.Invoke($"going on from an interrupted run: {journal.Finished} of {model.Model.Blocks.Count} blocks are finished");
-            }
-
+            journal.Announce(options.Note, model.Model.Blocks.Count);
             try
             {
                 Work(model, samples, request);
@@ -64,8 +60,7 @@ internal sealed class CalibratedWork(
         catch (OperationCanceledException error)
         {
             journal.Dispose();
-            throw new WorkInterruptedException(
-                $"{journal.Finished} of {model.Model.Blocks.Count} blocks are finished and kept in {journal.Folder}\nthe same command goes on from there; delete that folder to start over", error);
+            throw journal.Interrupted(model.Model.Blocks.Count, error);
         }
         catch
         {
@@ -77,7 +72,7 @@ internal sealed class CalibratedWork(
     /// <inheritdoc/>
     public Func<string, IPackedWeight>? Restore(int block)
     {
-        if (_journal!.Read(block) is not { } records)
+        if (_journal!.Read(block, WeightRecord.Read) is not { } records)
         {
             return null;
         }
@@ -98,7 +93,7 @@ internal sealed class CalibratedWork(
         _block.Clear();
         _aside.Add(() =>
         {
-            _journal!.Write(block, records);
+            _journal!.Write(block, records, (writer, record) => record.Write(writer));
             Array.ForEach(records, record => record.Weight.Dispose());
         });
     }

@@ -132,34 +132,8 @@ public static class Quantizer
         // While a card works, the processor looks at the source.
         Task<CertifiedSource>? source = backend.Quantizer is null ? null : Task.Run(() => Certifier.SourceOf(folder.Path), CancellationToken.None);
         PhaseTimes times = new();
-        TimeSpan inside;
         using OutputFolder target = OutputFolder.Create(output, options.Force);
-        QuantizationReport report;
-        CalibrationJournal? journal = null;
-        using (times.In("write"))
-        using (QuantizedFolderWriter writer = new(folder, plan, target.Path, options.MaxShardBytes))
-        {
-            CalibrationRecord? record = null;
-            IReadOnlyList<ScalingRecord>? scaling = null;
-            if (plan.NeedsCalibration)
-            {
-                (inside, record, scaling, journal) = new CalibratedWork(writer, plan, options, backend, times, progress, cancellation).Run(folder.Path, output);
-            }
-            else
-            {
-                (IReadOnlyDictionary<string, StaticActivations>? scales, record) = plan.RoundsActivations ? MeasureActivations(writer, plan, folder.Path, options, times, progress, cancellation) : default;
-                using PhaseTimes.Scope scope = times.In("quantize");
-                if (backend.Quantizer is { } device)
-                {
-                    device.Times = times;
-                }
-
-                inside = WriteMatrices(writer, plan, scales, backend.Quantizer, progress, cancellation);
-            }
-
-            report = writer.Finish(record, scaling);
-        }
-
+        (TimeSpan inside, QuantizationReport report, CalibrationJournal? journal) = WriteWeights(folder, plan, target, output, options, backend, times, progress, cancellation);
         double? joules = meter?.Joules();
         Certificate certificate;
         using (times.In("certificate"))
@@ -177,6 +151,48 @@ public static class Quantizer
             EnergyNote = meter?.Numbers,
             DevicePeakMemoryBytes = (backend as CudaBackend)?.PeakBytes,
         };
+    }
+
+    /// <summary>Everything but the certificate; the journal of finished blocks, if the work kept one, is the caller's.</summary>
+    private static (TimeSpan Inside, QuantizationReport Report, CalibrationJournal? Journal) WriteWeights(
+        HfFolder folder, QuantPlan plan, OutputFolder target, string output, QuantizerOptions options, IBackend backend, PhaseTimes times, Action<QuantizationStep>? progress, CancellationToken cancellation)
+    {
+        TimeSpan inside;
+        CalibrationRecord? record = null;
+        CalibrationJournal? journal = null;
+        try
+        {
+            using PhaseTimes.Scope whole = times.In("write");
+            using QuantizedFolderWriter writer = new(folder, plan, target.Path, options.MaxShardBytes);
+            IReadOnlyList<ScalingRecord>? scaling = null;
+            if (plan.NeedsCalibration)
+            {
+                (inside, record, scaling, journal) = new CalibratedWork(writer, plan, options, backend, times, progress, cancellation).Run(folder.Path, output);
+            }
+            else
+            {
+                IReadOnlyDictionary<string, StaticActivations>? scales = null;
+                if (plan.RoundsActivations)
+                {
+                    (scales, record, journal) = MeasureActivations(writer, plan, folder.Path, output, options, times, progress, cancellation);
+                }
+
+                using PhaseTimes.Scope scope = times.In("quantize");
+                if (backend.Quantizer is { } device)
+                {
+                    device.Times = times;
+                }
+
+                inside = WriteMatrices(writer, plan, scales, backend.Quantizer, progress, cancellation);
+            }
+
+            return (inside, writer.Finish(record, scaling), journal);
+        }
+        catch
+        {
+            journal?.Dispose();
+            throw;
+        }
     }
 
     private static void Commit(OutputFolder target, QuantizerOptions options, CalibrationJournal? journal)
@@ -199,9 +215,9 @@ public static class Quantizer
         }
     }
 
-    /// <summary>Runs the calibration samples through the quantized model to find scales of activations.</summary>
-    private static (IReadOnlyDictionary<string, StaticActivations> Scales, CalibrationRecord Record) MeasureActivations(
-        QuantizedFolderWriter writer, QuantPlan plan, string input, QuantizerOptions options, PhaseTimes times, Action<QuantizationStep>? progress, CancellationToken cancellation)
+    /// <summary>Runs the calibration samples through the quantized model to find scales of activations; finished blocks are kept beside the output.</summary>
+    private static (IReadOnlyDictionary<string, StaticActivations> Scales, CalibrationRecord Record, CalibrationJournal Journal) MeasureActivations(
+        QuantizedFolderWriter writer, QuantPlan plan, string input, string output, QuantizerOptions options, PhaseTimes times, Action<QuantizationStep>? progress, CancellationToken cancellation)
     {
         using PhaseTimes.Scope scope = times.In("forward");
         CalibrationRequest request = options.Calibration!;
@@ -209,16 +225,32 @@ public static class Quantizer
         using StreamedBlocks model = StreamedBlocks.Open(input, host);
         IReadOnlyList<int[]> samples = request.Choose(model.Model.Facts, model.Tokenizer);
         HashSet<string> planned = [.. plan.Quantized.Select(tensor => tensor.Spec.Path)];
-        int done = 0;
-        // Layers that are quantized need not be read and packed twice.
-        ActivationCalibration calibration = new(plan, writer.Load) { BeforeBlock = block => model.Load(block, path => !planned.Contains(path)), AfterBlock = StreamedBlocks.Unload };
-        IReadOnlyDictionary<string, StaticActivations> scales = calibration.Measure(
-            model.Model, samples, request.MemoryBytes, request.States, path => progress?.Invoke(new(++done, 2 * plan.Tensors.Count, path)), cancellation);
-        return (scales, new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, 0)
+        int done = 0, blocks = model.Model.Blocks.Count;
+        CalibrationJournal journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, request.States, host.KernelVariant));
+        try
         {
-            Coverage = [.. scales.Keys.Select(path => new LayerCoverage(path, samples.Sum(sample => (long)sample.Length), 0))],
-            States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant(),
-        });
+            journal.Announce(options.Note, blocks);
+            // Layers that are quantized need not be read and packed twice.
+            ActivationCalibration calibration = new(plan, writer.Load) { BeforeBlock = block => model.Load(block, path => !planned.Contains(path)), AfterBlock = StreamedBlocks.Unload };
+            IReadOnlyDictionary<string, StaticActivations> scales = calibration.Measure(
+                model.Model, samples, request.MemoryBytes, request.States, path => progress?.Invoke(new(++done, 2 * plan.Tensors.Count, path)), cancellation, journal);
+            CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, 0)
+            {
+                Coverage = [.. scales.Keys.Select(path => new LayerCoverage(path, samples.Sum(sample => (long)sample.Length), 0))],
+                States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant(),
+            };
+            return (scales, record, journal);
+        }
+        catch (OperationCanceledException error)
+        {
+            journal.Dispose();
+            throw journal.Interrupted(blocks, error);
+        }
+        catch
+        {
+            journal.Dispose();
+            throw;
+        }
     }
 
     private static TimeSpan WriteMatrices(

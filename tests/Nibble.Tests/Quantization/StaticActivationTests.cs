@@ -119,6 +119,41 @@ public sealed class StaticActivationTests : IDisposable
     }
 
     [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Interrupted_work_goes_on_and_damaged_states_do_not_count(bool damaged)
+    {
+        string model = MethodTable.WriteModel(_folder["model"], "llama", blocks: 3), output = _folder["out"], expected = _folder["expected"], journal = _folder[".out.nibble-resume"];
+        Quantizer.Run(model, expected, new PlanRequest(Settings), Calibrated);
+        using CancellationTokenSource stop = new();
+        Assert.Throws<WorkInterruptedException>(() => Quantizer.Run(
+            model, output, new PlanRequest(Settings), Calibrated, step => StopAt(step.Path, stop), stop.Token));
+        Assert.False(Directory.Exists(output));
+        string states = Assert.Single(Directory.GetFiles(journal, "states-*"));
+        Assert.Equal(2, Directory.GetFiles(journal, "block-*").Length);
+        if (damaged)
+        {
+            byte[] bytes = File.ReadAllBytes(states);
+            bytes[100] ^= 1;
+            File.WriteAllBytes(states, bytes);
+        }
+
+        List<string> notes = [];
+        Quantizer.Run(model, output, new PlanRequest(Settings), Calibrated with { Note = notes.Add });
+        Assert.Contains(notes, note => note.Contains("2 of 3 blocks are finished", StringComparison.Ordinal));
+        Assert.All(Directory.GetFiles(expected), file => Assert.Equal(File.ReadAllBytes(file), File.ReadAllBytes(Path.Combine(output, Path.GetFileName(file)))));
+        Assert.False(Directory.Exists(journal));
+    }
+
+    private static void StopAt(string path, CancellationTokenSource stop)
+    {
+        if (path.Contains(".1.", StringComparison.Ordinal))
+        {
+            stop.Cancel();
+        }
+    }
+
+    [Theory]
     [InlineData("llama", 8)]
     [InlineData("llama", 4)]
     [InlineData("gpt2", 2)]

@@ -26,9 +26,10 @@ internal sealed class ActivationCalibration(QuantPlan plan, Func<LinearSpec, Ten
     /// <summary>Called with each block when its scales are known: nobody needs its layers any more.</summary>
     public Action<Block>? AfterBlock { get; init; }
 
-    /// <summary>The scales of every layer, by path; the model's layers are replaced on the way.</summary>
+    /// <summary>The scales of every layer, by path; the model's layers are replaced on the way. Blocks that the journal has are not run again.</summary>
     public IReadOnlyDictionary<string, StaticActivations> Measure(
-        CausalModel model, IReadOnlyList<int[]> samples, long memoryBytes = 4L << 30, DType states = DType.F32, Action<string>? done = null, CancellationToken cancellation = default)
+        CausalModel model, IReadOnlyList<int[]> samples, long memoryBytes = 4L << 30, DType states = DType.F32, Action<string>? done = null, CancellationToken cancellation = default,
+        CalibrationJournal? journal = null)
     {
         Dictionary<string, PlannedTensor> planned = plan.Quantized.ToDictionary(tensor => tensor.Spec.Path);
         Dictionary<string, StaticActivations> scales = [];
@@ -39,8 +40,16 @@ internal sealed class ActivationCalibration(QuantPlan plan, Func<LinearSpec, Ten
         try
         {
             batches.AddRange(samples.Select(sample => new SampleBatch(model, workspace, cache, [sample], onDisk, states)));
-            foreach (Block block in model.Blocks)
+            Tensor[] hidden = [.. batches.Select(batch => batch.Hidden)];
+            foreach ((string path, StaticActivations found) in Restore(journal, hidden, model.Blocks.Count))
             {
+                scales[path] = found;
+                done?.Invoke(path);
+            }
+
+            for (int index = journal?.Finished ?? 0; index < model.Blocks.Count; index++)
+            {
+                Block block = model.Blocks[index];
                 BeforeBlock?.Invoke(block);
                 List<MeasuredLinear> measured = Quantize(block, planned, model.Backend);
                 foreach (SampleBatch batch in batches)
@@ -59,6 +68,7 @@ internal sealed class ActivationCalibration(QuantPlan plan, Func<LinearSpec, Ten
                 }
 
                 AfterBlock?.Invoke(block);
+                Remember(journal, index, index == model.Blocks.Count - 1 ? [] : hidden, measured);
             }
         }
         finally
@@ -67,6 +77,39 @@ internal sealed class ActivationCalibration(QuantPlan plan, Func<LinearSpec, Ten
         }
 
         return scales;
+    }
+
+    /// <summary>The scales of the blocks that an earlier run finished; the hidden states behind them are put in place.</summary>
+    private static List<(string Path, StaticActivations Scales)> Restore(CalibrationJournal? journal, Tensor[] hidden, int blocks)
+    {
+        List<(string, StaticActivations)> found = [];
+        for (int block = 0; block < journal?.Finished; block++)
+        {
+            // A damaged file ends what counts, and the states behind the blocks before it are gone.
+            found.AddRange(journal.Read(block, reader => (reader.ReadString(), new StaticActivations(reader.ReadSingle(), reader.ReadSingle()))) ?? []);
+        }
+
+        // Behind the last block nobody needs states.
+        bool stands = journal is null || journal.Finished == 0 || journal.Finished == blocks || journal.ReadStates(journal.Finished - 1, hidden);
+        return stands ? found : [];
+    }
+
+    private static void Remember(CalibrationJournal? journal, int block, Tensor[] hidden, List<MeasuredLinear> measured)
+    {
+        if (journal is null)
+        {
+            return;
+        }
+
+        // In this order there are states for every number of finished blocks, whenever the process ends.
+        journal.WriteStates(block, hidden);
+        journal.Write(block, measured, (writer, linear) =>
+        {
+            writer.Write(linear.Path);
+            writer.Write(linear.Scales.Input);
+            writer.Write(linear.Scales.Output);
+        });
+        journal.DropStates(block - 1);
     }
 
     /// <summary>Puts the quantized weights of a block in place, and something that measures around those whose activations are rounded.</summary>

@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+"""Perplexity of a LLaMA-type model that the authors' own code quantized, beside Nibble's with the same settings and calibration samples.
+
+    dotnet run -c Release --project bench/Nibble.Bench -- awq-error --model MODEL --output SAMPLES     (writes calibration.txt: token ids)
+    tools/authors_peer.py awq NIBBLE MODEL SAMPLES/calibration.txt WORK --source PATH --bits 4 --group-size 64
+
+Methods and what is taken from the checkout at --source: awq (AutoAWQ: search of factors and ranges, applying, rounding), gptq (IST-DASLab/gptq:
+GPTQ and Quantizer, layers that feed others first), hqq (mobiusml/hqq: Quantizer, with the defaults of its BaseQuantizeConfig). Their functions run on the same blocks in PyTorch, on the processor, in F32;
+what they make is written as a dense folder, and `nibble eval` measures both on the same tokens, paired.
+"""
+import argparse
+import ast
+import json
+import math
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import time
+import types
+import typing
+
+import numpy as np
+import torch
+from torch import nn
+
+from interop_check import load
+
+torch.set_grad_enabled(False)
+
+
+class LlamaRMSNorm(nn.Module):
+    def __init__(self, weight, epsilon):
+        super().__init__()
+        self.weight, self.epsilon = nn.Parameter(weight, False), epsilon
+
+    def forward(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon))
+
+
+def linear(weight):
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight = nn.Parameter(weight, False)
+    return layer
+
+
+class Attention(nn.Module):
+    def __init__(self, weights, prefix, config):
+        super().__init__()
+        for name in "qkvo":
+            setattr(self, f"{name}_proj", linear(weights[f"{prefix}.{name}_proj.weight"]))
+        self.heads, self.pairs = config["num_attention_heads"], config["num_key_value_heads"]
+        self.width = config.get("head_dim") or config["hidden_size"] // self.heads
+        theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
+        angles = torch.arange(config["max_position_embeddings"]).double()[:, None] / theta ** (torch.arange(0, self.width, 2).double() / self.width)
+        self.cos, self.sin = angles.cos().float().repeat(1, 2), angles.sin().float().repeat(1, 2)
+
+    def forward(self, x):
+        batch, length, _ = x.shape
+        q, k, v = (layer(x).view(batch, length, -1, self.width).transpose(1, 2) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = self.turn(q, length), self.turn(k, length)
+        k, v = (value.repeat_interleave(self.heads // self.pairs, 1) for value in (k, v))
+        scores = (q @ k.transpose(2, 3) / math.sqrt(self.width)).masked_fill(torch.ones(length, length, dtype=torch.bool).triu(1), -math.inf)
+        return self.o_proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, -1))
+
+    def turn(self, x, length):
+        half = self.width // 2
+        return x * self.cos[:length] + torch.cat((-x[..., half:], x[..., :half]), -1) * self.sin[:length]
+
+
+class Mlp(nn.Module):
+    def __init__(self, weights, prefix):
+        super().__init__()
+        for name in ("gate", "up", "down"):
+            setattr(self, f"{name}_proj", linear(weights[f"{prefix}.{name}_proj.weight"]))
+
+    def forward(self, x):
+        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    def __init__(self, weights, index, config):
+        super().__init__()
+        prefix = f"model.layers.{index}"
+        self.input_layernorm = LlamaRMSNorm(weights[f"{prefix}.input_layernorm.weight"], config["rms_norm_eps"])
+        self.self_attn = Attention(weights, prefix + ".self_attn", config)
+        self.post_attention_layernorm = LlamaRMSNorm(weights[f"{prefix}.post_attention_layernorm.weight"], config["rms_norm_eps"])
+        self.mlp = Mlp(weights, prefix + ".mlp")
+
+    def forward(self, x):
+        x = x + self.self_attn(self.input_layernorm(x))
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+def through(block, x):
+    return torch.cat([block(part) for part in x.split(16)])
+
+
+def inputs_of(block, names, x):
+    """What the named layers read, and the block's output."""
+    found, handles = {name: [] for name in names}, []
+    layers = dict(block.named_modules())
+    for name in names:
+        handles.append(layers[name].register_forward_hook(lambda _, given, __, name=name: found[name].append(given[0])))
+    y = through(block, x)
+    for handle in handles:
+        handle.remove()
+    return {name: torch.cat(parts) for name, parts in found.items()}, y
+
+
+def take(path, names, changes=(), **known):
+    """Definitions out of a source file, without their decorators and annotations: classes, functions, and methods as functions; also by .NAME (of the module) and CLASS.NAME."""
+    text = pathlib.Path(path).read_text()
+    for old, new in changes:
+        if old not in text:
+            sys.exit(f"{path} has no '{old}' any more")
+        text = text.replace(old, new)
+    space = {"torch": torch, "nn": nn, "math": math, "time": time, "inspect": __import__("inspect"), "functools": __import__("functools"), "Tensor": torch.Tensor, **known}
+    for owner, node in ((owner, node) for owner in ast.walk(ast.parse(text)) for node in ast.iter_child_nodes(owner)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and (node.name in names or f"{getattr(owner, 'name', '')}.{node.name}" in names):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef):
+                    inner.decorator_list = [item for item in inner.decorator_list if isinstance(node, ast.ClassDef) and ast.unparse(item) == "classmethod"]
+                    inner.returns = None
+                    for argument in [*inner.args.args, *inner.args.kwonlyargs]:
+                        argument.annotation = None
+            exec(compile(ast.Module([node], []), str(path), "exec"), space)
+    return space
+
+
+def awq(blocks, x, source, bits, group, _):
+    source = pathlib.Path(source, "awq")
+    module = take(source / "utils/module.py", {"get_op_by_name", "get_op_name", "set_op_by_name"})
+    # On a processor .cpu() copies nothing, and the search would not put the weights back after a candidate.
+    search = take(
+        source / "quantize/quantizer.py",
+        {"pseudo_quantize_tensor", "_module_forward", "_search_best_scale", "_compute_best_scale", "_compute_loss", "_search_best_clip", "_compute_best_clip", "_sanitize_kwargs"},
+        [("k: v.cpu() for k, v in module2inspect", "k: v.cpu().clone() for k, v in module2inspect")],
+        clear_memory=lambda *_: None, get_best_device=lambda: "cpu", get_op_name=module["get_op_name"], logging=None, **vars(typing))
+    unknown = type("Unknown", (), {})
+    apply = take(
+        source / "quantize/scale.py", {"apply_clip", "apply_scale", "scale_ln_fcs", "scale_fc_fc", "scale_fc_fcs", "scale_gelu_fc"},
+        get_best_device=lambda: "cpu", get_op_by_name=module["get_op_by_name"], set_op_by_name=module["set_op_by_name"], allowed_norms=[LlamaRMSNorm], allowed_act_fns=(nn.GELU,),
+        GemmaRMSNorm=unknown, Gemma2RMSNorm=unknown, ScaledActivation=None, Tuple=typing.Tuple, List=typing.List)
+    scaling = take(source / "models/llama.py", {"get_layers_for_scaling"}, OldLlamaDecoderLayer=None)["get_layers_for_scaling"]
+    methods = {name: function for name, function in search.items() if isinstance(function, types.FunctionType) and name not in ("clear_memory", "get_best_device", "get_op_name")}
+    quantizer = type("Quantizer", (), methods)()
+    quantizer.w_bit, quantizer.group_size, quantizer.zero_point, quantizer.duo_scaling = bits, group, True, True
+    quantizer.n_parallel_calib_samples, quantizer.max_chunk_memory = 16, 1 << 30
+    for index, block in enumerate(blocks):
+        linears = {name: layer for name, layer in block.named_modules() if isinstance(layer, nn.Linear)}
+        features, x = inputs_of(block, linears, x)
+        scales = [quantizer._search_best_scale(block, **layer) for layer in scaling(block, features, {})]
+        apply["apply_scale"](block, scales, input_feat_dict=features)
+        apply["apply_clip"](block, quantizer._search_best_clip(block, linears, features))
+        for layer in linears.values():
+            # As WQLinear_GEMM stores it: scales in F16.
+            values, steps, zeros = quantizer.pseudo_quantize_tensor(layer.weight.data)
+            wide, zeros = (item.repeat_interleave(group, 1) for item in (steps, zeros))
+            half = steps.half().float().repeat_interleave(group, 1)
+            layer.weight.data = (torch.clamp(torch.round((values + wide * zeros) / wide), 0, 2 ** bits - 1) - zeros) * half
+        print(f"block {index}", file=sys.stderr)
+
+
+def gptq(blocks, x, source, bits, group, act_order):
+    quant = take(pathlib.Path(source, "quant.py"), {".quantize", "Quantizer"})
+    solver = take(
+        pathlib.Path(source, "gptq.py"), {"GPTQ"}, [("torch.cuda.synchronize()", "pass"), ("torch.cuda.empty_cache()", "pass")],
+        transformers=types.SimpleNamespace(Conv1D=type("Conv1D", (), {})), DEBUG=False, Quantizer=quant["Quantizer"], quantize=quant["quantize"], print=lambda *_: None)["GPTQ"]
+    for index, block in enumerate(blocks):
+        layers = dict(block.named_modules())
+        for names in (["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj"], ["self_attn.o_proj"], ["mlp.up_proj", "mlp.gate_proj"], ["mlp.down_proj"]):
+            features, _ = inputs_of(block, names, x)
+            for name in names:
+                work = solver(layers[name])
+                work.quantizer = quant["Quantizer"]()
+                work.quantizer.configure(bits, perchannel=True, sym=False, mse=False)
+                for sample in features[name]:
+                    work.add_batch(sample, None)
+                # Their grids miss the updates of the block at hand unless a block of columns is a group.
+                work.fasterquant(blocksize=group, percdamp=0.01, groupsize=group, actorder=act_order)
+        x = through(block, x)
+        print(f"block {index}", file=sys.stderr)
+
+
+def hqq(blocks, x, source, bits, group, _):
+    optimize = take(pathlib.Path(source, "hqq/core/optimize.py"), {"shrink_lp_op", "optimize_weights_proximal_legacy_step", "optimize_weights_proximal_legacy"}, np=np, float32=torch.float32, float16=torch.float16, Union=typing.Union)
+    parts = take(pathlib.Path(source, "hqq/core/quantize.py"), {"Quantizer.quantize"}, is_divisible=lambda a, b: a % b == 0, **vars(typing))
+    work = optimize["optimize_weights_proximal_legacy"]
+    name = {8: "8bit_u8", 4: "4bit_u8", 3: "3bit_32", 2: "2bit_u8", 1: "1bit_u8"}
+    owner = types.SimpleNamespace(
+        SUPPORTED_BITS=[bits], bit_to_packing=name, unpack_view_dtype={name[bits]: torch.uint8},
+        optimize_weights=lambda tensor, scale, zero, min_max, axis, device: work(tensor=tensor, scale=scale, zero=zero, min_max=min_max, axis=axis, device="cpu"))
+    parts["Quantizer"] = owner
+    for block in blocks:
+        for layer in (layer for layer in block.modules() if isinstance(layer, nn.Linear)):
+            codes, meta = parts["quantize"](owner, layer.weight.data, nbits=bits, group_size=group, axis=1, bitpack=False, device="cpu", round_zero=bits == 4)
+            layer.weight.data = ((codes - meta["zero"]) * meta["scale"]).reshape(meta["shape"])
+
+
+def write(folder, model, weights, blocks):
+    """A dense folder in F32."""
+    folder.mkdir()
+    for file in pathlib.Path(model).iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, folder)
+    for index, block in enumerate(blocks):
+        for name, value in block.state_dict().items():
+            weights[f"model.layers.{index}.{name}"] = value
+    header, body = {}, []
+    for name, value in sorted(weights.items()):
+        begin = sum(map(len, body))
+        body.append(value.contiguous().float().numpy().tobytes())
+        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [begin, begin + len(body[-1])]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"".join(body))
+
+
+def run(*arguments):
+    done = subprocess.run([str(argument) for argument in arguments], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, arguments))}: {done.stderr[-1500:]}")
+    return done.stdout
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=["awq", "gptq", "hqq"])
+    for name in ("nibble", "model", "samples", "work"):
+        parser.add_argument(name)
+    parser.add_argument("--source", required=True, help="checkout of the authors' project")
+    parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--group-size", type=int, default=64)
+    parser.add_argument("--act-order", action="store_true")
+    parser.add_argument("--data", default="demo", help="text that both are measured on")
+    parser.add_argument("--limit", type=int, default=51200)
+    arguments = parser.parse_args()
+    work = pathlib.Path(arguments.work)
+    work.mkdir(parents=True, exist_ok=True)
+    config = json.loads(pathlib.Path(arguments.model, "config.json").read_text())
+    weights = {name: value.float() for name, value in load(arguments.model).items()}
+    blocks = [Block(weights, index, config) for index in range(config["num_hidden_layers"])]
+    ids = torch.tensor([[int(id) for id in line.split()] for line in pathlib.Path(arguments.samples).read_text().splitlines()])
+    embedded = weights["model.embed_tokens.weight"][ids]
+    start = time.time()
+    globals()[arguments.method](blocks, embedded, arguments.source, arguments.bits, arguments.group_size, arguments.act_order)
+    seconds = time.time() - start
+    theirs, ours, baseline = work / "theirs", work / "ours", work / "baseline"
+    for folder in (theirs, ours, baseline):
+        shutil.rmtree(folder, ignore_errors=True)
+    write(theirs, arguments.model, weights, blocks)
+    calibration = [] if arguments.method == "hqq" else ["--data", "demo", "--samples", len(ids), "--sample-length", ids.shape[1]]
+    order = ["--act-order", "true"] if arguments.act_order else []
+    made = json.loads(run(
+        arguments.nibble, "quantize", arguments.model, "--method", arguments.method, "--bits", arguments.bits, "--group-size", arguments.group_size, *order,
+        *(["--layout", "compressed-tensors"] if arguments.method != "hqq" else []), *calibration, "-o", ours, "--json"))
+    measure = ["--data", arguments.data, "--protocol", "blocks", "--window", ids.shape[1], "--limit", arguments.limit, "--tasks", "perplexity", "--json"]
+    first = json.loads(run(arguments.nibble, "eval", theirs, *measure, "--save-baseline", baseline))
+    second = json.loads(run(arguments.nibble, "eval", ours, *measure, "--baseline", baseline))
+    print(json.dumps({"theirs": first["metrics"]["perplexity"], "ours": second["metrics"]["perplexity"], "nll_delta": second["metrics"]["nll_delta"], "interval": second["intervals"].get("nll_delta"),
+                      "their_seconds": round(seconds, 1), "our_seconds": made["metrics"]["seconds"]}))
+
+
+if __name__ == "__main__":
+    main()
