@@ -21,7 +21,7 @@ internal sealed class QuantizeVerb : IVerb
     private readonly Option<bool> _verify = new("--verify") { Description = "Read the result back in a fresh process and compare all codes and scales before the folder appears." };
     private readonly Option<bool> _verifyOnly = new("--verify-only") { Description = "MODEL is a folder that nibble quantize wrote: compare its codes and scales with its record, and write nothing." };
     private readonly Option<long> _shard = new("--max-shard-bytes") { Description = "Most bytes of tensors in one file.", DefaultValueFactory = _ => HfFolderWriter.DefaultShardBytes };
-    private readonly Option<string?> _data = new("--data") { Description = "Calibration text for methods that look at the inputs of layers: a file, a folder, or demo." };
+    private readonly Option<string?> _data = new("--data") { Description = "Calibration text for methods that look at the inputs of layers: anything that can be trained on (its training split), or demo." };
     private readonly Option<int> _samples = new("--samples") { Description = "Calibration samples.", DefaultValueFactory = _ => 128 };
     private readonly Option<int?> _sampleLength = new("--sample-length") { Description = "Tokens of a calibration sample (default: 512, or the model's context if that is shorter)." };
     private readonly Option<long> _memory = new("--calibration-bytes") { Description = "Bytes that hidden states and intermediates may take; hidden states beyond it go to a temporary file.", DefaultValueFactory = _ => 4L << 30 };

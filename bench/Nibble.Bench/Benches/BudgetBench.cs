@@ -13,15 +13,21 @@ using Nibble.Tensors;
 
 namespace Nibble.Bench.Benches;
 
-/// <summary>Plans within a budget against every uniform plan of the same size or less: KL divergence over 50,000 tokens, paired.</summary>
+/// <summary>
+/// Plans within a budget against every uniform plan of the same size or less: KL divergence over 50,000 tokens, paired. <c>--method</c>: only the uniform plans that begin so, several
+/// with a plus sign between them.
+/// </summary>
 internal static class BudgetBench
 {
     private const int Window = 512, Tokens = 51_200;
 
     private static readonly string[] Uniform =
     [
-        "rtn:bits=2,group_size=128", "gptq:bits=2,group_size=128", "rtn:bits=3,group_size=128", "gptq:bits=3,group_size=128", "hqq:bits=3,group_size=64",
-        "nf4:double_quant=true", "rtn:bits=4,group_size=128", "gptq:bits=4,group_size=128", "hqq:bits=4,group_size=64", "quanto:bits=4", "nf4",
+        "rtn:bits=2,group_size=128", "gptq:bits=2,group_size=128", "gptq:bits=2,group_size=128,act_order=true,static_groups=true@compressed-tensors",
+        "rtn:bits=3,group_size=128", "gptq:bits=3,group_size=128", "gptq:bits=3,group_size=128,act_order=true", "gptq:bits=3,group_size=128,act_order=true,static_groups=true@compressed-tensors",
+        "awq:bits=3,group_size=128", "hqq:bits=3,group_size=64", "nf4:double_quant=true",
+        "rtn:bits=4,group_size=128", "gptq:bits=4,group_size=128", "gptq:bits=4,group_size=128,act_order=true", "gptq:bits=4,group_size=128,act_order=true,static_groups=true@compressed-tensors",
+        "awq:bits=4,group_size=128", "gptq:bits=4,group_size=64", "hqq:bits=4,group_size=64", "quanto:bits=4", "nf4",
     ];
 
     public static void Run(BenchOptions options, BenchReport report)
@@ -37,7 +43,7 @@ internal static class BudgetBench
                 Score(dense, baseline);
             }
 
-            List<(string Name, double Bits, float[] Kl)> uniform = [.. Uniform.Select(text => Measure(model, folder, text, RequestOf(text), calibration, baseline, report))];
+            List<(string Name, double Bits, float[] Kl)> uniform = [.. Uniform.Where(text => options.Method?.Split('+').Any(start => text.StartsWith(start, StringComparison.Ordinal)) != false).Select(text => Measure(model, folder, text, RequestOf(text), calibration, baseline, report))];
             using BudgetProblem problem = BudgetProblem.Open(model, null, null);
             problem.Measure(calibration, null, CancellationToken.None);
             using BudgetTrials trials = new(model, calibration, CancellationToken.None);
@@ -56,7 +62,7 @@ internal static class BudgetBench
 
     private static string Name(double bits) => string.Create(CultureInfo.InvariantCulture, $"budget {bits:F3}");
 
-    private static PlanRequest RequestOf(string text) => new(PlanOverride.Parse("*=" + text).Settings!);
+    private static PlanRequest RequestOf(string text) => text.Split('@') is [var settings, var layout] ? RequestOf(settings) with { Layout = layout } : new(PlanOverride.Parse("*=" + text).Settings!);
 
     private static void Compare(IEnumerable<(string Name, double Bits, float[] Kl)> uniform, (string Name, double Bits, float[] Kl) plan, BenchReport report)
     {

@@ -25,7 +25,11 @@ internal sealed partial class SplitFiles
 
     /// <summary>Sorts the files of a folder.</summary>
     /// <exception cref="NibbleException">There is no file of data.</exception>
-    public static SplitFiles Of(DataFolder folder)
+    public static SplitFiles Of(DataFolder folder) => Find(folder) ?? throw new NibbleException(
+        ErrorKind.NotFound, $"{folder.Name} has no file of data", "looked for .jsonl, .ndjson, .json, .csv, .tsv, .txt, .md (each also .gz) and .parquet", "check --data");
+
+    /// <summary>The same; null if there is no file of data.</summary>
+    public static SplitFiles? Find(DataFolder folder)
     {
         SplitFiles splits = new(folder);
         string[] rows = [.. folder.Files.Where(file => RowFile.HasRows(file) && !Ignored.Contains(Path.GetFileName(file)))];
@@ -49,7 +53,7 @@ internal sealed partial class SplitFiles
         }
         else
         {
-            Throw.NotFound($"{folder.Name} has no file of data", "looked for .jsonl, .ndjson, .json, .csv, .tsv, .txt, .md (each also .gz) and .parquet", "check --data");
+            return null;
         }
 
         return splits;

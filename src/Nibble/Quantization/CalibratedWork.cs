@@ -39,7 +39,7 @@ internal sealed class CalibratedWork(
         CalibrationRequest request = options.Calibration!;
         using PhaseTimes.Scope load = times.In("load");
         using StreamedBlocks model = StreamedBlocks.Open(input, backend);
-        IReadOnlyList<int[]> samples = request.Choose(model.Model.Facts, model.Tokenizer);
+        IReadOnlyList<int[]> samples = request.Choose(model.Model.Facts, model.Tokenizer, input, options.Note);
         CalibrationJournal journal = _journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, request.States, backend.KernelVariant));
         try
         {
@@ -54,7 +54,7 @@ internal sealed class CalibratedWork(
                 _aside.Dispose();
             }
 
-            CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, _coverage.Count(layer => layer.DeadInputs > 0)) { Coverage = _coverage, States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant() };
+            CalibrationRecord record = new(CalibrationText.NameOf(request.Data), samples.Count, samples[0].Length, request.Seed, _coverage.Count(layer => layer.DeadInputs > 0)) { Coverage = _coverage, States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant() };
             return (_inside, record, _scaling!.Records, journal);
         }
         catch (OperationCanceledException error)

@@ -223,7 +223,7 @@ public static class Quantizer
         CalibrationRequest request = options.Calibration!;
         using IBackend host = BackendKind.Create("cpu");
         using StreamedBlocks model = StreamedBlocks.Open(input, host);
-        IReadOnlyList<int[]> samples = request.Choose(model.Model.Facts, model.Tokenizer);
+        IReadOnlyList<int[]> samples = request.Choose(model.Model.Facts, model.Tokenizer, input, options.Note);
         HashSet<string> planned = [.. plan.Quantized.Select(tensor => tensor.Spec.Path)];
         int done = 0, blocks = model.Model.Blocks.Count;
         CalibrationJournal journal = CalibrationJournal.Open(output, JournalKey.Of(input, plan, samples, request.States, host.KernelVariant));
@@ -234,7 +234,7 @@ public static class Quantizer
             ActivationCalibration calibration = new(plan, writer.Load) { BeforeBlock = block => model.Load(block, path => !planned.Contains(path)), AfterBlock = StreamedBlocks.Unload };
             IReadOnlyDictionary<string, StaticActivations> scales = calibration.Measure(
                 model.Model, samples, request.MemoryBytes, request.States, path => progress?.Invoke(new(++done, 2 * plan.Tensors.Count, path)), cancellation, journal);
-            CalibrationRecord record = new(Path.GetFileName(request.Data), samples.Count, samples[0].Length, request.Seed, 0)
+            CalibrationRecord record = new(CalibrationText.NameOf(request.Data), samples.Count, samples[0].Length, request.Seed, 0)
             {
                 Coverage = [.. scales.Keys.Select(path => new LayerCoverage(path, samples.Sum(sample => (long)sample.Length), 0))],
                 States = request.States == DType.F32 ? null : request.States.ToString().ToLowerInvariant(),

@@ -3,6 +3,7 @@ using Nibble.Data.Rows;
 using Nibble.Data.Sources;
 using Nibble.Evaluation.Protocols;
 using Nibble.IO;
+using Nibble.Templates;
 
 namespace Nibble.Evaluation.Texts;
 
@@ -13,7 +14,14 @@ internal static class RowTexts
     public static bool Reads(string data) =>
         NamedData.Knows(data) || DataPlace.IsRemote(data)
         || (File.Exists(data) && RowFile.HasRows(data) && !IsLines(data))
-        || (Directory.Exists(data) && HasOnlyRows(new LocalFolder(data).Files));
+        || (Directory.Exists(data) && HasOnlyRows(data));
+
+    /// <summary>True for a folder that holds files of rows and nothing else.</summary>
+    public static bool HasOnlyRows(string folder)
+    {
+        string[] data = [.. new LocalFolder(folder).Files.Where(file => Path.GetFileName(file) is not ("README.md" or "LICENSE" or "dataset_infos.json" or "dataset_info.json"))];
+        return data.Length > 0 && data.All(RowFile.HasRows);
+    }
 
     /// <summary>The protocol of a set's study where the user names none; null for every other text.</summary>
     public static string? ProtocolOf(string data) => NamedData.Knows(data) && data.Split('/')[0] is "codesearchnet" or "tweeteval" ? "examples" : null;
@@ -27,13 +35,25 @@ internal static class RowTexts
             return new EvaluationText(data, [Whole(set)], TextJoin.Hf);
         }
 
+        bool one = set.Files.Count == 1 && set.Named is null && set.Files[0].Form == FileForm.Text;
+        return new EvaluationText(data, Documents(set, template: null), one ? TextJoin.Raw : TextJoin.Hf);
+    }
+
+    /// <summary>The rows of a set as texts; with a way to a chat template conversations, too.</summary>
+    public static IReadOnlyList<string> Documents(DataSet set, Func<ChatTemplate?>? template)
+    {
+        if (set.Named?.Set == "wikitext2")
+        {
+            return [Whole(set)];
+        }
+
         List<string> documents = [];
         foreach (RowFile file in set.Files)
         {
             bool continues = false;
             foreach (RowRead row in set.Rows(file))
             {
-                string text = TextOf(file, row);
+                string text = TextOf(file, row, template);
                 if (continues)
                 {
                     documents[^1] += text;
@@ -47,23 +67,16 @@ internal static class RowTexts
             }
         }
 
-        bool one = set.Files.Count == 1 && set.Named is null && set.Files[0].Form == FileForm.Text;
-        return new EvaluationText(data, documents, one ? TextJoin.Raw : TextJoin.Hf);
+        return documents;
     }
 
     private static bool IsLines(string data) => data.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase) || data.EndsWith(".jsonl.gz", StringComparison.OrdinalIgnoreCase);
 
-    private static bool HasOnlyRows(IReadOnlyList<string> files)
-    {
-        string[] data = [.. files.Where(file => Path.GetFileName(file) is not ("README.md" or "LICENSE" or "dataset_infos.json" or "dataset_info.json"))];
-        return data.Length > 0 && data.All(RowFile.HasRows);
-    }
-
     /// <summary>WikiText as its file has it: rows of Parquet are its lines, the empty ones without their newline.</summary>
     private static string Whole(DataSet set) => string.Concat(set.Files.SelectMany(file => set.Rows(file).Select(row =>
-        TextOf(file, row) is var text && file.Form == FileForm.Parquet && text.Length == 0 ? "\n" : text)));
+        TextOf(file, row, null) is var text && file.Form == FileForm.Parquet && text.Length == 0 ? "\n" : text)));
 
-    private static string TextOf(RowFile file, RowRead row)
+    private static string TextOf(RowFile file, RowRead row, Func<ChatTemplate?>? template)
     {
         string? text = row.Fields is null ? null : TextFile.TextFields.Select(field => row.Fields.GetValueOrDefault(field) as string).FirstOrDefault(value => value is not null);
         if (text is null && row.Fields is { } fields && RowShape.Of(fields, RowFormat.Auto).Example is { } example)
@@ -72,6 +85,7 @@ internal static class RowTexts
             {
                 TextExample plain => plain.Text,
                 CompletionExample pair => pair.Prompt + pair.Completion,
+                ChatExample chat when template is not null => Conversation(chat, template()),
                 _ => null,
             };
         }
@@ -85,5 +99,15 @@ internal static class RowTexts
         }
 
         return text!;
+    }
+
+    private static string Conversation(ChatExample chat, ChatTemplate? template)
+    {
+        if (template is null)
+        {
+            Throw.BadInput("rows are conversations, and the model has no chat template", "their text depends on it", "take a model that was tuned for chat, or rows of texts");
+        }
+
+        return template.Render(chat.Messages, chat.Tools, addGenerationPrompt: false);
     }
 }

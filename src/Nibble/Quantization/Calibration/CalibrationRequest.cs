@@ -1,13 +1,14 @@
 using Nibble.Evaluation.Texts;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Templates;
 using Nibble.Tensors;
 using Nibble.Tokenization;
 
 namespace Nibble.Quantization.Calibration;
 
 /// <summary>On which text a quantization is calibrated.</summary>
-/// <param name="Data">A file, a folder, or <c>demo</c>: the calibration split that ships with Nibble.</param>
+/// <param name="Data">Any data that can be trained on (of data with splits the training split), or <c>demo</c>: the calibration split that ships with Nibble.</param>
 public sealed record CalibrationRequest(string Data)
 {
     /// <summary>Number of samples.</summary>
@@ -27,10 +28,10 @@ public sealed record CalibrationRequest(string Data)
 
     /// <summary>The samples for a model.</summary>
     /// <exception cref="NibbleException">The text is too short; the message says how much is missing.</exception>
-    public IReadOnlyList<int[]> Choose(LoadedModel model) => Choose(model.Facts, () => model.Tokenizer);
+    public IReadOnlyList<int[]> Choose(LoadedModel model) => Choose(model.Facts, () => model.Tokenizer, model.Path);
 
-    /// <summary>The same for a model that is not loaded.</summary>
-    internal IReadOnlyList<int[]> Choose(ModelFacts facts, Func<Tokenizer> tokenizer)
+    /// <summary>The same for a model that is not loaded, in a folder.</summary>
+    internal IReadOnlyList<int[]> Choose(ModelFacts facts, Func<Tokenizer> tokenizer, string folder, Action<string>? note = null)
     {
         const int usual = 512;
         int length = Length ?? Math.Min(usual, facts.Context);
@@ -39,8 +40,8 @@ public sealed record CalibrationRequest(string Data)
             Throw.Usage($"calibration samples of {length} tokens are too long", $"the model's context is {facts.Context}", $"use --sample-length {facts.Context} or less");
         }
 
-        string data = Data == "demo" ? AssetFolder.Find(Path.Combine("assets", "text", "calibration.txt")) : Data;
-        EvaluationText text = TextSource.Load(data);
+        Lazy<ChatTemplate?> template = new(() => ChatTemplate.Find(folder));
+        EvaluationText text = CalibrationText.Load(Data, () => template.Value, note);
         return CalibrationSamples.Choose(tokenizer().Encode(string.Join("\n\n", text.Documents)), Samples, length, Seed);
     }
 }
