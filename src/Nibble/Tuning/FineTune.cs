@@ -81,7 +81,12 @@ public sealed class FineTune : IDisposable
         _history = checkpoints.Start(_note);
         if (_history.Evaluations.Count == 0)
         {
-            Evaluate(0, "before", cancellation);
+            EvaluationReport? before = Evaluate(0, "before", cancellation);
+            if (_options.Trainer.EarlyStopping > 0 && before is not null)
+            {
+                // A training that never gets better ends as it began.
+                checkpoints.SaveBest();
+            }
         }
 
         int first = trainer.Step;

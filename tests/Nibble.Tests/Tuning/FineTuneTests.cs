@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Nibble.Data;
 using Nibble.Formats;
 using Nibble.IO;
@@ -128,6 +129,41 @@ public class FineTuneTests
         TrainingSet data = TrainingSetReader.Read(folder["train.txt"], with.Tokenizer, 32);
         Assert.Equal(report.HeldOutAfter!.Value, HeldOut.Nll(with.Model, data), 1e-6);
         Assert.Equal(report.HeldOutBefore!.Value, HeldOut.Nll(without.Model, data), 1e-6);
+    }
+
+    [Fact]
+    public void WhatHappenedStandsBesideTheAdapter()
+    {
+        using TempFolder folder = new();
+        FineTuneOptions options = Options(folder, "lora") with { Output = folder["out"], EvalData = folder["train.txt"] };
+        FineTuneReport report = FineTune.Run(options with { Trainer = options.Trainer with { EvalSteps = 2 } });
+        JsonElement[] lines = [.. File.ReadAllLines(Path.Combine(folder["out"], "training_log.jsonl")).Select(line => JsonDocument.Parse(line).RootElement)];
+        JsonElement[] steps = [.. lines.Where(line => line.TryGetProperty("learning_rate", out _))], evaluations = [.. lines.Where(line => line.TryGetProperty("eval_loss", out _))];
+        Assert.Equal([1, 2, 3, 4], steps.Select(line => line.GetProperty("step").GetInt32()));
+        Assert.Equal(report.Log.Select(step => step.Loss), steps.Select(line => line.GetProperty("loss").GetDouble()));
+        Assert.Equal(report.Evaluations.Select(item => item.Loss), evaluations.Select(line => line.GetProperty("eval_loss").GetDouble()));
+
+        System.Xml.Linq.XElement[] curves = [.. System.Xml.Linq.XDocument.Load(Path.Combine(folder["out"], "loss.svg")).Descendants().Where(element => element.Name.LocalName == "polyline")];
+        Assert.Equal([4, evaluations.Length], curves.Select(curve => curve.Attribute("points")!.Value.Split(' ').Length));
+    }
+
+    [Theory]
+    [InlineData("test.txt", 3e-2, false)]
+    [InlineData("tune-train.txt", 1e-2, true)]
+    public void ATrainingThatGetsWorseStopsAndKeepsTheBest(string heldOut, double rate, bool improves)
+    {
+        using TempFolder folder = new();
+        FineTuneOptions options = Options(folder, "lora") with { Output = folder["out"], EvalData = folder["other.txt"] };
+        File.WriteAllText(folder["other.txt"], File.ReadAllText(Path.Combine(TestData.Assets, "text", heldOut))[1500..3000]);
+        FineTuneReport report = FineTune.Run(options with { Trainer = options.Trainer with { MaxSteps = 60, LearningRate = rate, EvalSteps = 1, EarlyStopping = 3 } });
+        Assert.True(report.StoppedEarly);
+        Assert.True(report.Log.Count < 60);
+        double best = report.Evaluations.Min(item => item.Loss);
+        Assert.True(report.Evaluations[^1].Loss > best, $"the last measurement {report.Evaluations[^1].Loss} is the best");
+        Assert.Equal(improves, best < report.Before!.Loss);
+        Assert.Equal(best, report.After!.Loss, 1e-9);
+        using LoadedModel saved = LoadedModel.Load(Model, new LoadOptions { Adapter = folder["out"] });
+        Assert.Equal(best, HeldOut.Nll(saved.Model, TrainingSetReader.Read(folder["other.txt"], saved.Tokenizer, 32)), 1e-6);
     }
 
     [Theory]

@@ -113,6 +113,26 @@ public class QuantizedBaseTests
         Assert.True(report.After!.Loss < report.Before!.Loss - 0.01, $"{kind}: {report.Before.Loss} to {report.After.Loss}");
     }
 
+    [Theory]
+    [InlineData("dora", "nf4 with double quantization")]
+    [InlineData("dora", "hqq, 4 bit")]
+    [InlineData("ia3", "nf4 with double quantization")]
+    [InlineData("ia3", "int8")]
+    [InlineData("prefix", "nf4 with double quantization")]
+    [InlineData("prefix", "affine, 4 bit")]
+    [InlineData("prompt", "nf4 with double quantization")]
+    [InlineData("prompt", "ternary")]
+    public void OtherAdaptersLearnBesideCodesToo(string method, string kind)
+    {
+        using TempFolder folder = new();
+        FineTuneOptions options = Options(folder, method, LoraInit.Kaiming) with { Quantization = Kinds[kind], VirtualTokens = 4 };
+        FineTuneReport report = FineTune.Run(options with { Trainer = options.Trainer with { MaxSteps = 6, LearningRate = method == "dora" ? 3e-3 : 2e-2 } });
+        Assert.True(report.After!.Loss < report.Before!.Loss - 0.01, $"{method} beside {kind}: {report.Before.Loss} to {report.After.Loss}");
+        Assert.Contains("never dense", report.Precision, StringComparison.Ordinal);
+        using LoadedModel model = LoadedModel.Load(Model, new LoadOptions { Adapter = folder["out"], Quantization = new PlanRequest(Kinds[kind]) });
+        Assert.Equal(report.After.Loss, HeldOut.Nll(model.Model, Nibble.Data.TrainingSetReader.Read(folder["train.txt"], model.Tokenizer, 32)), 1e-3);
+    }
+
     [Fact]
     public void PissaStartsAtTheBaseAndItsSavedAdapterIsPlainLora()
     {

@@ -113,6 +113,22 @@ public class TrainerTests
     }
 
     [Fact]
+    public void GradientsThatAreAllZeroStopWithTheReason()
+    {
+        using Run run = new(new TrainerSettings { BatchSize = 2, MaxSteps = 5 }, Lora);
+        // B·A is zero, and so are the gradients of both.
+        foreach (Parameter parameter in run.Parameters.All)
+        {
+            parameter.Values.HostSpan<float>().Clear();
+        }
+
+        NibbleException error = Assert.Throws<NibbleException>(() => run.Trainer.Run());
+        Assert.Contains($"gradients of all {run.Parameters.All.Count} trained tensors are zero", error.Message, StringComparison.Ordinal);
+        Assert.Contains(run.Parameters.All[0].Name, error.Message, StringComparison.Ordinal);
+        Assert.Contains("every trained tensor is zero", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void SchedulesRiseAndFall()
     {
         TrainerSettings settings = new() { LearningRate = 1, WarmupRatio = 0.1 };
