@@ -28,7 +28,7 @@ internal static class DecodeBench
             using CausalModel model = ModelBuilder.Build(config, weights, backend);
             string name = $"{model.Facts.ModelType} {model.ParameterCount / 1e6:F1} M {dtype.ToString().ToLowerInvariant()}";
             // As many bytes as the weights: a model that fits in the last-level cache is compared with reading from there.
-            using Tensor data = Tensor.OnHost(new Shape((nint)model.WeightBytes), DType.U8);
+            using Tensor data = RawRead.Memory((nint)model.WeightBytes);
             CpuThreads threads = CpuThreads.Shared(backend.Threads);
             (double Prefill, double Decode, double Read)[] rounds = [.. Enumerable.Range(0, options.Rounds + 1).Select(_ => Once(model, data, threads)).Skip(1)];
             double[] decode = [.. rounds.Select(round => round.Decode)];

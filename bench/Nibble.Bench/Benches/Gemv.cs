@@ -31,8 +31,9 @@ internal static class Gemv
     {
         CpuThreads threads = CpuThreads.Shared(backend.Threads);
         using Tensor x = Tensor.OnHost(new Shape(rows, Size), DType.F32), y = Tensor.OnHost(new Shape(rows, Size), DType.F32);
+        using Tensor memory = RawRead.Memory(weight.ByteLength);
         double[][] times = Clock.Rounds(
-            rounds, () => RawRead.Run(weight, threads), () => MatMul.Forward(backend, x, packed, null, y));
+            rounds, () => RawRead.Run(memory, threads), () => MatMul.Forward(backend, x, packed, null, y));
         report.Add(
             $"{rows}×{Size}×{Size} {weight.DType}, {backend.KernelVariant}",
             [.. times[1].Select(t => weight.ByteLength / t * 1e-9)],

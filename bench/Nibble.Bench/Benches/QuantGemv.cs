@@ -93,7 +93,7 @@ internal static class QuantGemv
         }
 
         CpuThreads threads = CpuThreads.Shared(backend.Threads);
-        using Tensor bytes = Tensor.OnHost(new Shape(copies[0].ByteLength * copies.Count), DType.U8);
+        using Tensor bytes = RawRead.Memory(copies[0].ByteLength * copies.Count);
         using Tensor x = Tensor.OnHost(new Shape(1, Size), DType.F32), y = Tensor.OnHost(new Shape(1, Size), DType.F32);
         WeightKind.Fill(x);
         int next = 0;

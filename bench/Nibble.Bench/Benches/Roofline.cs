@@ -10,7 +10,7 @@ internal static class Roofline
     public static void Run(BenchOptions options, BenchReport report)
     {
         CpuVariant variant = CpuVariant.Select(options.Kernels);
-        using Tensor data = Tensor.OnHost(new Shape((nint)512 << 20), DType.U8);
+        using Tensor data = RawRead.Memory((nint)512 << 20);
         foreach (int count in new[] { 1, CpuThreads.Choose(options.Threads) }.Distinct())
         {
             CpuThreads threads = CpuThreads.Shared(count);

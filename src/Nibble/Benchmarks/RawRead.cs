@@ -8,6 +8,22 @@ namespace Nibble.Benchmarks;
 /// <summary>How fast the threads can read memory: the limit of decoding, which reads every weight once for a token.</summary>
 internal static unsafe class RawRead
 {
+    /// <summary>
+    /// Memory to read. Every page is written once: one that never was is, for every reader, the system's one page of zeros, which comes from
+    /// the cache at several times the speed of memory.
+    /// </summary>
+    public static Tensor Memory(nint bytes)
+    {
+        const int page = 4096;
+        Tensor data = Tensor.OnHost(new Shape(bytes), DType.U8);
+        for (nint i = 0; i < bytes; i += page)
+        {
+            data.HostPointer[i] = 1;
+        }
+
+        return data;
+    }
+
     /// <summary>Reads all bytes of a tensor once.</summary>
     public static void Run(Tensor data, CpuThreads threads)
     {

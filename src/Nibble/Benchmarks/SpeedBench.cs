@@ -65,7 +65,7 @@ public static class SpeedBench
 
     private static SpeedRounds[] Rounds(SpeedRun run, CpuBackend[] backends, SpeedOptions options, double bytesPerToken, Action<string> progress, CancellationToken cancellation)
     {
-        using Tensor data = Tensor.OnHost(new Shape((nint)Math.Min(bytesPerToken, MostReadBytes)), DType.U8);
+        using Tensor data = RawRead.Memory((nint)Math.Min(bytesPerToken, MostReadBytes));
         SpeedRounds[] rounds = [.. backends.Select(_ => new SpeedRounds())];
         for (int round = 0; round < options.Rounds; round++)
         {
