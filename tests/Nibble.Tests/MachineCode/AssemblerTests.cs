@@ -2,7 +2,7 @@ using Nibble.Backends.Cpu.MachineCode;
 
 namespace Nibble.Tests.MachineCode;
 
-/// <summary>Every encoding against the bytes of GNU as 2.40 for the same text (Intel syntax; disp32 and load choose the form).</summary>
+/// <summary>Every encoding against the bytes of GNU as 2.40 for the same text (Intel syntax; disp32, load and rex choose the form).</summary>
 public class AssemblerTests
 {
     private static readonly (string Text, Action<Assembler> Emit, string Bytes)[] Instructions =
@@ -52,6 +52,18 @@ public class AssemblerTests
         ("{disp32} vmulps zmm23, zmm23, dword ptr [r9+20]{1to16}", c => c.VmulpsBroadcast(new Zmm(23), new Zmm(23), new Address(Gpr.R9, 20)), "62c1445059b914000000"),
         ("vfmadd231ps zmm22, zmm3, zmm27", c => c.Vfmadd231ps(new Zmm(22), new Zmm(3), new Zmm(27)), "62826548b8f3"),
         ("{disp32} vfmadd213ps zmm22, zmm3, [r8+64]", c => c.Vfmadd213ps(new Zmm(22), new Zmm(3), new Address(Gpr.R8, 64)), "62c26548a8b040000000"),
+        ("vpsrld zmm28, zmm21, 4", c => c.Vpsrld(new Zmm(28), new Zmm(21), 4), "62b11d4072d504"),
+        ("vpsrad zmm9, zmm30, 6", c => c.Vpsrad(new Zmm(9), new Zmm(30), 6), "6291354872e606"),
+        ("vpandd zmm29, zmm26, zmm28", c => c.Vpandd(new Zmm(29), new Zmm(26), new Zmm(28)), "62012d40dbec"),
+        ("vpandnd zmm29, zmm26, zmm12", c => c.Vpandnd(new Zmm(29), new Zmm(26), new Zmm(12)), "62412d40dfec"),
+        ("vpshufb zmm30, zmm24, zmm29", c => c.Vpshufb(new Zmm(30), new Zmm(24), new Zmm(29)), "62023d4000f5"),
+        ("{disp32} vbroadcasti32x4 zmm25, [rbx+16]", c => c.Vbroadcasti32x4(new Zmm(25), new Address(Gpr.Rbx, 16)), "62627d485a8b10000000"),
+        ("vpaddd zmm8, zmm16, zmm31", c => c.Vpaddd(new Zmm(8), new Zmm(16), new Zmm(31)), "62117d40fec7"),
+        ("{disp32} vpdpbusd zmm19, zmm29, dword ptr [r9+4]{1to16}", c => c.VpdpbusdBroadcast(new Zmm(19), new Zmm(29), new Address(Gpr.R9, 4)), "62c21550509904000000"),
+        ("vcvtps2dq zmm31, zmm30", c => c.Vcvtps2dq(new Zmm(31), new Zmm(30)), "62017d485bfe"),
+        ("{disp32} prefetcht0 [rdx+r11+1024]", c => c.Prefetcht0(new Address(Gpr.Rdx, 1024, Gpr.R11)), "420f188c1a00040000"),
+        ("{disp32} prefetcht0 [r9+r10*2+1088]", c => c.Prefetcht0(new Address(Gpr.R9, 1088, Gpr.R10, 2)), "430f188c5140040000"),
+        ("{disp32} {rex} prefetcht0 [rdx+64]", c => c.Prefetcht0(new Address(Gpr.Rdx, 64)), "400f188a40000000"),
         ("{disp32} ldtilecfg [r8+64]", c => c.Ldtilecfg(new Address(Gpr.R8, 64)), "c4c278498040000000"),
         ("tilerelease", c => c.Tilerelease(), "c4e27849c0"),
         ("tilezero tmm5", c => c.Tilezero(new Tmm(5)), "c4e27b49e8"),

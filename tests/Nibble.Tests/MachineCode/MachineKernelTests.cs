@@ -49,6 +49,29 @@ public unsafe class MachineKernelTests
         }
     }
 
+    /// <summary>One row takes several panels at once: all kinds of codes and offsets, panels left over, groups beyond one run of them.</summary>
+    [SkippableTheory]
+    [MemberData(nameof(Variants))]
+    public void OneRowGivesTheSameBits(string name)
+    {
+        CpuVariant variant = Supported(name), compiled = CpuVariant.All.Single(v => v.Name == "avx512");
+        foreach (PackingKind kind in PackingCheckData.All)
+        {
+            foreach ((int outs, int ins) in new[] { (33, 64), (64, 32), (129, 96), (257, 2112), (300, 515) })
+            {
+                if (kind.Name.Contains("strided", StringComparison.Ordinal))
+                {
+                    continue;
+                }
+
+                using QuantizedWeight weight = kind.Make(outs, ins, new Random(outs));
+                using Tensor expected = Product(compiled, weight, 1, 2), actual = Product(variant, weight, 1, 2), alone = Product(variant, weight, 1, 1);
+                Equal(actual, expected, $"{kind} [{outs}, {ins}]");
+                Equal(alone, expected, $"{kind} [{outs}, {ins}], 1 thread");
+            }
+        }
+    }
+
     /// <summary>Without <see cref="SignalStack"/> the process dies here.</summary>
     [SkippableTheory]
     [MemberData(nameof(Variants))]

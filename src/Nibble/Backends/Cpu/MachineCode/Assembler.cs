@@ -109,6 +109,15 @@ internal sealed class Assembler
         Jump(target);
     }
 
+    /// <summary>Asks for a line of memory.</summary>
+    public void Prefetcht0(Address address)
+    {
+        // A prefix that may be empty: one rule for all registers.
+        _code.Add((byte)(0x40 | ((int)(address.Index ?? 0) >> 3 << 1) | ((int)address.Base >> 3)));
+        _code.AddRange((ReadOnlySpan<byte>)[0x0f, 0x18]);
+        Memory(1, address);
+    }
+
     public void Ret() => _code.Add(0xc3);
 
     /// <summary>eax = the low half of the extended control register that ecx names.</summary>
@@ -130,6 +139,33 @@ internal sealed class Assembler
         _code.Add((byte)count);
     }
 
+    /// <summary>to = a shifted right, zeros coming in.</summary>
+    public void Vpsrld(Zmm to, Zmm a, int count)
+    {
+        Evex(Map.F0, Prefix.P66, 0x72, new Zmm(2), to, a);
+        _code.Add((byte)count);
+    }
+
+    /// <summary>to = a shifted right, the sign coming in.</summary>
+    public void Vpsrad(Zmm to, Zmm a, int count)
+    {
+        Evex(Map.F0, Prefix.P66, 0x72, new Zmm(4), to, a);
+        _code.Add((byte)count);
+    }
+
+    public void Vpandd(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.P66, 0xdb, to, a, b);
+
+    /// <summary>to = not a, and b.</summary>
+    public void Vpandnd(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.P66, 0xdf, to, a, b);
+
+    /// <summary>to = the byte of a that the low four bits of each byte of b name, within 16 bytes.</summary>
+    public void Vpshufb(Zmm to, Zmm a, Zmm b) => Evex(Map.F38, Prefix.P66, 0x00, to, a, b);
+
+    /// <summary>to = 16 bytes, four times.</summary>
+    public void Vbroadcasti32x4(Zmm to, Address from) => Evex(Map.F38, Prefix.P66, 0x5a, to.Number, 0, from);
+
+    public void Vpaddd(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.P66, 0xfe, to, a, b);
+
     public void Vpaddd(Zmm to, Zmm a, Address b) => Evex(Map.F0, Prefix.P66, 0xfe, to.Number, a.Number, b);
 
     /// <summary>to = a · the 32-bit number at b.</summary>
@@ -139,6 +175,8 @@ internal sealed class Assembler
 
     /// <summary>to += Σ of four products of unsigned bytes of a and signed ones of b, per 32 bits.</summary>
     public void Vpdpbusd(Zmm to, Zmm a, Zmm b) => Evex(Map.F38, Prefix.P66, 0x50, to, a, b);
+
+    public void VpdpbusdBroadcast(Zmm to, Zmm a, Address b) => Evex(Map.F38, Prefix.P66, 0x50, to.Number, a.Number, b, isBroadcast: true);
 
     /// <summary>to += Σ of two products of signed 16-bit numbers, per 32 bits.</summary>
     public void Vpdpwssd(Zmm to, Zmm a, Zmm b) => Evex(Map.F38, Prefix.P66, 0x52, to, a, b);
@@ -153,6 +191,9 @@ internal sealed class Assembler
     public void Vcvtdq2ps(Zmm to, Address from) => Evex(Map.F0, Prefix.None, 0x5b, to.Number, 0, from);
 
     public void Vcvtdq2psBroadcast(Zmm to, Address from) => Evex(Map.F0, Prefix.None, 0x5b, to.Number, 0, from, isBroadcast: true);
+
+    /// <summary>to = the nearest whole numbers.</summary>
+    public void Vcvtps2dq(Zmm to, Zmm from) => Evex(Map.F0, Prefix.P66, 0x5b, to, new Zmm(0), from);
 
     public void Vaddps(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.None, 0x58, to, a, b);
 

@@ -13,6 +13,10 @@ internal abstract unsafe class MachineKernels : ByteKernels
 
     public override int StripLanes => Lanes;
 
+    public override int RowPanels(ByteFormat format) => RowTile.Panels(format);
+
+    public override void RunRows(ByteFormat format, ByteOffsets offsets, ByteRow* rows) => RowKernels.Run(format, offsets, rows);
+
     /// <summary>Columns of x that a chunk of packed codes holds.</summary>
     protected static int ColumnsPerChunk(ByteFormat format) => format switch
     {

@@ -29,8 +29,12 @@ internal enum TileArgument
     StartStride,
     TileStride,
 
+    /// <summary>Of products of one row: scales and offsets of each of four panels.</summary>
+    PanelScales,
+    PanelOffsets = PanelScales + 4,
+
     /// <summary>How many fields there are.</summary>
-    Count,
+    Count = PanelOffsets + 4,
 }
 
 /// <summary>

@@ -118,6 +118,12 @@ internal abstract class ByteKernels
     /// <summary>Adds a run of groups of a panel for one row of x, from codes as they are packed.</summary>
     public virtual void RunRow(ByteFormat format, ByteOffsets offsets, in ByteRow row) => throw new NotSupportedException($"no kernel of one row for {format}");
 
+    /// <summary>Neighbouring panels that <see cref="RunRows"/> multiplies by one row of x at once; 1: it has no kernel, and <see cref="RunRow"/> of other kernels does it.</summary>
+    public virtual int RowPanels(ByteFormat format) => 1;
+
+    /// <summary>As <see cref="RunRow"/>, several panels at once, whose results stand one after the other.</summary>
+    public virtual unsafe void RunRows(ByteFormat format, ByteOffsets offsets, ByteRow* rows) => throw new NotSupportedException($"no kernel of one row and several panels for {format}");
+
     /// <summary>Computes a tile of as many rows of x as <see cref="Rows"/> says.</summary>
     public abstract void Run(ByteFormat format, ByteOffsets offsets, int rows, in ByteTile tile);
 }

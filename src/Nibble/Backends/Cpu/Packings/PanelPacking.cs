@@ -164,6 +164,12 @@ internal abstract unsafe class PanelPacking : CpuPacking
     /// <summary>Runs the kernel of one row.</summary>
     public void RunRow(in ByteRow row) => Variant.Bytes.RunRow(_int8!.Format, RowOffsets, row);
 
+    /// <summary>Panels that are multiplied by one row at once where as many are left.</summary>
+    public int RowPanels => Variant.BatchBytes.RowPanels(_int8!.Format);
+
+    /// <summary>Runs the kernel of one row on <see cref="RowPanels"/> neighbouring panels.</summary>
+    public void RunRows(ByteRow* rows) => Variant.BatchBytes.RunRows(_int8!.Format, RowOffsets, rows);
+
     /// <summary>The format of codes that have been decoded for many rows.</summary>
     public ByteFormat DecodedFormat => Variant.BatchBytes.Decoded(_int8!.Format);
 

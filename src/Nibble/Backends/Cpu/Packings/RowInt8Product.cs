@@ -15,6 +15,9 @@ internal unsafe struct RowInt8Job : ICpuJob
     // Two vectors of 16 floats.
     private const int MostLanes = 32;
 
+    // Panels that a kernel takes at once.
+    private const int MostPanels = 4;
+
     public PanelPacking Packing;
     public CpuMatMul Call;
     public Int8Activations X;
@@ -24,32 +27,67 @@ internal unsafe struct RowInt8Job : ICpuJob
 
     private readonly int Lanes => Packing.Variant.PanelWidth;
 
-    private readonly nint PartWidth => Lanes * nint.Max(1, WeightsPerPart / (Lanes * nint.Max(1, X.Columns)));
+    private readonly nint PartWidth
+    {
+        get
+        {
+            int atOnce = Packing.RowPanels;
+            nint panels = nint.Max(atOnce, WeightsPerPart / (Lanes * nint.Max(1, X.Columns)));
+            return Lanes * (panels / atOnce * atOnce);
+        }
+    }
 
     [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public readonly void Execute(int part)
     {
-        int lanes = Lanes;
-        float* result = stackalloc float[MostLanes], values = stackalloc float[2 * MostGroups * MostLanes];
+        int lanes = Lanes, atOnce = Packing.RowPanels;
+        float* result = stackalloc float[MostPanels * MostLanes], values = stackalloc float[2 * MostGroups * MostLanes];
         nint end = nint.Min(Call.Count, (part + 1) * PartWidth);
-        for (nint feature = part * PartWidth; feature < end; feature += lanes)
+        for (nint feature = part * PartWidth; feature < end;)
         {
-            new Span<float>(result, lanes).Clear();
-            for (nint group = 0; group < X.Groups; group += MostGroups)
+            int panels = end - feature > (atOnce - 1) * lanes ? atOnce : 1;
+            new Span<float>(result, panels * lanes).Clear();
+            nint groups = MostGroups / panels;
+            for (nint group = 0; group < X.Groups; group += groups)
             {
-                ByteRow row = Packing.Row((Call.First + feature) / lanes, group, nint.Min(MostGroups, X.Groups - group), values);
-                row.X = X.Values + (group * X.GroupSize);
-                row.Sums = X.Sums + group;
-                row.Result = result;
-                Packing.RunRow(row);
+                Add(feature, panels, group, nint.Min(groups, X.Groups - group), result, values);
             }
 
-            Finish(feature, result);
-            if (Outliers.Count > 0)
+            for (int panel = 0; panel < panels; panel++, feature += lanes)
             {
-                Outliers.Add(Packing, Call, feature, 0, 1);
+                Finish(feature, result + (panel * lanes));
+                if (Outliers.Count > 0)
+                {
+                    Outliers.Add(Packing, Call, feature, 0, 1);
+                }
             }
+        }
+    }
+
+    /// <summary>result += a run of groups of some panels.</summary>
+    [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private readonly void Add(nint feature, int panels, nint group, nint groups, float* result, float* values)
+    {
+        int lanes = Lanes;
+        ByteRow* rows = stackalloc ByteRow[MostPanels];
+        for (int panel = 0; panel < panels; panel++)
+        {
+            ref ByteRow row = ref rows[panel];
+            row = Packing.Row(((Call.First + feature) / lanes) + panel, group, groups, values + (2 * panel * groups * lanes));
+            row.X = X.Values + (group * X.GroupSize);
+            row.Sums = X.Sums + group;
+            row.Result = result + (panel * lanes);
+        }
+
+        if (panels == 1)
+        {
+            Packing.RunRow(rows[0]);
+        }
+        else
+        {
+            Packing.RunRows(rows);
         }
     }
 
