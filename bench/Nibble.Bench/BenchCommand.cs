@@ -23,6 +23,7 @@ internal static class BenchCommand
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
         new("models", "whole models of true shapes with random weights: prompt, decoding against raw reading, peak memory; --peer llama-bench=PATH --peer-models FOLDER", ModelSpeed.Run),
         new("prefill", "a prompt through LLaMA 1.1 B shapes: machine code beside the compiled kernels of the same rounds", PrefillBench.Run),
+        new("prefill-bf16", "a prompt through GPT-2 124 M and LLaMA 1.1 B shapes: products in F32, BF16 and int8 in the same rounds; --model gpt2-124m", PrefillBench.RunBFloat16),
         new("step", "a decoding step after 2,016 tokens, op by op, with each form of the cache; fails if a small op takes above 5 %", DecodeProfile.Run),
         new("cpu-all", "all figures of the processor's engine, each with its limit; some minutes", CpuAll.Run),
         new("train", "training steps of a 10 M GPT-2, batch 8 × 256: full, LoRA, QLoRA", TrainBench.Run),

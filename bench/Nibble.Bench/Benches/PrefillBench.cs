@@ -26,6 +26,46 @@ internal static class PrefillBench
         }
     }
 
+    /// <summary>Products in F32 and in BF16 on one packing, and with int8 activations where there are codes.</summary>
+    public static void RunBFloat16(BenchOptions options, BenchReport report)
+    {
+        (string Shapes, string Method, DType Dtype)[] models =
+        [
+            ("gpt2-124m", "none", DType.F16), ("gpt2-124m", "none", DType.BF16), ("gpt2-124m", "rtn:bits=4", DType.BF16),
+            ("llama-1.1b", "none", DType.BF16), ("llama-1.1b", "rtn:bits=4", DType.BF16), ("llama-1.1b", "nf4", DType.BF16),
+        ];
+        foreach ((string shapes, string method, DType dtype) in models.Where(model => options.Model is null || model.Shapes == options.Model))
+        {
+            using BenchedModel model = Load(shapes, method, dtype, ActivationChoice.F32, options);
+            using BenchedModel? integers = method == "none" ? null : Load(shapes, method, dtype, ActivationChoice.Int8, options);
+            using SpeedRun run = new(model.Model, Tokens);
+            using SpeedRun? integerRun = integers is null ? null : new(integers.Model, Tokens);
+            using CpuBackend floats = options.CreateBackend(), halves = options.CreateBackend(DType.BF16);
+            List<(string Name, Action Body)> bodies = [("F32", () => run.Prefill(floats, Tokens)), ("BF16", () => run.Prefill(halves, Tokens))];
+            if (integerRun is not null)
+            {
+                bodies.Add(("int8", () => integerRun.Prefill(floats, Tokens)));
+            }
+
+            double[][] times = Clock.Rounds(Math.Min(options.Rounds, MostRounds), [.. bodies.Select(item => item.Body)]);
+            for (int i = 0; i < times.Length; i++)
+            {
+                report.Add(
+                    $"{shapes} {(method == "none" ? dtype.ToString() : method)}, 512 tokens, {bodies[i].Name} x, {floats.KernelVariant}", [.. times[i].Select(t => Tokens / t)], "tokens/s",
+                    i == 0 ? null : [.. times[0].Zip(times[i], (f, t) => f / t)], "F32");
+            }
+        }
+    }
+
+    private static BenchedModel Load(string shapes, string method, DType dtype, ActivationChoice activations, BenchOptions options)
+    {
+        SpeedOptions speed = new()
+        {
+            Shapes = shapes, Threads = [CpuThreads.Choose(options.Threads)], Load = new LoadOptions { Activations = activations, Dtype = dtype },
+        };
+        return BenchedModel.Load(speed, ModelSpeed.Request(method, tied: shapes == "gpt2-124m"));
+    }
+
     private static void RunOne(BenchOptions options, BenchReport report, string method, string[] variants)
     {
         int threads = CpuThreads.Choose(options.Threads);

@@ -1,4 +1,5 @@
 using Nibble.Backends.Cpu;
+using Nibble.Tensors;
 using Nibble.Tests.Kernels;
 
 namespace Nibble.Bench.Benches;
@@ -16,6 +17,14 @@ internal static class VerifyKernels
             {
                 report.Check($"{how}: {check.Name}", Failure(() => check.Run(backend)));
             }
+
+            using CpuBackend half = new(variant, CpuThreads.Choose(options.Threads), DType.BF16);
+            foreach (KernelCheck check in BFloat16Checks.All)
+            {
+                report.Check($"{how}: {check.Name}", Failure(() => check.Run(half)));
+            }
+
+            report.Check($"{how}: order of BF16 sums, {variant.BFloat16.Name}", Failure(() => BFloat16Checks.Order(variant.BFloat16, variant.PanelWidth)));
         }
     }
 
