@@ -20,6 +20,7 @@ internal static class MethodTable
         all = Vary(all, defaults.Symmetric is not null, new bool?[] { false, true }, (settings, value) => settings with { Symmetric = value });
         all = Vary(all, defaults.DoubleQuant is not null, new bool?[] { false, true }, (settings, value) => settings with { DoubleQuant = value });
         all = Vary(all, defaults.ActOrder is not null, new bool?[] { false, true }, (settings, value) => settings with { ActOrder = value });
+        all = Vary(all, defaults.StaticGroups is not null, new bool?[] { false, true }, (settings, value) => settings with { StaticGroups = value });
         all = Vary(all, defaults.Axis is not null, new int?[] { 0, 1 }, (settings, value) => settings with { Axis = value });
         all = Vary(all, defaults.GroupSize > 0, new int?[] { 32, QuantizationSettings.WholeRow }, (settings, value) => settings with { GroupSize = value });
         return all.Select(Try).OfType<QuantizationSettings>().DistinctBy(settings => settings.ToString());

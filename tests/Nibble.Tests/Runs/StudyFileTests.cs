@@ -179,14 +179,14 @@ public sealed class StudyFileTests : IDisposable
     }
 
     [Fact]
-    public void The_demo_is_a_study_with_every_data_free_method()
+    public void The_demo_is_a_study_with_every_method()
     {
         StudyPlan plan = StudyPlan.Of(StudyFile.Read(AssetFolder.Find("studies/demo.yaml")));
         Assert.True(plan.Cells.Count >= 11);
         Assert.True(plan.Cells[0].Method.IsBaseline);
         Assert.Equal(plan.Cells.Count, plan.Cells.Select(cell => cell.Key).Distinct().Count());
         string[] methods = [.. plan.Cells.Select(cell => cell.Method.Method).Distinct()];
-        Assert.Superset(new HashSet<string> { "none", "int8", "nf4", "fp4", "rtn", "quanto", "ternary" }, methods.ToHashSet());
+        Assert.Superset(new HashSet<string> { "none", "int8", "nf4", "fp4", "rtn", "quanto", "ternary", "hqq", "gptq", "awq" }, methods.ToHashSet());
         Assert.True(plan.Study.Tasks.Limit > 20_000);
     }
 
