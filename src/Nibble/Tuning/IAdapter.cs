@@ -62,7 +62,7 @@ internal static class AdapterFile
             }
         }
 
-        problems.AddRange(file.Entries.Keys.Where(name => !known.Contains(name)).Select(name => $"{name}: not expected"));
+        problems.AddRange(file.Entries.Keys.Where(name => !known.Contains(name)).Select(name => $"{name}: expected none, found {file.Entries[name].ShapeText}"));
 
         if (problems.Count > 0)
         {

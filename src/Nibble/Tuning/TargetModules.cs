@@ -56,6 +56,19 @@ public static class TargetModules
         return [.. found.Select(spec => new LoraTarget(spec, Pattern(settings.RankPattern, spec.Path, settings.Rank), Pattern(settings.AlphaPattern, spec.Path, settings.Alpha)))];
     }
 
+    /// <summary>The same for an adapter that exists: no layer, where a name matches none in this base. Its tensors then have no place, and tell more than the name.</summary>
+    internal static IReadOnlyList<LoraTarget> FindOrNone(IReadOnlyList<LinearSpec> linears, LoraSettings settings)
+    {
+        try
+        {
+            return Find(linears, settings);
+        }
+        catch (NibbleException error) when (error.Kind == ErrorKind.Usage)
+        {
+            return [];
+        }
+    }
+
     /// <summary>Refuses patterns that change no target: PEFT ignores them, so adapters that have some still load.</summary>
     internal static void RequirePatternsMatch(LoraSettings settings, IReadOnlyList<LoraTarget> targets)
     {

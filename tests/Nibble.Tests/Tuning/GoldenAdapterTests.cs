@@ -84,6 +84,20 @@ public class GoldenAdapterTests
     }
 
     [Theory]
+    [InlineData("llama-lora", "gpt2")]
+    [InlineData("gpt2-lora", "llama")]
+    public void AnAdapterOfAnotherFamilyIsRefusedWithAllTensorsToo(string adapter, string model)
+    {
+        using CpuBackend backend = new(new CpuOptions(Threads: 1));
+        ModelConfig config = ModelConfig.Open(Path.Combine(TestData.Goldens, "models", model));
+        NibbleException error = Assert.Throws<NibbleException>(() => Adapters.Load(Path.Combine(Root, adapter), config, backend));
+        Assert.Equal(ErrorKind.BadInput, error.Kind);
+        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(Root, adapter, PeftConfig.WeightsName));
+        Assert.All(file.Entries, entry => Assert.Contains($"{entry.Key}: expected none, found {entry.Value.ShapeText}", error.Message, StringComparison.Ordinal));
+        Assert.Contains("another base model", error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("use_qalora", "true")]
     [InlineData("lora_bias", "true")]
     [InlineData("modules_to_save", "[\"lm_head\"]")]
