@@ -1,10 +1,11 @@
 """PyTorch beside the bench `train`, in the same rounds: a GPT-2 of 10 M parameters on the processor, batch 8 x 256, full and LoRA, in F32 and under BF16 autocast.
 
-    python3 bench/peers/torch_train_cpu.py [--threads 2] [--rounds 5] [--numbers f32|bf16] [--nibble "COMMAND of the bench, without --method and --rounds"]
+    python3 bench/peers/torch_train_cpu.py [--threads 2] [--rounds 5] [--numbers f32|bf16] [--processor-time] [--nibble "COMMAND of the bench, without --method and --rounds"]
 
 The bench prints its F32 and its BF16 rate; PyTorch's autocast multiplies in BF16 where torch.autocast("cpu") does, its parameters and optimizer stay F32, as ours do.
 
 With transformers and PEFT the models are theirs; without, the same GPT-2 stands below in plain PyTorch, with its loss and LoRA.
+--processor-time counts the processor's seconds, as the bench's option of that name does, for busy machines (with --threads 1: waiting threads spin).
 With --nibble the bench runs before and after each of PyTorch's measurements, so that both see the same machine.
 """
 import argparse
@@ -82,7 +83,7 @@ def of_transformers(method):
     return model, lambda ids: model(input_ids=ids, labels=ids, use_cache=False).loss
 
 
-def rates(method, rounds, numbers):
+def rates(method, rounds, numbers, clock):
     try:
         model, loss_of = of_transformers(method)
         name = "transformers, PEFT"
@@ -95,14 +96,14 @@ def rates(method, rounds, numbers):
     ids = torch.randint(0, VOCABULARY, (BATCH, LENGTH))
     found = []
     for _ in range(rounds + 2):
-        start = time.perf_counter()
+        start = clock()
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=numbers == "bf16"):
             loss = loss_of(ids)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        found.append(BATCH * LENGTH / (time.perf_counter() - start))
+        found.append(BATCH * LENGTH / (clock() - start))
     return name, found[2:]
 
 
@@ -120,6 +121,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--method", choices=("full", "lora"), help="one of them; both without")
     parser.add_argument("--numbers", choices=("f32", "bf16"), help="of PyTorch's products; both without")
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--nibble")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -127,7 +129,7 @@ def main():
         if arguments.nibble:
             nibble(arguments.nibble, method, arguments.rounds)
         for numbers in (arguments.numbers,) if arguments.numbers else ("f32", "bf16"):
-            name, found = rates(method, arguments.rounds, numbers)
+            name, found = rates(method, arguments.rounds, numbers, time.process_time if arguments.processor_time else time.perf_counter)
             show(f"torch {torch.__version__} ({name}), {method}, {numbers}", found)
         if arguments.nibble:
             nibble(arguments.nibble, method, arguments.rounds)

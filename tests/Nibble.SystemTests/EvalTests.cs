@@ -46,6 +46,18 @@ public sealed class EvalTests : IDisposable
     }
 
     [Fact]
+    public void Products_in_bf16_are_named_and_stay_near_f32()
+    {
+        string[] common = ["eval", _model, "--tasks", "perplexity", "--window", "64", "--limit", "300", "--device", "cpu", "--json"];
+        JsonElement half = Cli.Run([.. common, "--activations", "bf16"]).Json, single = Cli.Run(common).Json;
+        Assert.Equal(("bf16", "bf16"), (half.GetProperty("activation_dtype").GetString(), half.GetProperty("compute_dtype").GetString()));
+        Assert.Equal(("f32", "f32"), (single.GetProperty("activation_dtype").GetString(), single.GetProperty("compute_dtype").GetString()));
+        double rounded = half.GetProperty("metrics").GetProperty("nll").GetDouble(), exact = single.GetProperty("metrics").GetProperty("nll").GetDouble();
+        Assert.NotEqual(exact, rounded);
+        Assert.Equal(exact, rounded, 0.02);
+    }
+
+    [Fact]
     public void A_baseline_is_written_once_and_others_are_compared_with_it()
     {
         string baseline = Path.Combine(_folder, "baseline");
