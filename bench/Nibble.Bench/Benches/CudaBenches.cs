@@ -51,9 +51,14 @@ internal static class CudaBenches
             foreach ((int outs, int ins) in new[] { (4096, 4096), (11008, 4096), (4096, 11008) })
             {
                 List<IPackedWeight> weights = Rotation(backend, kind, outs, ins);
-                foreach (int rows in new[] { 1, 4, 8, 16, 64, 512 })
+                foreach (int rows in new[] { 1, 4, 8, 16, 32, 64, 128, 256, 512, 1024 })
                 {
                     RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} {kind.Name}", weights, rows);
+                    // What a prompt's and a training's products read and write.
+                    if (rows >= 256)
+                    {
+                        RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} {kind.Name}, x and y in BF16", weights, rows, dtype: DType.BF16);
+                    }
                 }
 
                 weights.ForEach(weight => weight.Dispose());
@@ -96,7 +101,7 @@ internal static class CudaBenches
         return weights;
     }
 
-    private static void RunOne(CudaDevice device, CudaBackend backend, int rounds, BenchReport report, string name, List<IPackedWeight> weights, int rows, int outliers = 0)
+    private static void RunOne(CudaDevice device, CudaBackend backend, int rounds, BenchReport report, string name, List<IPackedWeight> weights, int rows, int outliers = 0, DType dtype = DType.F32)
     {
         IPackedWeight first = weights[0];
         using Tensor host = KernelData.Random(new Shape(rows, first.In), 1);
@@ -105,7 +110,7 @@ internal static class CudaBenches
             host.HostSpan<float>()[(i + 1) * 31] = 20;
         }
 
-        using Tensor x = host.Upload(backend), y = backend.Allocate(new Shape(rows, first.Out), DType.F32);
+        using Tensor given = host.To(dtype), x = given.Upload(backend), y = backend.Allocate(new Shape(rows, first.Out), dtype);
         void Queue()
         {
             foreach (IPackedWeight weight in weights)

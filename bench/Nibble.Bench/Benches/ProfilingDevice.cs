@@ -10,6 +10,8 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
 
     public CudaFacts Facts => inner.Facts;
 
+    public bool HasGroupProducts => inner.HasGroupProducts;
+
     /// <summary>What took longest.</summary>
     public IEnumerable<(string Name, int Count, double Seconds)> Times => _times.OrderByDescending(item => item.Value.Seconds).Select(item => (item.Key, item.Value.Count, item.Value.Seconds));
 

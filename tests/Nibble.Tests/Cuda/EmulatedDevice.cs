@@ -11,6 +11,8 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public CudaFacts Facts { get; } = new("emulated card", 9, 0, 4, 1 << 30, 12000);
 
+    public bool HasGroupProducts { get; init; } = true;
+
     /// <summary>Blocks that are not given back yet.</summary>
     public int Blocks => _memory.Count;
 

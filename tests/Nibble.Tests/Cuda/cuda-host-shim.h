@@ -171,6 +171,8 @@ void call(void (*kernel)(A...), void** values) { call(kernel, values, std::index
 
 inline void __syncthreads() { nibble_host::barrier(nibble_host::arrived, nibble_host::generation, nibble_host::threads); }
 
+inline void __syncwarp() { nibble_host::Warp& warp = *nibble_host::current->warp; nibble_host::barrier(warp.arrived, warp.generation, nibble_host::WARP); }
+
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) { return nibble_host::exchange(value, (threadIdx.x % 32) ^ mask); }
 

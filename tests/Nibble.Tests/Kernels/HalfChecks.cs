@@ -1,4 +1,5 @@
 using Nibble.Backends;
+using Nibble.Quantization;
 using Nibble.Tensors;
 
 namespace Nibble.Tests.Kernels;
@@ -19,6 +20,7 @@ internal static class HalfChecks
         new("bf16 rotation, cache, columns", Places),
         new("bf16 cross-entropy", CrossEntropy),
         new("bf16 products", Products),
+        new("bf16 products with packed weights", PackedProducts),
         new("bf16 attention of rows, side by side", backend => AttentionOfRows(backend, 2, 75, 3, 3, 16, fused: true)),
         new("bf16 attention of rows, grouped heads", backend => AttentionOfRows(backend, 1, 130, 4, 2, 64, fused: false)),
         new("bf16 attention of rows, whole tiles", backend => AttentionOfRows(backend, 2, 128, 2, 2, 64, fused: true)),
@@ -179,6 +181,26 @@ internal static class HalfChecks
                 Compare(backend, "input's gradient", [(y, true), (x, half)], t => backend.Gradients.MatMulInput(t[0], w, t[1]));
                 Compare(backend, "input's gradient, written", [(y, true), (x, half)], t => backend.Gradients.MatMulInputInto(t[0], w, t[1]));
                 Compare(backend, "weight's gradient", [(y, true), (x, half), (new Shape(24 * 40), false)], t => backend.Gradients.MatMulWeight(t[0], t[1], w, t[2]));
+            }
+        }
+    }
+
+    // More rows than one tile of any product, odd numbers of features and columns, and columns that are in parts where the backend splits them.
+    private static void PackedProducts(IBackend backend)
+    {
+        foreach ((int rows, int outs, int ins) in new[] { (20, 40, 200), (75, 200, 1160), (300, 37, 192) })
+        {
+            using QuantizedWeight nested = PackingCheckData.Codebook(outs, ins / 64 * 64, new Random(outs), 64, nested: true);
+            using QuantizedWeight affine = PackingCheckData.Affine(outs, ins, new Random(ins), 4, 128, offsets: 'r', dtype: DType.F16);
+            foreach (QuantizedWeight weight in new[] { nested, affine })
+            {
+                using IPackedWeight w = backend.Prepare(weight, ActivationType.F32);
+                Shape x = new(rows, w.In), y = new(rows, outs), bias = new(outs);
+                foreach (bool half in new[] { false, true })
+                {
+                    Compare(backend, $"{w.Name} × {rows}", [(x, true), (bias, false), (y, half)], t => backend.Kernels.MatMul(t[0], w, t[1], t[2]));
+                    Compare(backend, $"{w.Name} × {rows}, added", [(x, true), (y, half)], t => backend.Kernels.MatMulAdd(t[0], w, t[1]));
+                }
             }
         }
     }

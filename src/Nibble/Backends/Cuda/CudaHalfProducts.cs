@@ -37,7 +37,14 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
             return;
         }
 
-        using CudaStorage? ownX = AsHalf(x, out nint xs), ownBias = bias is null || y.DType == DType.F32 ? null : AsHalf(bias, out _);
+        using CudaStorage? ownX = AsHalf(x, out nint xs);
+        if (bias is not { DType: not DType.F32 } && y.Shape.Columns == weight.Out
+            && products.TryMultiplyHalf(weight, new CudaProduct(xs, rows, CudaStorage.AddressOf(bias), CudaStorage.AddressOf(y), weight.Out, 0, weight.Out, add), y.DType))
+        {
+            return;
+        }
+
+        using CudaStorage? ownBias = bias is null || y.DType == DType.F32 ? null : AsHalf(bias, out _);
         nint shift = ownBias?.Address ?? CudaStorage.AddressOf(bias);
         foreach ((nint first, nint count, nint matrix) in Parts(weight, bias is null ? y.Shape.Columns : weight.Out, rows))
         {

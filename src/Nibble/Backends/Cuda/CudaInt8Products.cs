@@ -16,15 +16,19 @@ internal struct Int8End
 
 /// <summary>
 /// Products of 8-bit weights with one scale a row and x on the grid of 8-bit integers: sums of integers on tensor cores, from the packed
-/// codes for up to <see cref="MostRows"/> rows, by cuBLASLt for more. LLM.int8's outlier columns are added at the end.
+/// codes for up to <see cref="MostRows"/> rows, by cuBLASLt for more; on cards that multiply by warpgroups from the packed codes for any. LLM.int8's
+/// outlier columns are added at the end.
 /// </summary>
 internal sealed unsafe class CudaInt8Products(CachingMemory memory)
 {
     /// <summary>Rows whose product reads the packed codes.</summary>
     public const int MostRows = 256;
 
+    /// <summary>Rows from which on products by warpgroups are faster, on cards that have them.</summary>
+    public const int FewestWideRows = 65;
+
     // Constants of int8tensor.cu and tensor.cuh.
-    private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, BlockRows = 128, OneThreads = 1024, MostCounters = 1 << 14;
+    private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, KeptOutliers = 32, BlockRows = 128, OneThreads = 1024, MostCounters = 1 << 14;
 
     // Blocks that a card runs at once, about; integers have the same sums in any order.
     private const int Blocks = 264;
@@ -46,18 +50,25 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
 
         int eights = CudaKernelNames.Int8Eights.Last();
         nint units = (weight.In + UnitColumns - 1) / UnitColumns, width = units * UnitColumns;
-        nint padded = call.Rows <= 8 * eights ? 8 * CudaKernelNames.Int8Eights.First(Takes(call.Rows)) : (call.Rows + (8 * eights) - 1) / (8 * eights) * 8 * eights;
+        WidePlan? wide = memory.Device.HasGroupProducts && call.Rows >= FewestWideRows ? WideProducts.Plan(call, (int)units, CudaKernelNames.Int8WideRows) : null;
+        nint padded = wide is { } tiles ? (nint)tiles.RowTiles * tiles.TileRows : call.Rows <= 8 * eights ? 8 * CudaKernelNames.Int8Eights.First(Takes(call.Rows)) : (call.Rows + (8 * eights) - 1) / (8 * eights) * 8 * eights;
         float threshold = weight is LlmInt8CudaPacking llm ? llm.Threshold : 0;
         nint counter = weight is LlmInt8CudaPacking counted ? counted.Counts : 0;
-        using CudaStorage codes = memory.Rent(padded * width, "activations"), absmax = memory.Rent(call.Rows * sizeof(float), "activations");
+        using CudaStorage codes = memory.Rent(padded * width, "activations"), absmax = memory.Rent(padded * sizeof(float), "activations");
         using CudaStorage sums = memory.Rent(padded * sizeof(int), "activations");
         using CudaStorage? outliers = threshold > 0 ? memory.Rent((1 + weight.In) * sizeof(int), "activations") : null;
-        Round(call, weight.In, padded, width, threshold, absmax.Address, codes.Address, sums.Address, outliers?.Address ?? 0, counter);
+        Round(call, weight.In, padded, width, threshold, absmax.Address, codes.Address, sums.Address, outliers?.Address ?? 0, counter, wide?.TileRows ?? 0);
         Int8End end = new()
         {
             X = call.X, Absmax = absmax.Address, Sums = sums.Address, Outliers = outliers?.Address ?? 0, Bias = call.Bias, Y = call.Y, YStride = call.YStride,
             First = call.First, Count = call.Count, Rows = (int)call.Rows, Add = call.Add ? 1 : 0,
         };
+        if (wide is { } plan)
+        {
+            MultiplyWide(weight, end, codes.Address, plan, (int)padded);
+            return true;
+        }
+
         if (call.Rows > MostRows && call.Count % 4 == 0)
         {
             MultiplyMatrix(weight, end, codes.Address, units);
@@ -73,8 +84,9 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         return true;
     }
 
-    // Rows of x as codes, absmax and sums of codes; which columns stay as they are.
-    private void Round(in CudaProduct call, nint columns, nint padded, nint width, float threshold, nint absmax, nint codes, nint sums, nint outliers, nint counter)
+    // Rows of x as codes, absmax and sums of codes; which columns stay as they are. The codes stand as stages of tiles if these have rows.
+    private void Round(
+        in CudaProduct call, nint columns, nint padded, nint width, float threshold, nint absmax, nint codes, nint sums, nint outliers, nint counter, int tileRows)
     {
         if (call.Rows == 1)
         {
@@ -93,7 +105,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
         memory.Device.Launch(
             CudaKernelNames.Of("int8_codes"),
             new LaunchShape(padded, Threads, Overlaps: true),
-            [call.X, columns, (int)call.Rows, width, absmax, marks?.Address ?? 0, codes, sums, outliers, counter]);
+            [call.X, columns, (int)call.Rows, width, absmax, marks?.Address ?? 0, codes, sums, outliers, counter, tileRows]);
     }
 
     private static Int8End Part(CudaPacking weight, in Int8End end, nint row, nint rows) => end with
@@ -116,6 +128,24 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
                 new LaunchShape(blocks, Threads, splits, Math.Max(Stages * 8 * eights * Stride, OutliersAtOnce * ((8 * eights) + BlockRows) * sizeof(float)), Overlaps: true),
                 [KernelArgument.Structure(packed), codes, KernelArgument.Structure(&end), parts.Address, Counters()]);
         }
+    }
+
+    private void MultiplyWide(CudaPacking weight, Int8End end, nint codes, WidePlan plan, int padded)
+    {
+        using CudaStorage? kept = end.Outliers == 0 ? null : memory.Rent((nint)KeptOutliers * padded * sizeof(float), "activations"), parts = plan.RentParts(memory);
+        if (kept is not null)
+        {
+            memory.Device.Launch(
+                CudaKernelNames.Of("int8_kept"), new LaunchShape(Blocks, Threads, Overlaps: true), [end.X, weight.In, end.Rows, padded, end.Outliers, kept.Address]);
+        }
+
+        WideCall wide = plan.Call(weight, codes, parts, Counters()) with
+        {
+            Bias = end.Bias, Y = end.Y, Stride = end.YStride, First = end.First, Count = end.Count, Rows = end.Rows, Type = CudaNumber.F32, Add = end.Add,
+        };
+        memory.Device.Launch(
+            CudaKernelNames.Of($"int8_wide_{plan.TileRows}"), plan.Shape(WideProducts.SharedOfInt8(plan.TileRows)),
+            [KernelArgument.Structure(&wide), KernelArgument.Structure(&end), kept?.Address ?? 0, padded]);
     }
 
     private void MultiplyMatrix(CudaPacking weight, Int8End end, nint codes, nint units)

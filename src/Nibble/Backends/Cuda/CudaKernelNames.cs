@@ -11,7 +11,16 @@ internal static class CudaKernelNames
     /// <summary>Rows of x, in eights, for which the product on tensor cores has a kernel.</summary>
     public static readonly int[] ManyEights = [2, 4, 8];
 
+    /// <summary>Rows of x that a tile of a product by warpgroups has.</summary>
+    public static readonly int[] WideRows = [64, 128, 256];
+
     /// <summary>The same for sums of integers.</summary>
+    public static readonly int[] Int8WideRows = [128, 256];
+
+    /// <summary>Formats that have products by warpgroups.</summary>
+    public static readonly string[] WideFormats = ["codebook4", "affine4", "affine8", "affine3", "affine2"];
+
+    /// <summary>Rows of x, in eights, for which the product of integers has a kernel.</summary>
     public static readonly int[] Int8Eights = [1, 2, 4, 8];
 
     /// <summary>Elements of a row of a head that a lane owns, in 32.</summary>
@@ -44,6 +53,7 @@ internal static class CudaKernelNames
             "copy_columns_gradient_b", "cross_entropy_b",
         ]),
         ("tensor", ["half_rows"]),
+        ("wide", ["wide_rows"]),
         ("quantize",
         [
             "widen", "codebook_codes", "codebook_values", "affine_codes", "affine_values", "hqq_solve", "hqq_sum", "hqq_finish", "row_magnitudes", "weight_error",
@@ -57,6 +67,7 @@ internal static class CudaKernelNames
         ("awq", ["scaled_errors", "shares_of_largest", "row_dots", "keep_least"]),
         ("attention", ["attention_join"]),
         ("int8tensor", ["int8_absmax", "int8_codes", "int8_one", "int8_matrix", "int8_end", .. Int8Eights.Select(eights => $"int8_rows_{eights}")]),
+        ("int8wide", ["int8_kept", .. Int8WideRows.Select(rows => $"int8_wide_{rows}")]),
         ("token", ["attend_token_64", "attend_token_128", "attend_token_bytes_64", "attend_token_bytes_128", "append_bytes", "widen_bytes"]),
     ];
 
@@ -78,6 +89,7 @@ internal static class CudaKernelNames
         .. Products.SelectMany(item => item.Formats).SelectMany(format => GemvRows.Select(rows => Gemv(format, rows)).Append(Rows(format))),
         .. TensorFormats.SelectMany(TensorKernels),
         .. Few3Formats.Select(format => Tensor("few3", format)),
+        .. WideFormats.SelectMany(format => WideRows.Select(rows => Wide(format, rows))),
     ];
 
     private static readonly Dictionary<string, KernelName> ByName =
@@ -107,6 +119,9 @@ internal static class CudaKernelNames
 
     /// <summary>The kernel of many rows, in eights.</summary>
     public static KernelName Many(string format, int eights) => Tensor("many", $"{format}_{eights}");
+
+    /// <summary>The product by warpgroups whose tiles have some rows of x.</summary>
+    public static KernelName Wide(string format, int rows) => new("wide_" + format, $"wide_{format}_{rows}");
 
     private static IEnumerable<KernelName> TensorKernels(string format) => format == "bf16"
         ? [Tensor("few", format), .. ManyEights.Select(eights => Many(format, eights))]

@@ -17,6 +17,7 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
     private const int FeaturesPerBlock = 4;
     private const nint ScratchBytes = 64 << 20, HalfScratchBytes = 256 << 20;
     private readonly TensorProducts _tensor = new(memory);
+    private readonly WideProducts _wide = new(memory);
     private readonly CudaInt8Products _int8 = new(memory);
 
     /// <summary>Products with activations of 8 bits.</summary>
@@ -55,6 +56,10 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
     /// <summary>Products of the same few rows in one launch; see <see cref="IFusedKernels"/>.</summary>
     public bool TryMultiplyFew(in InputNorm norm, nint x, nint rows, ReadOnlySpan<FusedProduct> calls, bool gated) =>
         compute == DType.BF16 && _tensor.TryMultiply(norm, x, rows, calls, gated);
+
+    /// <summary>y (+)= x·Wᵀ + bias with x in BF16, and y in it or in F32, straight from a packed weight, if there is such a product.</summary>
+    public bool TryMultiplyHalf(CudaPacking weight, in CudaProduct call, DType y) =>
+        _wide.TryMultiply(weight, call, CudaNumber.BF16, y == DType.BF16 ? CudaNumber.BF16 : CudaNumber.F32);
 
     /// <summary>dx += dy·W.</summary>
     public void MultiplyBack(nint dy, nint rows, CudaPacking weight, nint dx)
@@ -99,7 +104,7 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
 
     private void MultiplyFloats(CudaPacking weight, in CudaProduct call)
     {
-        if (compute == DType.BF16 && _tensor.TryMultiply(weight, call))
+        if (compute == DType.BF16 && (_wide.TryMultiply(weight, call, CudaNumber.F32, CudaNumber.F32) || _tensor.TryMultiply(weight, call)))
         {
             return;
         }

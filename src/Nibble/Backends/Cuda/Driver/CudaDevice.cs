@@ -40,9 +40,12 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         CudaErrors.Check(DriverApi.cuStreamCreate(out nint stream, DriverApi.StreamNonBlocking), "cuStreamCreate");
         _stream = new StreamHandle(stream);
         _compiler = new KernelCompiler(Facts.Architecture, Facts.DriverVersion);
+        HasGroupProducts = KernelCompiler.HasGroupProducts(Facts.Architecture);
     }
 
     public CudaFacts Facts { get; }
+
+    public bool HasGroupProducts { get; }
 
     /// <summary>Where the card is, for NVML.</summary>
     public string PciBusId { get; }

@@ -72,6 +72,9 @@ internal unsafe interface ICudaDevice : IDisposable
 {
     CudaFacts Facts { get; }
 
+    /// <summary>True if kernels may multiply by warpgroups (<c>wgmma.cuh</c>).</summary>
+    bool HasGroupProducts { get; }
+
     /// <summary>Takes memory, or returns 0 if there is not enough.</summary>
     nint TryAllocate(nint bytes);
 

@@ -49,7 +49,10 @@ internal sealed unsafe class KernelCompiler(string architecture, int driverVersi
     }
 
     /// <summary>The options for this card. A card that the compiler does not know gets PTX of the newest architecture that it does.</summary>
-    public string[] Options() => [$"--gpu-architecture={(IsKnown() ? architecture : Newest())}", "--std=c++17"];
+    public string[] Options() => [$"--gpu-architecture={(IsKnown() ? architecture + (HasGroupProducts(architecture) ? "a" : string.Empty) : Newest())}", "--std=c++17"];
+
+    /// <summary>True if the compiler knows the products of warpgroups that cards of an architecture have (<c>wgmma</c>: 9.0, from CUDA 12 on).</summary>
+    public static bool HasGroupProducts(string architecture) => architecture == "sm_90" && Version().Major >= 12;
 
     private bool IsKnown() => Architectures().Contains(int.Parse(architecture.AsSpan(3), System.Globalization.CultureInfo.InvariantCulture));
 

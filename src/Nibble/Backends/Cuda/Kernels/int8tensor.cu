@@ -3,7 +3,7 @@
 //
 // y[n, o] = sx[n]·sw[o]·(Σ q[n, k]·(c[o, k] − 128) + (128 − z[o])·Σ q[n, k]) + Σ x[n, j]·w[o, j] over outlier columns j + bias[o]. The codes c stand
 // in units as tensor.cuh reads them; of 32 columns a lane holds eight, which are the k of mma.m16n8k32 in another order.
-#include "tensor.cuh"
+#include "int8.cuh"
 
 #define INT8_STRIDE 160
 #define OUTLIERS_AT_ONCE 32
@@ -102,9 +102,11 @@ __device__ inline void count_outliers(u64* counter, int outliers, i64 columns)
 }
 
 // The codes of x, [padded rows, padded columns] with zeros around them and in marked columns; their sums; and the marked columns in
-// order: outliers[0] of them. Marks are read in fours, up to the padded columns.
+// order: outliers[0] of them. Marks are read in fours, up to the padded columns. With tile_rows the codes stand as stages (wgmma.cuh) of
+// [row tile, unit, tile_rows, 128], in the order in which lanes hold a weight's.
 KERNEL(int8_codes)(
-    const float* x, i64 columns, int rows, i64 padded, const float* absmax, const u8* marks, u32* codes, int* sums, int* outliers, u64* counter)
+    const float* x, i64 columns, int rows, i64 padded, const float* absmax, const u8* marks, u32* codes, int* sums, int* outliers, u64* counter,
+    int tile_rows)
 {
     __shared__ int scratch[32], found[TENSOR_THREADS];
     allow_next();
@@ -133,7 +135,15 @@ KERNEL(int8_codes)(
             }
         }
 
-        codes[row * (padded / 4) + word] = four;
+        i64 place = row * (padded / 4) + word;
+        if (tile_rows > 0)
+        {
+            // Of 32 columns lane t has words 2·t and 2·t + 1: word t of two pieces.
+            int within = row % tile_rows, piece = (int)(word % 32 / 8 * 2 + (word & 1)), t = (int)(word % 8 >> 1);
+            place = (((i64)(row / tile_rows) * (padded / UNIT_COLUMNS) + word / 32) * tile_rows + within) * (UNIT_COLUMNS / 4) + (piece ^ (within & 7)) * 4 + t;
+        }
+
+        codes[place] = four;
     }
 
     sum = block_sum(sum, scratch);
@@ -213,31 +223,6 @@ KERNEL(int8_one)(const float* x, i64 columns, i64 padded, float threshold, float
     if (!outliers) return;
     outliers[0] = all;
     count_outliers(counter, all, columns);
-}
-
-// What the end of a product needs; Int8End in C# has the same layout.
-struct Int8End
-{
-    const float* x;
-    const float* absmax;         // of the rows of x
-    const int* sums;             // of their codes
-    const int* outliers;         // how many columns, and which; or null
-    const float* bias;
-    float* y;
-    i64 y_stride;
-    i64 first, count;            // features
-    int rows;
-    int add;
-};
-
-__device__ inline float zero_of(const Packed& p, i64 feature) { return p.offsets ? read_number(p.offsets, p.offset_type, feature) : p.offset; }
-
-// The number of a weight before its scale.
-__device__ inline float level_at(const Packed& p, i64 feature, int column, float zero)
-{
-    const u32* unit = (const u32*)p.codes + feature / UNIT_ROWS * p.tile_words + (i64)(column / UNIT_COLUMNS) * UnitOf<8>::WORDS;
-    int row = (int)(feature % UNIT_ROWS), within = column % UNIT_COLUMNS;
-    return (float)UnitOf<8>::code(unit, row >> 3, 4 * (row & 7) + (within & 31) / 8, within / 32, within & 7) - zero;
 }
 
 __device__ inline float end_int8(const Packed& p, const Int8End& end, int row, i64 feature, int sum, float kept)

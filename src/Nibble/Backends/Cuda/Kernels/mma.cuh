@@ -69,6 +69,7 @@ inline void multiply_add(float* d, const u32* a, u32 b0, u32 b1)
     }
 }
 
+inline u16 round_bf16(float value) { return to_bf16(value); }
 inline u32 pack_bf16(float low, float high) { return to_bf16(low) | (u32)to_bf16(high) << 16; }
 inline float exp2_fast(float x) { return std::exp2(x); }
 #else
@@ -99,6 +100,13 @@ __device__ inline void multiply_add(float* d, const u32* a, u32 b0, u32 b1)
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ inline u16 round_bf16(float value)
+{
+    u16 rounded;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(rounded) : "f"(value));
+    return rounded;
 }
 
 __device__ inline u32 pack_bf16(float low, float high)

@@ -57,6 +57,14 @@ struct PairTable
 };
 #endif
 
+// A unit stands in the card's memory, or was brought to shared memory.
+template <bool SHARED, class T>
+__device__ inline T load_codes(const T* p)
+{
+    if (SHARED) return *p;
+    return load_once(p);
+}
+
 // What a lane holds of a unit, and the pair of codes (2·pair, 2·pair + 1) of (h, i): as the place in the table, or as numbers.
 template <int BITS>
 struct LaneCodes;
@@ -66,15 +74,24 @@ struct LaneCodes<4>
 {
     static const int ENTRIES = 256;
     Quad q[2];
+    template <bool SHARED = false>
     __device__ void load(const u32* unit, int lane)
     {
-        q[0] = load_once((const Quad*)unit + lane);
-        q[1] = load_once((const Quad*)unit + 32 + lane);
+        q[0] = load_codes<SHARED>((const Quad*)unit + lane);
+        q[1] = load_codes<SHARED>((const Quad*)unit + 32 + lane);
     }
     __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
     {
         u32 word = q[h].w[i], place = pair == 0 ? word << 7 : word >> (8 * pair - 7);
         return table.at(place & 0x7f80u);
+    }
+    // The same as numbers BIAS larger: a code in the last bits of 128 as BF16.
+    static const int BIAS = 128;
+    __device__ void numbers(int h, int i, int pair, const PairTable&, float* low, float* high) const
+    {
+        u32 word = q[h].w[i];
+        *low = __uint_as_float(((pair < 2 ? word << (16 - 8 * pair) : word >> (8 * pair - 16)) & 0xf0000u) | 0x43000000u);
+        *high = __uint_as_float(((pair < 2 ? word << (12 - 8 * pair) : word >> (8 * pair - 12)) & 0xf0000u) | 0x43000000u);
     }
     __device__ u32 code(int h, int i, int e) const { return (q[h].w[i] >> (4 * e)) & 15; }
     __device__ static int of_entry(int entry, int which) { return (entry >> (4 * which)) & 15; }
@@ -85,16 +102,24 @@ struct LaneCodes<3>
 {
     static const int ENTRIES = 64;
     Couple q[3];
+    template <bool SHARED = false>
     __device__ void load(const u32* unit, int lane)
     {
 #pragma unroll
-        for (int plane = 0; plane < 3; plane++) q[plane] = load_once((const Couple*)unit + 32 * plane + lane);
+        for (int plane = 0; plane < 3; plane++) q[plane] = load_codes<SHARED>((const Couple*)unit + 32 * plane + lane);
     }
     __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
     {
         int shift = 8 * i + 2 * pair;
         u32 entry = ((q[0].w[h] >> shift) & 3) | (((q[1].w[h] >> shift) & 3) << 2) | (((q[2].w[h] >> shift) & 3) << 4);
         return table.at(entry * 128);
+    }
+    static const int BIAS = 0;
+    __device__ void numbers(int h, int i, int at, const PairTable& table, float* low, float* high) const
+    {
+        u32 both = pair(h, i, at, table);
+        *low = __uint_as_float(both << 16);
+        *high = __uint_as_float(both & 0xffff0000u);
     }
     __device__ u32 code(int h, int i, int e) const
     {
@@ -112,11 +137,19 @@ struct LaneCodes<2>
 {
     static const int ENTRIES = 16;
     Quad q;
-    __device__ void load(const u32* unit, int lane) { q = load_once((const Quad*)unit + lane); }
+    template <bool SHARED = false>
+    __device__ void load(const u32* unit, int lane) { q = load_codes<SHARED>((const Quad*)unit + lane); }
     __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
     {
         u32 entry = (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 4 * pair)) & 15;
         return table.at(entry * 128);
+    }
+    static const int BIAS = 128;
+    __device__ void numbers(int h, int i, int pair, const PairTable&, float* low, float* high) const
+    {
+        u32 codes = q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 4 * pair);
+        *low = __uint_as_float(((codes & 3) << 16) | 0x43000000u);
+        *high = __uint_as_float(((codes & 12) << 14) | 0x43000000u);
     }
     __device__ u32 code(int h, int i, int e) const { return (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 2 * e)) & 3; }
     __device__ static int of_entry(int entry, int which) { return (entry >> (2 * which)) & 3; }
@@ -127,19 +160,26 @@ struct LaneCodes<8>
 {
     static const int ENTRIES = 0;
     Quad q[4];
+    template <bool SHARED = false>
     __device__ void load(const u32* unit, int lane)
     {
 #pragma unroll
-        for (int part = 0; part < 4; part++) q[part] = load_once((const Quad*)unit + 32 * part + lane);
+        for (int part = 0; part < 4; part++) q[part] = load_codes<SHARED>((const Quad*)unit + 32 * part + lane);
     }
     // Four codes of (h, i) from 4·half on.
     __device__ u32 word(int h, int i, int half) const { return q[2 * h + (i >> 1)].w[2 * (i & 1) + half]; }
     // 2²³ + code as F32, less 2²³: exact, and codes of 8 bits are exact in BF16.
-    __device__ u32 pair(int h, int i, int pair, const PairTable&) const
+    static const int BIAS = 0;
+    __device__ void numbers(int h, int i, int pair, const PairTable&, float* low, float* high) const
     {
         u32 codes = word(h, i, pair >> 1);
-        float low = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7542 : 0x7540)) - 8388608.0f;
-        float high = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7543 : 0x7541)) - 8388608.0f;
+        *low = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7542 : 0x7540)) - 8388608.0f;
+        *high = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7543 : 0x7541)) - 8388608.0f;
+    }
+    __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
+    {
+        float low, high;
+        numbers(h, i, pair, table, &low, &high);
         return pack_bf16(low, high);
     }
     __device__ u32 code(int h, int i, int e) const { return (word(h, i, e >> 2) >> (8 * (e & 3))) & 255; }
@@ -152,10 +192,12 @@ struct Stored
     u32 word;
     int shift;
     __device__ static int log_size(int type) { return type == NUMBER_F32 ? 2 : type == NUMBER_U8 ? 0 : 1; }
-    __device__ void load(u64 address)
+    __device__ void load(u64 address) { word = *place(address); }
+    // The aligned word, for those who bring it by other ways.
+    __device__ const u32* place(u64 address)
     {
         shift = (int)(address & 3) * 8;
-        word = *(const u32*)(address & ~3ull);
+        return (const u32*)(address & ~3ull);
     }
     __device__ u32 byte() const { return (word >> shift) & 255; }
     __device__ float value(int type) const
@@ -172,7 +214,7 @@ struct PackedTile
 {
     typedef LaneCodes<F::CODE_BITS> Codes;
     static const bool SCALED = true, OFFSETS = F::HAS_OFFSETS, SMALL = SMALL_GROUPS;
-    static const int PARTS = SMALL ? 2 : 1, TABLE_BYTES = Codes::ENTRIES * 128;
+    static const int PARTS = SMALL ? 2 : 1, TABLE_BYTES = Codes::ENTRIES * 128, CODE_BITS = F::CODE_BITS, UNIT_BYTES = F::Unit::WORDS * 4;
     Codes codes;
     // Of row g + 8·(t & 1) and columns from 64·(t >> 1) on, as they are stored.
     Stored scales[PARTS], offsets[PARTS];
@@ -200,6 +242,9 @@ struct PackedTile
             last = (int)p.columns - 1;
             shift = min(p.group_shift, 31);
         }
+
+        __device__ u32 group_of(int unit, int part) const { return (u32)min(unit * UNIT_COLUMNS + column + 32 * part, last) >> shift; }
+        __device__ u32 nested_of(const Packed& p, u32 own) const { return p.nested_shift > 0 ? (group + own) >> (p.nested_shift - 1) : (group + own) / (u32)p.nested_size; }
     };
 
     __device__ void load(const Packed& p, const Cursor& at, int unit, int lane)
@@ -208,20 +253,54 @@ struct PackedTile
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
-            u32 group = (u32)min(unit * UNIT_COLUMNS + at.column + 32 * part, at.last) >> at.shift;
+            u32 group = at.group_of(unit, part);
             scales[part].load(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
-            if (p.nested_map) nested[part] = p.nested_scales[p.nested_shift > 0 ? (at.group + group) >> (p.nested_shift - 1) : (at.group + group) / (u32)p.nested_size];
+            if (p.nested_map) nested[part] = p.nested_scales[at.nested_of(p, group)];
             if (OFFSETS && p.offsets) offsets[part].load(at.offsets + (group << Stored::log_size(p.offset_type)));
         }
     }
 
-    // Turns what was stored into numbers, when it has arrived.
-    __device__ void arrive(const Packed& p)
+    // The same by way of shared memory, where a lane has a word in each of PLANES planes: one thread gives each word's place to `bring`, all read.
+    static const int PLANES = PARTS * (OFFSETS ? 3 : 2);
+    template <class BRING>
+    __device__ static void places(const Packed& p, const Cursor& at, int unit, BRING bring)
+    {
+        Stored stored;
+#pragma unroll
+        for (int part = 0; part < PARTS; part++)
+        {
+            u32 group = at.group_of(unit, part);
+            bring(part, stored.place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type))));
+            if (p.nested_map) bring(PARTS + part, (const u32*)p.nested_scales + at.nested_of(p, group));
+            if (OFFSETS && p.offsets) bring(2 * PARTS + part, stored.place(at.offsets + (group << Stored::log_size(p.offset_type))));
+        }
+    }
+
+    template <class READ>
+    __device__ void load_shared(const Packed& p, const Cursor& at, int unit, int lane, const u32* unit_codes, READ read)
+    {
+        codes.template load<true>(unit_codes, lane);
+#pragma unroll
+        for (int part = 0; part < PARTS; part++)
+        {
+            u32 group = at.group_of(unit, part);
+            scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
+            scales[part].word = read(part);
+            if (p.nested_map) nested[part] = __uint_as_float(read(PARTS + part));
+            if (!OFFSETS || !p.offsets) continue;
+            offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
+            offsets[part].word = read(2 * PARTS + part);
+        }
+    }
+
+    // Turns what was stored into numbers, when it has arrived. `map` is the weight's nested_map or a copy of it.
+    __device__ void arrive(const Packed& p) { arrive(p, p.nested_map); }
+    __device__ void arrive(const Packed& p, const float* map)
     {
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
-            scale[part] = p.nested_map ? __fadd_rn(__fmul_rn(p.nested_map[scales[part].byte()], nested[part]), p.nested_offset) : scales[part].value(p.scale_type);
+            scale[part] = p.nested_map ? __fadd_rn(__fmul_rn(map[scales[part].byte()], nested[part]), p.nested_offset) : scales[part].value(p.scale_type);
             if (!OFFSETS) continue;
             shift[part] = p.offsets ? offsets[part].value(p.offset_type) : p.offset;
             if (!p.bias_form) shift[part] *= -scale[part];

@@ -1,0 +1,185 @@
+// Products of a warpgroup (four warps) on tensor cores of cards of 9.0: 64 rows of A from registers, N columns of B from shared memory, sums in
+// registers (wgmma, sm_90a), and the ring of shared memory that B comes through.
+//
+// A stage of the ring has N rows of 128 bytes: what a column of B has of a block of k. The 16-byte pieces of row n stand at their place xor
+// (n mod 8), the layout that wgmma calls 128-byte swizzle; whoever writes B writes it so, and one bulk copy brings a stage.
+#pragma once
+#include "mma.cuh"
+
+#define STAGE_ROW 128
+
+#ifdef NIBBLE_HOST
+// Threads of a warpgroup meet as those of a block do. A step computes at once, so that commits and waits have nothing to do.
+struct HostGroup { unsigned arrived = 0, generation = 0; u32 values[2][128][4]; };
+inline HostGroup nibble_groups[8];
+
+inline void group_barrier(int group) { nibble_host::barrier(nibble_groups[group].arrived, nibble_groups[group].generation, 128); }
+
+struct StageBarrier { unsigned generation, pending, count, unused; };
+inline void barrier_init(StageBarrier* barrier, int count) { *barrier = {0, (unsigned)count, (unsigned)count, 0}; }
+inline void barriers_are_ready() {}
+inline void barrier_arrive(StageBarrier* barrier)
+{
+    if (--barrier->pending > 0) return;
+    barrier->pending = barrier->count;
+    barrier->generation++;
+}
+inline void barrier_wait(StageBarrier* barrier, u32 parity)
+{
+    while ((barrier->generation & 1) == parity) nibble_host::wait(&barrier->generation, barrier->generation);
+}
+inline void barrier_expect(StageBarrier* barrier, int) { barrier_arrive(barrier); }
+inline void barrier_arrive_copied(StageBarrier* barrier) { barrier_arrive(barrier); }
+inline void fetch_bytes(void* shared, const void* source, int bytes, StageBarrier*) { memcpy(shared, source, bytes); }
+inline void fetch_word(void* shared, const void* source) { memcpy(shared, source, 4); }
+inline void store_matrices_turned(u8* column, const u32* a)
+{
+    u64 columns[32];
+    gather((u64)column, columns);
+    int lane = threadIdx.x & 31;
+    for (int j = 0; j < 4; j++)
+    {
+        for (int c = 0; c < 2; c++) ((u16*)columns[8 * j + 2 * (lane % 4) + c])[lane / 4] = (u16)(a[j] >> (16 * c));
+    }
+}
+template <int COUNT> inline void group_registers_more() {}
+template <int COUNT> inline void group_registers_less() {}
+
+inline int stages_offset(const void*) { return 0; }
+inline void group_fence() {}
+inline void group_commit() {}
+template <int PENDING> inline void group_wait() {}
+
+// A's words of all lanes of the warpgroup.
+inline const u32 (*gather_group(const u32* a))[4]
+{
+    int place = threadIdx.x & 127;
+    HostGroup& group = nibble_groups[threadIdx.x >> 7];
+    unsigned half = group.generation & 1;
+    memcpy(group.values[half][place], a, 16);
+    group_barrier(threadIdx.x >> 7);
+    return group.values[half];
+}
+
+inline const u8* stage_piece(const u8* stage, int n, int byte) { return stage + n * STAGE_ROW + ((byte / 16) ^ (n & 7)) * 16 + byte % 16; }
+
+template <int N>
+inline void group_multiply(float* d, const u32* a, const u8* stage, int step)
+{
+    const u32 (*all)[4] = gather_group(a);
+    int lane = threadIdx.x & 31, first = threadIdx.x & 96;
+    for (int n = 0; n < N; n++)
+    {
+        if (n % 8 / 2 != lane % 4) continue;
+        for (int h = 0; h < 2; h++)
+        {
+            for (int k = 0; k < 16; k++)
+            {
+                u32 word = all[first + lane / 4 * 4 + k / 2 % 4][2 * (k / 8) + h];
+                d[n / 8 * 4 + 2 * h + n % 2] += from_bf16((u16)(word >> (16 * (k % 2)))) * from_bf16(*(const u16*)stage_piece(stage, n, 32 * step + 2 * k));
+            }
+        }
+    }
+}
+
+template <int N>
+inline void group_multiply(int* d, const u32* a, const u8* stage, int step)
+{
+    const u32 (*all)[4] = gather_group(a);
+    int lane = threadIdx.x & 31, first = threadIdx.x & 96;
+    for (int n = 0; n < N; n++)
+    {
+        if (n % 8 / 2 != lane % 4) continue;
+        for (int h = 0; h < 2; h++)
+        {
+            for (int k = 0; k < 32; k++)
+            {
+                u32 word = all[first + lane / 4 * 4 + k / 4 % 4][2 * (k / 16) + h];
+                d[n / 8 * 4 + 2 * h + n % 2] += (signed char)(word >> (8 * (k % 4))) * (signed char)*stage_piece(stage, n, 32 * step + k);
+            }
+        }
+    }
+}
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
+typedef u64 StageBarrier;
+__device__ inline void barrier_init(StageBarrier* barrier, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory"); }
+__device__ inline void barriers_are_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ inline void barrier_arrive(StageBarrier* barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory"); }
+__device__ inline void barrier_wait(StageBarrier* barrier, u32 parity)
+{
+    asm volatile(
+        "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra ready;\nbra again;\nready:\n}"
+        ::"r"(shared_address(barrier)), "r"(parity) : "memory");
+}
+// One arrival, and as many bytes as copies will bring.
+__device__ inline void barrier_expect(StageBarrier* barrier, int bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+}
+// An arrival as soon as the words that this thread fetches are there.
+__device__ inline void barrier_arrive_copied(StageBarrier* barrier)
+{
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+__device__ inline void fetch_bytes(void* shared, const void* source, int bytes, StageBarrier* barrier)
+{
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+        ::"r"(shared_address(shared)), "l"(source), "r"(bytes), "r"(shared_address(barrier)) : "memory");
+}
+__device__ inline void fetch_word(void* shared, const void* source)
+{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(source) : "memory");
+}
+
+// Four 8 × 8 matrices of 16-bit numbers: lane l names column l mod 8 of matrix l/8, and has elements 2(l mod 4), +1 of row l/4 of each.
+__device__ inline void store_matrices_turned(u8* column, const u32* a)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};"
+        ::"r"(shared_address(column)), "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]) : "memory");
+}
+
+// How many registers a thread of this warpgroup has from now on.
+template <int COUNT> __device__ inline void group_registers_more() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT)); }
+template <int COUNT> __device__ inline void group_registers_less() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT)); }
+
+// Up to where the swizzle repeats.
+__device__ inline int stages_offset(const void* shared) { return (int)((0 - shared_address(shared)) & 1023); }
+__device__ inline void group_barrier(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
+__device__ inline void group_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void group_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int PENDING>
+__device__ inline void group_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
+
+// Eight rows of a stage are 1,024 bytes; a step of k is 32 bytes.
+__device__ inline u64 stage_matrix(const u8* stage, int step)
+{
+    return (u64)1 << 62 | (u64)(1024 >> 4) << 32 | (u64)1 << 16 | (((shared_address(stage) + 32 * step) & 0x3ffff) >> 4);
+}
+
+#define TEN(p) "%" #p "0,%" #p "1,%" #p "2,%" #p "3,%" #p "4,%" #p "5,%" #p "6,%" #p "7,%" #p "8,%" #p "9,"
+#define EIGHT(type, i) type(d[i]), type(d[i + 1]), type(d[i + 2]), type(d[i + 3]), type(d[i + 4]), type(d[i + 5]), type(d[i + 6]), type(d[i + 7])
+#define SUMS_32(type) EIGHT(type, 0), EIGHT(type, 8), EIGHT(type, 16), EIGHT(type, 24)
+#define SUMS_64(type) SUMS_32(type), EIGHT(type, 32), EIGHT(type, 40), EIGHT(type, 48), EIGHT(type, 56)
+#define SUMS_128(type) SUMS_64(type), EIGHT(type, 64), EIGHT(type, 72), EIGHT(type, 80), EIGHT(type, 88), EIGHT(type, 96), EIGHT(type, 104), EIGHT(type, 112), EIGHT(type, 120)
+
+// d[64 × N] += a[64 × 16]·b[16 × N] of BF16, or a[64 × 32]·b[32 × N] of integers of 8 bits: of a stage the part `step` of k.
+template <int N> __device__ void group_multiply(float* d, const u32* a, const u8* stage, int step);
+template <int N> __device__ void group_multiply(int* d, const u32* a, const u8* stage, int step);
+
+#define GROUP_MULTIPLY(n, sums, names, operands) \
+    template <> __device__ __forceinline__ void group_multiply<n>(float* d, const u32* a, const u8* stage, int step) \
+    { \
+        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, " operands ", add, 1, 1, 0;\n}" \
+            : sums("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(stage_matrix(stage, step)) : "memory"); \
+    } \
+    template <> __device__ __forceinline__ void group_multiply<n>(int* d, const u32* a, const u8* stage, int step) \
+    { \
+        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" #n "k32.s32.s8.s8 {" names "}, " operands ", add;\n}" \
+            : sums("+r") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(stage_matrix(stage, step)) : "memory"); \
+    }
+
+GROUP_MULTIPLY(64, SUMS_32, TEN() TEN(1) TEN(2) "%30,%31", "{%32,%33,%34,%35}, %36")
+GROUP_MULTIPLY(128, SUMS_64, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63", "{%64,%65,%66,%67}, %68")
+GROUP_MULTIPLY(256, SUMS_128, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11)
+    "%120,%121,%122,%123,%124,%125,%126,%127", "{%128,%129,%130,%131}, %132")
+#endif

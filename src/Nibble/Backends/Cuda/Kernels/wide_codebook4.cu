@@ -1,0 +1,4 @@
+// Products of many rows with weights of the format codebook4.
+#include "wide.cuh"
+
+WIDE_FORMAT(codebook4, Codebook)

@@ -1,0 +1,173 @@
+using System.Runtime.InteropServices;
+using Nibble.Backends.Cuda.Driver;
+using Nibble.Backends.Cuda.Packings;
+
+namespace Nibble.Backends.Cuda;
+
+/// <summary>A product of many rows: <c>WideCall</c> of <c>wide.cuh</c>, field by field.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct WideCall
+{
+    public PackedArgument Weight;
+    public nint X, Bias, Y;
+    public long Stride, First, Count;
+    public nint Parts, Counters;
+    public int Rows, RowTiles, Tiles, Whole, Splits;
+    public CudaNumber Type;
+    public int Add;
+}
+
+/// <summary>How rows and features become tiles, and which of them have their columns split so that all blocks have work.</summary>
+/// <param name="TileRows">Rows of x a tile.</param>
+/// <param name="RowTiles">Tiles above each other.</param>
+/// <param name="Tiles">Tiles in all.</param>
+/// <param name="Whole">Tiles that stay whole; they come first.</param>
+/// <param name="Splits">Parts of each of the others.</param>
+internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, int Whole, int Splits)
+{
+    /// <summary>What blocks do at once.</summary>
+    public int Items => Whole + ((Tiles - Whole) * Splits);
+
+    /// <summary>The plan that keeps a card busy best.</summary>
+    /// <param name="features">Features, in tiles of 128.</param>
+    /// <param name="rows">Rows of x.</param>
+    /// <param name="units">Units of 128 columns.</param>
+    /// <param name="blocks">Blocks at once; a constant, so that sums keep their order on any card.</param>
+    /// <param name="sizes">Rows that a tile may have.</param>
+    public static WidePlan Of(int features, int rows, int units, int blocks, IEnumerable<int> sizes)
+    {
+        WidePlan best = default;
+        double least = double.PositiveInfinity;
+        foreach (int tileRows in sizes)
+        {
+            int rowTiles = (rows + tileRows - 1) / tileRows, tiles = rowTiles * features;
+            for (int splits = 1; splits <= Math.Min(8, units); splits++)
+            {
+                WidePlan plan = new(tileRows, rowTiles, tiles, splits == 1 ? tiles : tiles / blocks * blocks, splits);
+                double cost = plan.Cost(units, blocks);
+                if (cost < least)
+                {
+                    (best, least) = (plan, cost);
+                }
+            }
+        }
+
+        return best;
+    }
+
+    /// <summary>What the kernel must know of the plan, the weight and the stages of x.</summary>
+    public WideCall Call(CudaPacking weight, nint x, CudaStorage? parts, nint counters) => new()
+    {
+        Weight = weight.Argument, X = x, Parts = parts?.Address ?? 0, Counters = counters, RowTiles = RowTiles, Tiles = Tiles, Whole = Whole, Splits = Splits,
+    };
+
+    /// <summary>Memory for the parts of tiles; null if all stay whole.</summary>
+    public CudaStorage? RentParts(CachingMemory memory) =>
+        Tiles == Whole ? null : memory.Rent((nint)(Tiles - Whole) * Splits * TileRows * WideProducts.TileFeatures * sizeof(float), "activations");
+
+    /// <summary>The kernel's launch.</summary>
+    public LaunchShape Shape(int sharedBytes) => new(Math.Min(Items, WideProducts.Blocks), WideProducts.Threads, 1, sharedBytes, Overlaps: true);
+
+    // In microseconds on an H100, fitted to products of LLaMA-7B's shapes: a unit, what comes once, each further round, and parts.
+    private double Cost(int units, int blocks)
+    {
+        (double unit, double once, double round, double parts, double part) = TileRows switch
+        {
+            64 => (0.78, 1.0, 2.5, 1.7, 0.8),
+            128 => (0.91, 5.1, 4.0, 2.2, 0.45),
+            _ => (1.37, 6.7, 5.0, 6.0, 0.65),
+        };
+        int rest = Tiles - Whole, wholeRounds = (Whole + blocks - 1) / blocks, partRounds = ((rest * Splits) + blocks - 1) / blocks;
+        double ofUnits = unit * units * (wholeRounds + ((double)partRounds / Splits));
+        return once + (round * (wholeRounds + partRounds - 1)) + ofUnits + (rest > 0 ? parts + (part * Splits) : 0);
+    }
+}
+
+/// <summary>
+/// Products of more rows than <see cref="TensorProducts"/> takes, straight from the packed weight, on cards that multiply by warpgroups. Packed
+/// values are rounded to BF16 as those of a matrix are.
+/// </summary>
+internal sealed unsafe class WideProducts(CachingMemory memory)
+{
+    // Constants of wide.cuh.
+    private const int UnitRows = 16, UnitColumns = 128, Groups = 2, Warps = 4 * Groups, StageRow = 128, TurnedBytes = 64 * 48, MostCounters = 1 << 12;
+
+    /// <summary>Threads of a block, and features of a tile.</summary>
+    public const int Threads = (128 * Groups) + 128, TileFeatures = 64 * Groups;
+
+    /// <summary>Blocks that a card runs at once: its multiprocessors. A constant, so that sums keep their order on any card.</summary>
+    public const int Blocks = 132;
+
+    /// <summary>Rows from which on, and up to which, these are faster than the other ways.</summary>
+    public const int FewestRows = 33, MostRows = 2048;
+
+    private CudaStorage? _counters;
+
+    /// <summary>y (+)= x·Wᵀ + bias, unless the card, the weight or the number of rows has no kernel here.</summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="call">What is multiplied; the bias is F32.</param>
+    /// <param name="x">How x is stored: F32 or BF16.</param>
+    /// <param name="y">How y is stored: F32 or BF16.</param>
+    public bool TryMultiply(CudaPacking weight, in CudaProduct call, CudaNumber x, CudaNumber y)
+    {
+        if (call.Rows is < FewestRows or > MostRows || weight.TensorFormat is not { } format || !CudaKernelNames.WideFormats.Contains(format)
+            || !memory.Device.HasGroupProducts)
+        {
+            return false;
+        }
+
+        int units = (int)((weight.In + UnitColumns - 1) / UnitColumns), rows = (int)call.Rows;
+        WidePlan plan = Plan(call, units, CudaKernelNames.WideRows);
+        using CudaStorage stages = memory.Rent((nint)plan.RowTiles * units * 2 * plan.TileRows * StageRow, "activations");
+        using CudaStorage? parts = plan.RentParts(memory);
+        memory.Device.Launch(
+            CudaKernelNames.Of("wide_rows"),
+            CudaGrid.Elements(stages.ByteLength / 16) with { Overlaps = true },
+            [call.X, (int)x, weight.In, rows, plan.TileRows, stages.Address]);
+        WideCall wide = plan.Call(weight, stages.Address, parts, Counters()) with
+        {
+            Bias = call.Bias, Y = call.Y, Stride = call.YStride, First = call.First, Count = call.Count, Rows = rows, Type = y, Add = call.Add ? 1 : 0,
+        };
+        memory.Device.Launch(CudaKernelNames.Wide(format, plan.TileRows), plan.Shape(SharedOf(format, plan.TileRows)), [KernelArgument.Structure(&wide)]);
+        return true;
+    }
+
+    /// <summary>The plan of a product; tiles that are split are fewer than blocks.</summary>
+    /// <param name="call">The product.</param>
+    /// <param name="units">Units of 128 columns.</param>
+    /// <param name="sizes">Rows that a tile may have.</param>
+    public static WidePlan Plan(in CudaProduct call, int units, int[] sizes)
+    {
+        nint tiles = ((call.First + call.Count + UnitRows - 1) / UnitRows) - (call.First / UnitRows);
+        return WidePlan.Of((int)((tiles + Warps - 1) / Warps), (int)call.Rows, units, Blocks, sizes);
+    }
+
+    /// <summary>Shared memory of the products of integers: INT8_WIDE's stages.</summary>
+    public static int SharedOfInt8(int tileRows)
+    {
+        (int ofX, int ofW) = tileRows == 128 ? (7, 4) : (4, 3);
+        return Shared(tileRows, ofX, ofW, 8 * 256);
+    }
+
+    // WideShape of wide.cuh, with WIDE_FORMAT's stages.
+    private static int SharedOf(string format, int tileRows)
+    {
+        int bits = format[^1] - '0', planes = format == "codebook4" ? 2 : 3, table = format switch { "codebook4" => 256 * 128, "affine3" => 64 * 128, _ => 0 };
+        (int ofX, int ofW) = tileRows switch { 64 => (8, 5), 128 => (5, 4), _ => (3, 4) };
+        return Shared(tileRows, ofX, ofW, (bits * 256) + (planes * 128)) + table;
+    }
+
+    private static int Shared(int tileRows, int ofX, int ofW, int warpBytes) => 1024 + (ofX * tileRows * StageRow) + (ofW * Warps * warpBytes) + (Warps * TurnedBytes);
+
+    // How many parts of a tile are done; the kernel leaves zeros.
+    private nint Counters()
+    {
+        if (_counters is null)
+        {
+            _counters = memory.Rent(MostCounters * sizeof(uint), "counters");
+            memory.Device.Clear(_counters.Address, _counters.ByteLength);
+        }
+
+        return _counters.Address;
+    }
+}
