@@ -43,7 +43,7 @@ internal static class BenchCommand
         new("gguf-open", "opening GGUF files: a vocabulary of 128,256 tokens, and 4 GB of tensors; fails above 0.5 s and 1 s", GgufOpenBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),
         new("cuda-verify", "every kernel on an NVIDIA card against its reference; fails if one differs", CudaBenches.Verify),
-        new("cuda-gemv", "1 to 512 rows times packed weights on an NVIDIA card, over weights of four times its cache", CudaBenches.Gemv),
+        new("cuda-gemv", "1 to 1024 rows times packed weights on an NVIDIA card, over weights of four times its cache", CudaBenches.Gemv),
         new("cuda-int8", "LLM.int8 on an NVIDIA card: rounding, product and outlier columns, 1 to 2048 rows", CudaBenches.Int8),
         new("cuda-flash", "attention in BF16 on an NVIDIA card, forward and with its gradient, by the card's clock", CudaTrainBench.Attention),
         new("cuda-train", "training in BF16 on an NVIDIA card: GPT-2 full, LLaMA-7B QLoRA at true shapes with random weights; tok/s, memory, energy", CudaTrainBench.Run),
