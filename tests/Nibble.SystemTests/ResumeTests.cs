@@ -12,6 +12,7 @@ public sealed class ResumeTests : IDisposable
     [InlineData("gptq", 20)]
     [InlineData("awq", 6)]
     [InlineData("quanto", 6)]
+    [InlineData("nf4", 6)]
     public async Task KilledAtRandomMomentsItEndsWithTheSameBytes(string method, int kills)
     {
         string expected = Path.Combine(_folder, "expected"), output = Path.Combine(_folder, "output");
@@ -116,6 +117,7 @@ public sealed class ResumeTests : IDisposable
     {
         "gptq" => ["--group-size", "64", "--act-order", "true"],
         "quanto" => ["--activation-bits", "8"],
+        "nf4" => ["--double-quant", "true", "--compensate", "true"],
         _ => ["--group-size", "64"],
     };
 

@@ -71,6 +71,22 @@ public sealed class ShowAndEstimateTests : IDisposable
     }
 
     [Fact]
+    public void PatternsChangeRanksOfSomeLayersAndMustMatchSome()
+    {
+        // 12 layers of width 768: c_attn to 2304 at rank 16, both c_proj (from 768 and 3072) at 4.
+        CliResult plan = Cli.Run("finetune", _folder, "--target-modules", "c_attn,c_proj", "--rank-pattern", "c_attn=16,.*c_proj=4", "--alpha-pattern", "c_attn=8", "--dry-run", "--json");
+        Assert.True(plan.ExitCode == 0, plan.Errors);
+        Assert.Equal(12 * ((16 * (768 + 2304)) + (4 * (768 + 768 + 3072 + 768))), plan.Json.GetProperty("trainable_parameters").GetInt64());
+        Assert.Equal(16, plan.Json.GetProperty("settings").GetProperty("rank_pattern").GetProperty("c_attn").GetInt32());
+        foreach ((string value, string reason) in new[] { ("c_attn", "is no PATTERN=NUMBER"), ("q_proj=4", "matches no layer that gets an adapter") })
+        {
+            CliResult refused = Cli.Run("finetune", _folder, "--target-modules", "c_attn", "--rank-pattern", value, "--dry-run");
+            Assert.Equal(2, refused.ExitCode);
+            Assert.Contains(reason, refused.Errors.ReplaceLineEndings(" "), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public void OptionsOfQlorasBaseBelongToDoubleQuantizedNf4()
     {
         static string Memory(string folder, params string[] more)
