@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Nibble.Backends.Cpu;
 using Nibble.Backends.Cpu.MachineCode;
 using Nibble.Backends.Cuda;
 
@@ -31,7 +32,7 @@ public static class Diagnosis
 
     /// <summary>Runs every check.</summary>
     public static IReadOnlyList<Finding> Run() =>
-        [Runtime(), Vectors(), MachineCode(), Memory(), TemporaryFolder(), Energy(), .. CudaDiagnosis.Run()];
+        [Runtime(), Vectors(), MachineCode(), BFloat16(), Memory(), TemporaryFolder(), Energy(), .. CudaDiagnosis.Run()];
 
     private static Finding Runtime() => new("runtime", FindingState.Ok, $"{RuntimeInformation.FrameworkDescription} on {RuntimeInformation.OSDescription}");
 
@@ -56,6 +57,15 @@ public static class Diagnosis
         return support.WhyNoTiles is { } noTiles
             ? new(Check, FindingState.Ok, $"AVX512-VNNI runs for prompts in int8; no tiles: {noTiles}")
             : new(Check, FindingState.Ok, "AVX512-VNNI and AMX run for prompts in int8");
+    }
+
+    private static Finding BFloat16()
+    {
+        const string Check = "products in BF16";
+        CpuVariant variant = CpuVariant.All.First(v => v.IsSupported);
+        return variant.WhyNoBFloat16() is { } why
+            ? new(Check, FindingState.Limited, $"multiplied as F32: {why}", "--activations bf16 works and is slower than f32 here: leave it out")
+            : new(Check, FindingState.Ok, $"{variant.BFloat16.Name} runs for --activations bf16");
     }
 
     private static Finding Memory()
