@@ -192,6 +192,15 @@ internal sealed class Assembler
 
     public void Vcvtdq2psBroadcast(Zmm to, Address from) => Evex(Map.F0, Prefix.None, 0x5b, to.Number, 0, from, isBroadcast: true);
 
+    /// <summary>to = 16 halves as floats.</summary>
+    public void Vcvtph2ps(Zmm to, Address from) => Evex(Map.F38, Prefix.P66, 0x13, to.Number, 0, from);
+
+    /// <summary>to = 16 unsigned 16-bit numbers as 32-bit ones.</summary>
+    public void Vpmovzxwd(Zmm to, Address from) => Evex(Map.F38, Prefix.P66, 0x33, to.Number, 0, from);
+
+    /// <summary>to = 16 unsigned bytes as 32-bit numbers.</summary>
+    public void Vpmovzxbd(Zmm to, Address from) => Evex(Map.F38, Prefix.P66, 0x31, to.Number, 0, from);
+
     /// <summary>to = the nearest whole numbers.</summary>
     public void Vcvtps2dq(Zmm to, Zmm from) => Evex(Map.F0, Prefix.P66, 0x5b, to, new Zmm(0), from);
 

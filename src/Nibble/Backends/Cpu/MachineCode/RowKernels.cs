@@ -1,14 +1,18 @@
 using System.Runtime.CompilerServices;
 using Nibble.Backends.Cpu.Packings;
+using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.MachineCode;
 
-/// <summary>The emitted kernels of one row (<see cref="RowTile"/>): one for each kind of codes and of offsets, made when first needed.</summary>
+/// <summary>The emitted kernels of one row (<see cref="RowTile"/>): one for each kind of codes, offsets and numbers they are kept in, made when first needed.</summary>
 internal static unsafe class RowKernels
 {
-    private const int Formats = (int)ByteFormat.Levels + 1, Kinds = 3 * Formats;
+    // In which scales and offsets may be kept.
+    private static readonly DType[] Types = [DType.F32, DType.F16, DType.BF16, DType.U8];
 
-    private static readonly Lazy<ExecutableMemory>[] Functions = [.. Enumerable.Range(0, Kinds).Select(kind => new Lazy<ExecutableMemory>(() => Create(kind)))];
+    private static readonly ExecutableMemory?[] Functions = new ExecutableMemory?[((int)ByteFormat.Levels + 1) * 3 * 16];
+
+    private static readonly Lock Making = new();
 
     /// <summary>Adds a run of groups of <see cref="RowTile.Panels"/> neighbouring panels; their results stand one after the other.</summary>
     [SkipLocalsInit]
@@ -22,8 +26,8 @@ internal static unsafe class RowKernels
         block[(int)TileArgument.Groups] = rows[0].Groups;
         block[(int)TileArgument.GroupSteps] = rows[0].GroupChunks;
         block[(int)TileArgument.LastSteps] = rows[0].LastChunks;
-        block[(int)TileArgument.ScaleStride] = rows[0].ScaleStride * sizeof(float);
-        block[(int)TileArgument.OffsetStride] = rows[0].OffsetStride * sizeof(float);
+        block[(int)TileArgument.ScaleStride] = rows[0].ScaleStride * rows[0].ScaleType.Size();
+        block[(int)TileArgument.OffsetStride] = rows[0].OffsetStride * rows[0].OffsetType.Size();
         block[(int)TileArgument.Y] = (nint)rows[0].Result;
         block[(int)TileArgument.Bias] = (nint)rows[0].Levels;
         block[(int)TileArgument.Buffer] = RowTile.Mask(format);
@@ -34,13 +38,30 @@ internal static unsafe class RowKernels
         }
 
         // Some ten microseconds at most: a collection waits that long, and every call saves the transition.
-        ((delegate* unmanaged[SuppressGCTransition]<nint*, void>)Functions[((int)offsets * Formats) + (int)format].Value.Address)(block);
+        ((delegate* unmanaged[SuppressGCTransition]<nint*, void>)Function(format, offsets, rows[0].ScaleType, rows[0].OffsetType))(block);
     }
 
-    private static ExecutableMemory Create(int kind)
+    private static nint Function(ByteFormat format, ByteOffsets offsets, DType scaleType, DType offsetType)
     {
-        Assembler code = new();
-        new RowTile(code, (ByteFormat)(kind % Formats), (ByteOffsets)(kind / Formats)).Emit();
-        return ExecutableMemory.TryCreate(code.ToCode(), out string? why) ?? throw new OutOfMemoryException(why);
+        int index = 4 * ((4 * ((3 * (int)format) + (int)offsets)) + Array.IndexOf(Types, scaleType));
+        index += Array.IndexOf(Types, offsetType);
+        return (Volatile.Read(ref Functions[index]) ?? Make(index, format, offsets, scaleType, offsetType)).Address;
+    }
+
+    private static ExecutableMemory Make(int index, ByteFormat format, ByteOffsets offsets, DType scaleType, DType offsetType)
+    {
+        lock (Making)
+        {
+            if (Functions[index] is { } made)
+            {
+                return made;
+            }
+
+            Assembler code = new();
+            new RowTile(code, format, offsets, scaleType, offsetType).Emit();
+            ExecutableMemory memory = ExecutableMemory.TryCreate(code.ToCode(), out string? why) ?? throw new OutOfMemoryException(why);
+            Volatile.Write(ref Functions[index], memory);
+            return memory;
+        }
     }
 }

@@ -1,4 +1,5 @@
 using Nibble.Backends.Cpu.Packings;
+using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.MachineCode;
 
@@ -7,7 +8,7 @@ namespace Nibble.Backends.Cpu.MachineCode;
 /// each of which the processor's prefetchers follow, where one stream leaves a tenth to a quarter of what memory could give. Integers are exact,
 /// floats are combined as <see cref="ByteRows{S, V, L, B, E, F}"/> combines them: the same bits.
 /// </summary>
-internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets offsets)
+internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets offsets, DType scaleType, DType offsetType)
 {
     // A chunk of a panel: two vectors.
     private const int ChunkBytes = 128, VectorBytes = 64, Vectors = 2;
@@ -196,8 +197,8 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
         for (int i = 0; i < Vectors; i++)
         {
             Join(panel, i);
-            code.Vmovups(Scale, new Address(Scales, i * VectorBytes));
-            code.Vmovups(Offset, new Address(Offsets, i * VectorBytes));
+            EmitLoad(Scale, Scales, i, scaleType);
+            EmitLoad(Offset, Offsets, i, offsetType);
             EmitSum(Sum(panel, i, 0), Result(panel, i));
         }
 
@@ -205,6 +206,29 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
         code.Add(Offsets, CallFrame.Field(TileArgument.OffsetStride));
         code.Mov(scales, Scales);
         code.Mov(zeros, Offsets);
+    }
+
+    /// <summary>16 scales or offsets, from the form in which they are kept.</summary>
+    private void EmitLoad(Zmm to, Gpr from, int i, DType type)
+    {
+        Address address = new(from, i * VectorBytes / sizeof(float) * (int)type.Size());
+        switch (type)
+        {
+            case DType.F16:
+                code.Vcvtph2ps(to, address);
+                break;
+            case DType.BF16:
+                code.Vpmovzxwd(to, address);
+                code.Vpslld(to, to, 16);
+                break;
+            case DType.U8:
+                code.Vpmovzxbd(to, address);
+                code.Vcvtdq2ps(to, to);
+                break;
+            default:
+                code.Vmovups(to, address);
+                break;
+        }
     }
 
     private void EmitSum(Zmm sum, Zmm result)

@@ -17,7 +17,9 @@ internal unsafe struct ByteRow
     public sbyte* X;
     public int* Sums;
 
+    /// <summary>Floats; for machine code numbers of <see cref="ScaleType"/> and <see cref="OffsetType"/>. Strides in numbers.</summary>
     public float* Scales, Offsets;
+    public Tensors.DType ScaleType, OffsetType;
     public int ScaleStride, OffsetStride;
     public nint Groups, GroupChunks, LastChunks;
     public byte* Levels;

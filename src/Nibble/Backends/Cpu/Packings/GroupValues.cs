@@ -22,6 +22,16 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
     /// <summary>The values of <paramref name="count"/> groups of a panel as floats: in place, or in <paramref name="buffer"/>.</summary>
     public abstract float* Read(nint panel, nint group, nint count, float* buffer);
 
+    /// <summary>True if <see cref="Raw"/> needs no memory.</summary>
+    public virtual bool IsRaw => false;
+
+    /// <summary>As <see cref="Read"/>, but in place as numbers of <paramref name="dtype"/> where values stand so.</summary>
+    public virtual float* Raw(nint panel, nint group, nint count, float* buffer, out DType dtype)
+    {
+        dtype = DType.F32;
+        return Read(panel, group, count, buffer);
+    }
+
     /// <summary>One value.</summary>
     public float At(nint row, nint group)
     {
@@ -122,6 +132,8 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
 
         public override int Stride => 0;
 
+        public override bool IsRaw => true;
+
         public override float* Read(nint panel, nint group, nint count, float* buffer) => (float*)_storage.Pointer;
 
         public override void Save(PackWriter writer)
@@ -164,6 +176,14 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
         }
 
         public override nint ByteLength => _storage.ByteLength;
+
+        public override bool IsRaw => true;
+
+        public override float* Raw(nint panel, nint group, nint count, float* buffer, out DType dtype)
+        {
+            dtype = _dtype;
+            return (float*)(_storage.Pointer + (((panel * _groups) + group) * Lanes * _dtype.Size()));
+        }
 
         public override void Save(PackWriter writer)
         {

@@ -161,6 +161,31 @@ internal abstract unsafe class PanelPacking : CpuPacking
         };
     }
 
+    /// <summary>The same for machine code, which reads scales and offsets as they are kept.</summary>
+    public ByteRow RawRow(nint panel, nint group, nint groups, float* values)
+    {
+        GroupValues zeros = _int8!.Zeros ?? _offsets;
+        float* scales = _scales.Raw(panel, group, groups, values, out Tensors.DType scaleType);
+        float* offsets = zeros.Raw(panel, group, groups, values + (groups * _codes.Lanes), out Tensors.DType offsetType);
+        return new()
+        {
+            Words = _codes.Panel(panel) + (group * _groupChunks * _codes.ChunkWords * _codes.Lanes),
+            Scales = scales,
+            Offsets = offsets,
+            ScaleType = scaleType,
+            OffsetType = offsetType,
+            ScaleStride = _scales.Stride,
+            OffsetStride = zeros.Stride,
+            Groups = groups,
+            GroupChunks = _groupChunks,
+            LastChunks = group + groups == _layout.Count ? _lastChunks : _groupChunks,
+            Levels = _int8.Levels,
+        };
+    }
+
+    /// <summary>True if <see cref="RawRow"/> needs no memory for values.</summary>
+    public bool HasRawValues => _scales.IsRaw && (_int8!.Zeros ?? _offsets).IsRaw;
+
     /// <summary>Runs the kernel of one row.</summary>
     public void RunRow(in ByteRow row) => Variant.Bytes.RunRow(_int8!.Format, RowOffsets, row);
 

@@ -12,6 +12,9 @@ internal unsafe struct RowInt8Job : ICpuJob
     // Groups whose scales become floats at a time: they stay in the first-level cache, and memory is never idle for long.
     private const int MostGroups = 16;
 
+    // Groups of one call of machine code that reads scales as they are kept: some ten microseconds.
+    private const int MostRawGroups = 64;
+
     // Two vectors of 16 floats.
     private const int MostLanes = 32;
 
@@ -42,13 +45,13 @@ internal unsafe struct RowInt8Job : ICpuJob
     public readonly void Execute(int part)
     {
         int lanes = Lanes, atOnce = Packing.RowPanels;
-        float* result = stackalloc float[MostPanels * MostLanes], values = stackalloc float[2 * MostGroups * MostLanes];
+        float* result = stackalloc float[MostPanels * MostLanes], values = stackalloc float[2 * MostPanels * MostGroups * MostLanes];
         nint end = nint.Min(Call.Count, (part + 1) * PartWidth);
         for (nint feature = part * PartWidth; feature < end;)
         {
             int panels = end - feature > (atOnce - 1) * lanes ? atOnce : 1;
             new Span<float>(result, panels * lanes).Clear();
-            nint groups = MostGroups / panels;
+            nint groups = panels > 1 && Packing.HasRawValues ? MostRawGroups : MostGroups;
             for (nint group = 0; group < X.Groups; group += groups)
             {
                 Add(feature, panels, group, nint.Min(groups, X.Groups - group), result, values);
@@ -75,7 +78,9 @@ internal unsafe struct RowInt8Job : ICpuJob
         for (int panel = 0; panel < panels; panel++)
         {
             ref ByteRow row = ref rows[panel];
-            row = Packing.Row(((Call.First + feature) / lanes) + panel, group, groups, values + (2 * panel * groups * lanes));
+            nint index = ((Call.First + feature) / lanes) + panel;
+            float* place = values + (2 * panel * MostGroups * lanes);
+            row = panels == 1 ? Packing.Row(index, group, groups, place) : Packing.RawRow(index, group, groups, place);
             row.X = X.Values + (group * X.GroupSize);
             row.Sums = X.Sums + group;
             row.Result = result + (panel * lanes);
