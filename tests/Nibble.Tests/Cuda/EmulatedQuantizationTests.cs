@@ -32,15 +32,21 @@ public sealed class EmulatedQuantizationTests : IDisposable
     [InlineData("gptq", DType.F32)]
     [InlineData("gptq", DType.BF16)]
     [InlineData("awq", DType.F32)]
+    [InlineData("nf4", DType.F32)]
+    [InlineData("nf4", DType.BF16)]
     public void CalibratedMethodsAreNearTheProcessors(string method, DType states)
     {
-        PlanRequest request = new(new QuantizationSettings { Method = method, Bits = 4, GroupSize = 32 });
+        PlanRequest request = new(method == "nf4"
+            ? new QuantizationSettings { Method = method, BlockSize = 32, DoubleQuant = true, Compensate = true }
+            : new QuantizationSettings { Method = method, Bits = 4, GroupSize = 32 });
         QuantizationReport cpu = Report(Run("cpu", request, Calibrated(new QuantizerOptions(), states)));
         QuantizationReport card = Report(Run("card", request, Calibrated(Card(), states)));
         Assert.Equal(cpu.Tensors.Select(tensor => tensor.Path), card.Tensors.Select(tensor => tensor.Path));
         Assert.Equal(cpu.Calibration!.Coverage.Select(layer => layer.Tokens), card.Calibration!.Coverage.Select(layer => layer.Tokens));
-        Assert.All(cpu.Tensors.Zip(card.Tensors), pair => Assert.InRange(pair.Second.RelativeError / pair.First.RelativeError, 0.97, 1.03));
-        Assert.InRange(card.RelativeError / cpu.RelativeError, 0.99, 1.01);
+        // NF4 takes columns by falling energy: sums in another order let near ones change places, which matters in matrices as small as these.
+        double tolerance = method == "nf4" ? 0.06 : 0.03;
+        Assert.All(cpu.Tensors.Zip(card.Tensors), pair => Assert.InRange(pair.Second.RelativeError / pair.First.RelativeError, 1 - tolerance, 1 + tolerance));
+        Assert.InRange(card.RelativeError / cpu.RelativeError, 1 - (tolerance / 3), 1 + (tolerance / 3));
     }
 
     [SkippableFact]
