@@ -196,7 +196,9 @@ def hqq(blocks, x, source, bits, group, _):
     for block in blocks:
         for layer in (layer for layer in block.modules() if isinstance(layer, nn.Linear)):
             codes, meta = parts["quantize"](owner, layer.weight.data, nbits=bits, group_size=group, axis=1, bitpack=False, device="cpu", round_zero=bits == 4)
-            layer.weight.data = ((codes - meta["zero"]) * meta["scale"]).reshape(meta["shape"])
+            # As HQQLinear keeps them by default: F16.
+            zero, scale = meta["zero"].half().float(), meta["scale"].half().float()
+            layer.weight.data = ((codes - zero) * scale).reshape(meta["shape"])
 
 
 def write(folder, model, weights, blocks):
