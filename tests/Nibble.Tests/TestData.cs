@@ -1,3 +1,5 @@
+using System.IO.Compression;
+
 namespace Nibble.Tests;
 
 /// <summary>Finds real data that is not part of the project: a folder <c>shared</c> beside the repository.</summary>
@@ -23,6 +25,21 @@ internal static class TestData
 
     /// <summary>Reference vectors made by other implementations.</summary>
     public static string Goldens => Path.Combine(Repository, "tests", "Nibble.Tests", "Goldens");
+
+    /// <summary>The bytes of a golden file, which is kept as it stands or, where it is large, compressed beside that name with <c>.gz</c>.</summary>
+    public static byte[] Golden(params string[] path)
+    {
+        string file = Path.Combine([Goldens, .. path]);
+        if (File.Exists(file))
+        {
+            return File.ReadAllBytes(file);
+        }
+
+        using GZipStream compressed = new(File.OpenRead(file + ".gz"), CompressionMode.Decompress);
+        using MemoryStream bytes = new();
+        compressed.CopyTo(bytes);
+        return bytes.ToArray();
+    }
 
     /// <summary>The embedded models and texts.</summary>
     public static string Assets => Path.Combine(Repository, "assets");

@@ -23,7 +23,7 @@ public class PerplexityGoldenTests
     [Fact]
     public void Llama_over_20000_tokens()
     {
-        using JsonDocument golden = JsonDocument.Parse(File.ReadAllText(Path.Combine(TestData.Goldens, "embedded", "nibble-llama-4m.json")));
+        using JsonDocument golden = JsonDocument.Parse(TestData.Golden("embedded", "nibble-llama-4m.json"));
         using LoadedModel model = Load("nibble-llama-4m");
         foreach (JsonElement entry in golden.RootElement.GetProperty("perplexity").EnumerateArray().Where(entry => entry.GetProperty("limit_tokens").GetInt32() == 20_000))
         {

@@ -107,7 +107,7 @@ public class EmbeddedGenerationTests
 
     private static JsonElement Golden(string name)
     {
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(TestData.Goldens, "embedded", name + ".json")));
+        using JsonDocument document = JsonDocument.Parse(TestData.Golden("embedded", name + ".json"));
         return document.RootElement.Clone();
     }
 }

@@ -20,7 +20,7 @@ internal sealed class GoldenModel : IDisposable
         HfFolder opened = HfFolder.Open(folder);
         _weights = new DenseWeightSource(opened, Registry.Architecture(opened.Config), dtype);
         Model = ModelBuilder.Build(opened.Config, _weights, _backend);
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "golden.json")));
+        using JsonDocument document = JsonDocument.Parse(TestData.Golden(name, "golden.json"));
         Runs = [.. document.RootElement.GetProperty("runs").EnumerateArray().Select(run => new GoldenRun(run))];
     }
 

@@ -10,7 +10,7 @@ internal static class GoldenWeights
 {
     public static JsonElement Read(string file)
     {
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(TestData.Goldens, file)));
+        using JsonDocument document = JsonDocument.Parse(TestData.Golden(file));
         return document.RootElement.Clone();
     }
 

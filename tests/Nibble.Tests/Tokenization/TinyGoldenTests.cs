@@ -6,7 +6,7 @@ namespace Nibble.Tests.Tokenization;
 public class TinyGoldenTests
 {
     private static readonly JsonArray Variants =
-        JsonNode.Parse(File.ReadAllText(Path.Combine(TinyTokenizers.Folder, "golden.json")))!["variants"]!.AsArray();
+        JsonNode.Parse(TestData.Golden("tokenizer-tiny", "golden.json"))!["variants"]!.AsArray();
 
     public static TheoryData<string> Names() => [.. Variants.Select(variant => (string)variant!["name"]!)];
 

@@ -177,7 +177,7 @@ public class GoldenAdapterTests
         public Adapted(string name)
         {
             string folder = Path.Combine(Root, name);
-            using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "golden.json")));
+            using JsonDocument document = JsonDocument.Parse(TestData.Golden(folder, "golden.json"));
             Base = Path.Combine(TestData.Goldens, "models", document.RootElement.GetProperty("base").GetString()!);
             HfFolder opened = HfFolder.Open(Base);
             _weights = new DenseWeightSource(opened, Registry.Architecture(opened.Config));
