@@ -13,6 +13,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
 
     private readonly ContextHandle _context;
     private readonly StreamHandle _stream;
+    private readonly CudaStaging _staging;
     private readonly KernelCompiler _compiler;
     private readonly Dictionary<string, ModuleHandle> _modules = [];
     private readonly Dictionary<KernelName, nint> _functions = [];
@@ -26,7 +27,6 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     private EventHandle? _mark;
     private bool _askedForAttention;
     private nint _workspace;
-    private CudaStaging? _staging;
 
     private CudaDevice(int device)
     {
@@ -39,6 +39,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         Enter();
         CudaErrors.Check(DriverApi.cuStreamCreate(out nint stream, DriverApi.StreamNonBlocking), "cuStreamCreate");
         _stream = new StreamHandle(stream);
+        _staging = new CudaStaging(_stream);
         _compiler = new KernelCompiler(Facts.Architecture, Facts.DriverVersion);
         HasGroupProducts = KernelCompiler.HasGroupProducts(Facts.Architecture);
     }
@@ -105,19 +106,19 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     public void Upload(void* source, nint destination, nint bytes)
     {
         Enter();
-        (_staging ??= new CudaStaging(_stream)).Upload((byte*)source, destination, bytes);
+        _staging.Upload((byte*)source, destination, bytes);
     }
 
     public void Download(nint source, void* destination, nint bytes)
     {
         Enter();
-        (_staging ??= new CudaStaging(_stream)).Download(source, (byte*)destination, bytes);
+        _staging.Download(source, (byte*)destination, bytes);
     }
 
     public nint AllocatePinned(nint bytes)
     {
         Enter();
-        PinnedHandle handle = Pinned(bytes);
+        PinnedHandle handle = PinnedHandle.Allocate(bytes);
         NativeMemory.Clear(handle.Pointer, (nuint)bytes);
         _pinned.Add((nint)handle.Pointer, handle);
         return (nint)handle.Pointer;
@@ -291,7 +292,7 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         _attention = null;
         _mark?.Dispose();
         _beside?.Dispose();
-        _staging?.Dispose();
+        _staging.Dispose();
         foreach (SafeHandle handle in _memory.Values.Concat<SafeHandle>(_modules.Values).Concat(_pinned.Values))
         {
             handle.Dispose();
@@ -318,21 +319,6 @@ internal sealed unsafe class CudaDevice : ICudaDevice
     {
         CudaErrors.Check(DriverApi.cuEventCreate(out nint handle, 0), "cuEventCreate");
         return new EventHandle(handle);
-    }
-
-    private static PinnedHandle Pinned(nint bytes)
-    {
-        int code = DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, 0);
-        if (code == CudaErrors.OutOfMemory)
-        {
-            Throw.Failed(
-                $"{bytes:N0} bytes of the host's memory could not be pinned for the card",
-                "this is memory of the host, not of the card: it has no more, or its limit for locked memory is reached",
-                "free memory of the host, or leave out --offload-checkpoints and optimizers that begin with paged-");
-        }
-
-        CudaErrors.Check(code, $"cuMemHostAlloc of {bytes:N0} bytes");
-        return new PinnedHandle(address);
     }
 
     // The driver's calls work on the context of the calling thread.

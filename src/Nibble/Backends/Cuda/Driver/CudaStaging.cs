@@ -74,7 +74,7 @@ internal sealed unsafe class CudaStaging(StreamHandle stream) : IDisposable
     private Slot Next()
     {
         int index = _next++ % Buffers;
-        Slot slot = _slots[index] ??= new Slot(BufferBytes);
+        Slot slot = _slots[index] ??= new Slot();
         slot.Wait();
         return slot;
     }
@@ -98,13 +98,11 @@ internal sealed unsafe class CudaStaging(StreamHandle stream) : IDisposable
 
     private sealed class Slot : IDisposable
     {
-        private readonly PinnedHandle _memory;
+        private readonly PinnedHandle _memory = PinnedHandle.Allocate(BufferBytes);
         private readonly EventHandle _done;
 
-        public Slot(nint bytes)
+        public Slot()
         {
-            CudaErrors.Check(DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, 0), $"cuMemHostAlloc of {bytes:N0} bytes");
-            _memory = new PinnedHandle(address);
             CudaErrors.Check(DriverApi.cuEventCreate(out nint handle, DriverApi.EventWithoutTime), "cuEventCreate");
             _done = new EventHandle(handle);
         }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Nibble.IO;
 
 namespace Nibble.Backends.Cuda.Driver;
 
@@ -49,6 +50,22 @@ internal sealed class MemoryHandle(nint address) : DriverHandle(address)
 internal sealed unsafe class PinnedHandle(nint address) : DriverHandle(address)
 {
     public byte* Pointer => (byte*)handle;
+
+    /// <summary>Takes memory, of which the host has to have enough that may be locked.</summary>
+    public static PinnedHandle Allocate(nint bytes)
+    {
+        int code = DriverApi.cuMemHostAlloc(out nint address, (nuint)bytes, 0);
+        if (code == CudaErrors.OutOfMemory)
+        {
+            Throw.Failed(
+                $"{bytes:N0} bytes of the host's memory could not be pinned for the card",
+                "this is memory of the host, not of the card: it has no more, or its limit for locked memory is reached",
+                "free memory of the host, or leave out --offload-checkpoints and optimizers that begin with paged-");
+        }
+
+        CudaErrors.Check(code, $"cuMemHostAlloc of {bytes:N0} bytes");
+        return new PinnedHandle(address);
+    }
 
     protected override bool ReleaseHandle() => DriverApi.cuMemFreeHost(handle) == 0;
 }
