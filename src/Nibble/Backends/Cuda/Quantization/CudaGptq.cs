@@ -16,8 +16,8 @@ internal static class CudaGptq
     // Rows of a block of the panel's kernel, and its part of the factor: constants of gptq.cu.
     private const int Panel = 128, RowsPerBlock = 16, GroupsPerBlock = 8, SharedBytes = Panel * Panel * sizeof(float);
 
-    /// <summary>Quantizes a matrix; codes and values end in the matrix' own memory.</summary>
-    public static AffineWeight Quantize(CachingMemory memory, CudaMatrix matrix, QuantizationSettings settings, GramStatistics statistics, CudaStorage values)
+    /// <summary>Queues the kernels of a matrix; codes and values end in the matrix' own memory, from which the result reads them.</summary>
+    public static Func<QuantizedWeight> Queue(CachingMemory memory, CudaMatrix matrix, QuantizationSettings settings, GramStatistics statistics, CudaStorage values)
     {
         CudaGram gram = (CudaGram)statistics.Device!;
         WeightFacts facts = Registry.Method(settings.Method).FactsOf(settings, matrix.Rows, matrix.Columns);
@@ -40,7 +40,7 @@ internal static class CudaGptq
         int[]? index = GptqMethod.Index(order, group, settings);
         nint map = index is null ? 0 : matrix.Put<int>(index).Address;
         CudaQuantizer.Values(matrix, scales, offsets, values, facts, matrix.Rows * perRow, map);
-        return new AffineWeight(
+        return () => new AffineWeight(
             matrix.ReadCodes(), facts.Bits, group, matrix.Read(scales), matrix.Read(offsets), facts.ScaleDType, columnGroups: index, symmetric: facts.Symmetric);
     }
 

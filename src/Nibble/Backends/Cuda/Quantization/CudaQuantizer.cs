@@ -145,7 +145,7 @@ internal sealed class CudaQuantizer(CachingMemory memory, DType compute) : IMatr
         QuantoMethod method => Affine(matrix, values, method, settings, settings.Bits == 8 ? CudaGridKind.Byte : CudaGridKind.Shifted),
         LlmInt8Method method => Affine(matrix, values, method, settings, CudaGridKind.Int8),
         AwqMethod method => Awq(matrix, values, method, settings, RequireGram(settings, statistics)),
-        GptqMethod => () => CudaGptq.Quantize(memory, matrix, settings, RequireGram(settings, statistics), values),
+        GptqMethod => CudaGptq.Queue(memory, matrix, settings, RequireGram(settings, statistics), values),
         _ => Refuse(settings),
     };
 
