@@ -52,6 +52,27 @@ public class CudaMemoryTests
         Assert.NotNull(other);
     }
 
+    [SkippableFact]
+    public void CountersThatARecordingMadeAreZerosAfterwards()
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using CudaBackend backend = new(new EmulatedDevice() { Records = true }, DType.BF16);
+        // Columns enough for two parts.
+        using Tensor values = KernelData.Random(new Shape(32, 1024), 1), half = values.To(DType.BF16), x = KernelData.Random(new Shape(12, 1024), 2), own = x.Upload(backend);
+        using Tensor others = KernelData.Random(new Shape(12, 1024), 3), other = others.Upload(backend);
+        using Tensor y = Rent(backend, new Shape(12, 32), DType.F32), again = Rent(backend, new Shape(12, 32), DType.F32);
+        using IPackedWeight weight = backend.Prepare(half);
+        IStepRecorder recorder = backend;
+        using IRecordedStep? step = recorder.Record(() => backend.Kernels.MatMul(own, weight, null, y));
+        Assert.NotNull(step);
+        // Parts that are joined too early are those of the call before.
+        backend.Kernels.MatMul(other, weight, null, y);
+        backend.Kernels.MatMul(other, weight, null, again);
+        float[] first = backend.Memory.Download<float>((CudaStorage)y.Storage);
+        Assert.All(first, value => Assert.True(float.IsFinite(value)));
+        Assert.Equal(first, backend.Memory.Download<float>((CudaStorage)again.Storage));
+    }
+
     [SkippableTheory]
     [InlineData(1)]
     [InlineData(100 * 20 * sizeof(int))]

@@ -8,6 +8,7 @@ namespace Nibble.Tests.Cuda;
 internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 {
     private readonly HashSet<nint> _memory = [];
+    private bool _recording;
 
     public CudaFacts Facts { get; } = new("emulated card", 9, 0, 4, 1 << 30, 12000);
 
@@ -47,7 +48,14 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public void Copy(nint source, nint destination, nint bytes) => Buffer.MemoryCopy((void*)source, (void*)destination, bytes, bytes);
 
-    public void Clear(nint destination, nint bytes) => NativeMemory.Clear((void*)destination, (nuint)bytes);
+    // A card clears nothing while it records.
+    public void Clear(nint destination, nint bytes)
+    {
+        if (!_recording)
+        {
+            NativeMemory.Clear((void*)destination, (nuint)bytes);
+        }
+    }
 
     public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments) =>
         HostKernels.Launch(kernel, shape, arguments, reverse);
@@ -109,7 +117,7 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
         }
     }
 
-    /// <summary>True if <see cref="Record"/> gives work, which was run while it was recorded; else it can't.</summary>
+    /// <summary>True if <see cref="Record"/> gives work, whose kernels were run while it was recorded; else it can't.</summary>
     public bool Records { get; init; }
 
     public RecordedWork? Record(Action queue)
@@ -119,7 +127,9 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
             return null;
         }
 
+        _recording = true;
         queue();
+        _recording = false;
         return new RecordedWork(queue, new MemoryStream());
     }
 

@@ -6,12 +6,31 @@ namespace Nibble.Backends.Cuda;
 /// <summary>A card with its allocator: buffers in terms of elements.</summary>
 internal sealed unsafe class CachingMemory(ICudaDevice device, CachingAllocator allocator)
 {
+    private readonly List<CudaCounters> _counters = [];
+
     public ICudaDevice Device => device;
 
     public CachingAllocator Allocator => allocator;
 
     /// <summary>Memory for one call; it is free again when the lease ends, for work that is queued later.</summary>
     public CudaStorage Rent(nint bytes, string what) => new(allocator, bytes, what);
+
+    /// <summary>Counters of a kernel.</summary>
+    public CudaCounters Counters(int count)
+    {
+        CudaCounters counters = new(this, count);
+        _counters.Add(counters);
+        return counters;
+    }
+
+    /// <summary>After a recording: counters that were first used in it were cleared in it alone, which has not run, and may never.</summary>
+    public void ClearCounters()
+    {
+        foreach (CudaCounters counters in _counters)
+        {
+            counters.Clear();
+        }
+    }
 
     /// <summary>A buffer with a copy of host values.</summary>
     public CudaStorage Upload<T>(ReadOnlySpan<T> values, string what)

@@ -5,7 +5,7 @@ using Nibble.Tensors;
 
 namespace Nibble.Backends.Cuda;
 
-/// <summary>What the end of a product of integers needs: <c>Int8End</c> of <c>int8tensor.cu</c>, field by field.</summary>
+/// <summary>What the end of a product of integers needs: <c>Int8End</c> of <c>int8.cuh</c>, field by field.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct Int8End
 {
@@ -27,12 +27,12 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
     /// <summary>Rows from which on products by warpgroups are faster, on cards that have them.</summary>
     public const int FewestWideRows = 65;
 
-    // Constants of int8tensor.cu and tensor.cuh.
+    // Constants of int8tensor.cu, int8wide.cu and tensor.cuh.
     private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, KeptOutliers = 32, BlockRows = 128, OneThreads = 1024, MostCounters = 1 << 14;
 
     // Blocks that a card runs at once, about; integers have the same sums in any order.
     private const int Blocks = 264;
-    private CudaStorage? _counters;
+    private readonly CudaCounters _counters = memory.Counters(MostCounters);
 
     /// <summary>Bytes of sums that stand in memory at once, about, where cuBLASLt multiplies.</summary>
     public nint MostSumBytes { get; set; } = 256 << 20;
@@ -126,7 +126,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
             memory.Device.Launch(
                 CudaKernelNames.Of($"int8_rows_{eights}"),
                 new LaunchShape(blocks, Threads, splits, Math.Max(Stages * 8 * eights * Stride, OutliersAtOnce * ((8 * eights) + BlockRows) * sizeof(float)), Overlaps: true),
-                [KernelArgument.Structure(packed), codes, KernelArgument.Structure(&end), parts.Address, Counters()]);
+                [KernelArgument.Structure(packed), codes, KernelArgument.Structure(&end), parts.Address, _counters.Address]);
         }
     }
 
@@ -139,7 +139,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
                 CudaKernelNames.Of("int8_kept"), new LaunchShape(Blocks, Threads, Overlaps: true), [end.X, weight.In, end.Rows, padded, end.Outliers, kept.Address]);
         }
 
-        WideCall wide = plan.Call(weight, codes, parts, Counters()) with
+        WideCall wide = plan.Call(weight, codes, parts, _counters.Address) with
         {
             Bias = end.Bias, Y = end.Y, Stride = end.YStride, First = end.First, Count = end.Count, Rows = end.Rows, Type = CudaNumber.F32, Add = end.Add,
         };
@@ -168,17 +168,5 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
                     [argument, KernelArgument.Structure(&part), sums.Address]);
             }
         }
-    }
-
-    // How many parts of a block's features are done; the kernel leaves zeros.
-    private nint Counters()
-    {
-        if (_counters is null)
-        {
-            _counters = memory.Rent(MostCounters * sizeof(uint), "counters");
-            memory.Device.Clear(_counters.Address, _counters.ByteLength);
-        }
-
-        return _counters.Address;
     }
 }

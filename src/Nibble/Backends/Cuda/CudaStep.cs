@@ -33,6 +33,7 @@ internal sealed unsafe class CudaStep : IRecordedStep
         {
             kernels.Slot = 0;
             held = memory.Allocator.EndHold();
+            memory.ClearCounters();
             if (work is null)
             {
                 GiveBack(memory, slot, held);

@@ -20,7 +20,7 @@ internal sealed unsafe class CudaToken(CachingMemory memory)
 {
     // Constants of token.cu, and the most rows of blocks that a launch has.
     private const int KeysOfBlock = 64, Threads = 128, MostHeads = 65535;
-    private CudaStorage? _counters;
+    private readonly CudaCounters _counters = memory.Counters(MostHeads);
 
     /// <summary>True for caches that the kernel reads.</summary>
     public static bool Fits(int dim) => dim % 8 == 0 && dim <= CudaKernelNames.FlashWidths[^1];
@@ -42,23 +42,11 @@ internal sealed unsafe class CudaToken(CachingMemory memory)
             Query = CudaStorage.AddressOf(a.Query), Key = CudaStorage.AddressOf(key), Value = CudaStorage.AddressOf(value), Output = CudaStorage.AddressOf(a.Output),
             Keys = CudaStorage.AddressOf(a.Keys), Values = CudaStorage.AddressOf(a.Values), FirstKeys = CudaStorage.AddressOf(a.FirstKey), Slot = slot,
             Positions = CudaStorage.AddressOf(rope?.Positions), Cosines = CudaStorage.AddressOf(rope?.Cos), Sines = CudaStorage.AddressOf(rope?.Sin),
-            Parts = results.Address, Counters = Counters(), QueryStride = (long)heads * dim, KeyStride = (long)kvHeads * dim,
+            Parts = results.Address, Counters = _counters.Address, QueryStride = (long)heads * dim, KeyStride = (long)kvHeads * dim,
             Start = a.Start, Heads = heads, KvHeads = kvHeads, Capacity = capacity, Dim = dim, Window = a.Window, Scale = a.Scale,
         };
         memory.Device.Launch(
             CudaKernelNames.Of((a.Keys.DType == DType.U8 ? "attend_token_bytes_" : "attend_token_") + (dim <= 64 ? "64" : "128")), new LaunchShape(parts, Threads, a.Batch * heads, Overlaps: true), [KernelArgument.Structure(&call)]);
         return true;
-    }
-
-    // How many parts of a head are done; the kernel leaves zeros.
-    private nint Counters()
-    {
-        if (_counters is null)
-        {
-            _counters = memory.Rent(MostHeads * sizeof(uint), "counters");
-            memory.Device.Clear(_counters.Address, _counters.ByteLength);
-        }
-
-        return _counters.Address;
     }
 }

@@ -56,7 +56,7 @@ internal sealed unsafe class TensorProducts(CachingMemory memory)
     // Rows that one pass over a weight takes, in eights: what its sums leave registers for.
     private static readonly int[] ManyEights = CudaKernelNames.ManyEights;
 
-    private CudaStorage? _counters;
+    private readonly CudaCounters _counters = memory.Counters(MostCounters);
 
     /// <summary>y (+)= x·Wᵀ + bias, unless the weight or the number of rows has no kernel here.</summary>
     public bool TryMultiply(CudaPacking weight, in CudaProduct call)
@@ -191,21 +191,9 @@ internal sealed unsafe class TensorProducts(CachingMemory memory)
                 new LaunchShape(blocks, Threads, splits, table + (ManyStages * padded * ManyStride), Overlaps: true),
                 [
                     KernelArgument.Structure(packed), half.Address, sums.Address, (int)rows, call.Bias, call.Y, call.YStride, call.First, call.Count,
-                    call.Add ? 1 : 0, parts.Address, Counters(),
+                    call.Add ? 1 : 0, parts.Address, _counters.Address,
                 ]);
         }
-    }
-
-    // How many parts of a block's features are done; the kernel leaves zeros.
-    private nint Counters()
-    {
-        if (_counters is null)
-        {
-            _counters = memory.Rent(MostCounters * sizeof(uint), "counters");
-            memory.Device.Clear(_counters.Address, _counters.ByteLength);
-        }
-
-        return _counters.Address;
     }
 
     // A pair of codes has an entry for each lane: 2^(2·bits) entries of 128 bytes; codes of 8 bits need none.

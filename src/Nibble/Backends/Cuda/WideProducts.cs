@@ -101,7 +101,7 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     /// <summary>Rows from which on, and up to which, these are faster than the other ways.</summary>
     public const int FewestRows = 33, MostRows = 2048;
 
-    private CudaStorage? _counters;
+    private readonly CudaCounters _counters = memory.Counters(MostCounters);
 
     /// <summary>y (+)= x·Wᵀ + bias, unless the card, the weight or the number of rows has no kernel here.</summary>
     /// <param name="weight">The weight.</param>
@@ -116,20 +116,25 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
             return false;
         }
 
-        int units = (int)((weight.In + UnitColumns - 1) / UnitColumns), rows = (int)call.Rows;
-        WidePlan plan = Plan(call, units, CudaKernelNames.WideRows);
+        Multiply(weight, call, Plan(call, Units(weight), CudaKernelNames.WideRows), format, x, y);
+        return true;
+    }
+
+    /// <summary>The same by a plan.</summary>
+    public void Multiply(CudaPacking weight, in CudaProduct call, in WidePlan plan, string format, CudaNumber x, CudaNumber y)
+    {
+        int units = Units(weight), rows = (int)call.Rows;
         using CudaStorage stages = memory.Rent((nint)plan.RowTiles * units * 2 * plan.TileRows * StageRow, "activations");
         using CudaStorage? parts = plan.RentParts(memory);
         memory.Device.Launch(
             CudaKernelNames.Of("wide_rows"),
             CudaGrid.Elements(stages.ByteLength / 16) with { Overlaps = true },
             [call.X, (int)x, weight.In, rows, plan.TileRows, stages.Address]);
-        WideCall wide = plan.Call(weight, stages.Address, parts, Counters()) with
+        WideCall wide = plan.Call(weight, stages.Address, parts, _counters.Address) with
         {
             Bias = call.Bias, Y = call.Y, Stride = call.YStride, First = call.First, Count = call.Count, Rows = rows, Type = y, Add = call.Add ? 1 : 0,
         };
         memory.Device.Launch(CudaKernelNames.Wide(format, plan.TileRows), plan.Shape(SharedOf(format, plan.TileRows)), [KernelArgument.Structure(&wide)]);
-        return true;
     }
 
     /// <summary>The plan of a product; tiles that are split are fewer than blocks.</summary>
@@ -149,6 +154,8 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
         return Shared(tileRows, ofX, ofW, 8 * 256);
     }
 
+    private static int Units(CudaPacking weight) => (int)((weight.In + UnitColumns - 1) / UnitColumns);
+
     // WideShape of wide.cuh, with WIDE_FORMAT's stages.
     private static int SharedOf(string format, int tileRows)
     {
@@ -158,16 +165,4 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     }
 
     private static int Shared(int tileRows, int ofX, int ofW, int warpBytes) => 1024 + (ofX * tileRows * StageRow) + (ofW * Warps * warpBytes) + (Warps * TurnedBytes);
-
-    // How many parts of a tile are done; the kernel leaves zeros.
-    private nint Counters()
-    {
-        if (_counters is null)
-        {
-            _counters = memory.Rent(MostCounters * sizeof(uint), "counters");
-            memory.Device.Clear(_counters.Address, _counters.ByteLength);
-        }
-
-        return _counters.Address;
-    }
 }
