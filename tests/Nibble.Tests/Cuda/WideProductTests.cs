@@ -1,0 +1,99 @@
+using Nibble.Backends;
+using Nibble.Backends.Cuda;
+using Nibble.Backends.Cuda.Packings;
+using Nibble.Quantization;
+using Nibble.Tensors;
+using Nibble.Tests.Kernels;
+
+namespace Nibble.Tests.Cuda;
+
+/// <summary>Products by warpgroups: tiles and parts of any plan, whichever the costs choose.</summary>
+public class WideProductTests
+{
+    [Fact]
+    public void APlanCoversAllRowsAndItsPartsFitTheCounters()
+    {
+        foreach (int[] sizes in new[] { CudaKernelNames.WideRows, CudaKernelNames.Int8WideRows })
+        {
+            foreach (int features in new[] { 1, 2, 31, 32, 33, 86, 131, 132, 133, 250, 1002 })
+            {
+                foreach (int rows in new[] { 33, 64, 65, 127, 128, 129, 256, 257, 1000, 2048, 5000 })
+                {
+                    foreach (int units in new[] { 1, 2, 7, 8, 32, 86 })
+                    {
+                        WidePlan plan = WidePlan.Of(features, rows, units, WideProducts.Blocks, sizes);
+                        Assert.Contains(plan.TileRows, sizes);
+                        Assert.InRange(rows, ((plan.RowTiles - 1) * plan.TileRows) + 1, plan.RowTiles * plan.TileRows);
+                        Assert.Equal(plan.RowTiles * features, plan.Tiles);
+                        Assert.InRange(plan.Splits, 1, Math.Min(8, units));
+                        Assert.InRange(plan.Tiles - plan.Whole, 0, WideProducts.Blocks - 1);
+                        Assert.True(plan.Splits > 1 || plan.Whole == plan.Tiles);
+                    }
+                }
+            }
+        }
+    }
+
+    [SkippableTheory]
+    [InlineData("codebook4")]
+    [InlineData("affine2")]
+    [InlineData("affine3")]
+    [InlineData("affine4")]
+    [InlineData("affine8")]
+    public void AnyPlanGivesTheProduct(string format)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        // Neither features, rows nor columns are whole tiles; features are asked for from within a unit on, and rows of y are longer.
+        const int outs = 301, ins = 712, first = 20, count = 270, stride = count + 3;
+        Random random = new(outs);
+        using QuantizedWeight weight = format == "codebook4"
+            ? PackingCheckData.Codebook(outs, 704, random, 64, nested: true)
+            : PackingCheckData.Affine(outs, ins, random, format[^1] - '0', 128, offsets: 'r');
+        using CudaBackend backend = new(new EmulatedDevice(), DType.BF16);
+        using CudaPacking packing = (CudaPacking)backend.Prepare(weight, ActivationType.F32);
+        Assert.Equal(format, packing.TensorFormat);
+        WideProducts products = new(backend.Memory);
+        int units = (int)((packing.In + 127) / 128);
+        foreach (int size in CudaKernelNames.WideRows)
+        {
+            int rows = size + 11;
+            using Tensor host = KernelData.Random(new Shape(rows, packing.In), size), x = host.Upload(backend), dense = weight.Dequantize();
+            float[] wanted = Product(host, dense, first, count);
+            float largest = wanted.Max(Math.Abs);
+            float[]? whole = null;
+            foreach ((int kept, int splits) in new[] { (6, 1), (2, 3), (0, units) })
+            {
+                using CudaStorage y = backend.Memory.Upload<float>(Enumerable.Repeat(float.NaN, rows * stride).ToArray(), "tensors");
+                CudaProduct call = new(CudaStorage.AddressOf(x), rows, 0, y.Address, stride, first, count);
+                WidePlan plan = WideProducts.Plan(call, units, [size]) with { Whole = kept, Splits = splits };
+                Assert.Equal(6, plan.Tiles);
+                products.Multiply(packing, call, plan, format, CudaNumber.F32, CudaNumber.F32);
+                float[] all = backend.Memory.Download<float>(y), made = [.. Enumerable.Range(0, rows * count).Select(i => all[(i / count * stride) + (i % count)])];
+                Assert.Equal(rows * 3, all.Count(float.IsNaN));
+                whole ??= made;
+                for (int i = 0; i < made.Length; i++)
+                {
+                    Assert.True(Math.Abs(made[i] - wanted[i]) <= 0.01f * largest, $"{plan}: {made[i]} for {wanted[i]} at {i}");
+                    Assert.True(Math.Abs(made[i] - whole[i]) <= 1e-5f * largest, $"{plan}: {made[i]} for {whole[i]} at {i}");
+                }
+            }
+        }
+    }
+
+    private static float[] Product(Tensor x, Tensor weight, int first, int count)
+    {
+        int rows = (int)x.Shape.Rows, columns = (int)x.Shape.Columns;
+        ReadOnlySpan<float> xs = x.HostSpan<float>(), values = weight.HostSpan<float>();
+        float[] y = new float[rows * count];
+        for (int i = 0; i < y.Length; i++)
+        {
+            int of = i / count * columns, from = (first + (i % count)) * columns;
+            for (int column = 0; column < columns; column++)
+            {
+                y[i] += xs[of + column] * values[from + column];
+            }
+        }
+
+        return y;
+    }
+}
