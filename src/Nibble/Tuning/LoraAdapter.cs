@@ -51,7 +51,7 @@ public sealed class LoraAdapter : PeftAdapter
     public static LoraAdapter Load(string folder, JsonConfig json, IReadOnlyList<LinearSpec> linears, ModelFacts facts, IBackend backend)
     {
         LoraSettings settings = PeftConfig.ReadLora(json);
-        IReadOnlyList<LoraTarget> targets = TargetModules.FindOrNone(linears, settings);
+        IReadOnlyList<LoraTarget> targets = TargetModules.Matching(linears, settings);
         using SafetensorsFile file = AdapterFile.Open(folder);
         AdapterFile.Check(file, targets.SelectMany(target => Specs(target, settings)).Concat(SavedHead.Specs(json, facts)));
         IPackedWeight Matrix(LoraTarget target, string part)

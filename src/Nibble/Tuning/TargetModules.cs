@@ -28,15 +28,10 @@ public static class TargetModules
     /// <exception cref="NibbleException">A name matches nothing, or a layer that can't have an adapter.</exception>
     public static IReadOnlyList<LoraTarget> Find(IReadOnlyList<LinearSpec> linears, LoraSettings settings)
     {
-        IReadOnlyList<string> names = settings.TargetModules.Count > 0 ? settings.TargetModules : Default(linears);
-        bool all = names is [AllLinear];
-        bool Wanted(LinearSpec spec) =>
-            (all ? spec.Role == LinearRole.Block : Matches(spec.Path, names, settings.TargetsAreRegex))
-            && !Matches(spec.Path, settings.ExcludeModules, settings.ExcludesAreRegex)
-            && (settings.Layers.Count == 0 || settings.Layers.Contains(LayerOf(spec.Path)));
-        LinearSpec[] found = [.. linears.Where(Wanted)];
-        string[] unmatched = all || settings.TargetsAreRegex ? [] : [.. names.Where(name => !linears.Any(spec => EndsWith(spec.Path, name)))];
-        if (found.Length == 0 || unmatched.Length > 0)
+        IReadOnlyList<LoraTarget> found = Matching(linears, settings);
+        IReadOnlyList<string> names = Names(linears, settings);
+        string[] unmatched = names is [AllLinear] || settings.TargetsAreRegex ? [] : [.. names.Where(name => !linears.Any(spec => EndsWith(spec.Path, name)))];
+        if (found.Count == 0 || unmatched.Length > 0)
         {
             string[] known = [.. linears.Where(spec => spec.Role == LinearRole.Block).Select(spec => LastName(spec.Path)).Distinct()];
             string[] missing = unmatched.Length > 0 ? unmatched : [.. names];
@@ -47,6 +42,19 @@ public static class TargetModules
                 "give names from this list, a regular expression over whole paths, or all-linear");
         }
 
+        return found;
+    }
+
+    /// <summary>The same for an adapter that exists: names may match nothing, as in PEFT. If it has tensors for them, these have no place in this base, and tell more than the name.</summary>
+    internal static IReadOnlyList<LoraTarget> Matching(IReadOnlyList<LinearSpec> linears, LoraSettings settings)
+    {
+        IReadOnlyList<string> names = Names(linears, settings);
+        bool all = names is [AllLinear];
+        bool Wanted(LinearSpec spec) =>
+            (all ? spec.Role == LinearRole.Block : Matches(spec.Path, names, settings.TargetsAreRegex))
+            && !Matches(spec.Path, settings.ExcludeModules, settings.ExcludesAreRegex)
+            && (settings.Layers.Count == 0 || settings.Layers.Contains(LayerOf(spec.Path)));
+        LinearSpec[] found = [.. linears.Where(Wanted)];
         if (found.FirstOrDefault(spec => spec.Role != LinearRole.Block) is { } outside)
         {
             Throw.Usage(
@@ -54,19 +62,6 @@ public static class TargetModules
         }
 
         return [.. found.Select(spec => new LoraTarget(spec, Pattern(settings.RankPattern, spec.Path, settings.Rank), Pattern(settings.AlphaPattern, spec.Path, settings.Alpha)))];
-    }
-
-    /// <summary>The same for an adapter that exists: no layer, where a name matches none in this base. Its tensors then have no place, and tell more than the name.</summary>
-    internal static IReadOnlyList<LoraTarget> FindOrNone(IReadOnlyList<LinearSpec> linears, LoraSettings settings)
-    {
-        try
-        {
-            return Find(linears, settings);
-        }
-        catch (NibbleException error) when (error.Kind == ErrorKind.Usage)
-        {
-            return [];
-        }
     }
 
     /// <summary>Refuses patterns that change no target: PEFT ignores them, so adapters that have some still load.</summary>
@@ -168,6 +163,9 @@ public static class TargetModules
 
         return otherwise;
     }
+
+    private static IReadOnlyList<string> Names(IReadOnlyList<LinearSpec> linears, LoraSettings settings) =>
+        settings.TargetModules.Count > 0 ? settings.TargetModules : Default(linears);
 
     private static void RequireMatches(string what, IEnumerable<string> patterns, IReadOnlyList<LoraTarget> targets)
     {

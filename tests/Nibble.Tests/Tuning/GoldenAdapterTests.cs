@@ -97,6 +97,31 @@ public class GoldenAdapterTests
         Assert.Contains("another base model", error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void NamesOfTargetsThatTheBaseLacksAreNoneAndHeadsAreRefusedByName()
+    {
+        using CpuBackend backend = new(new CpuOptions(Threads: 1));
+        using TempFolder folder = new();
+        string source = Path.Combine(Root, "llama-lora");
+        File.Copy(Path.Combine(source, PeftConfig.WeightsName), folder[PeftConfig.WeightsName]);
+        ModelConfig config = ModelConfig.Open(Path.Combine(TestData.Goldens, "models", "llama"));
+        string Load(string target)
+        {
+            System.Text.Json.Nodes.JsonObject json = System.Text.Json.Nodes.JsonNode.Parse(File.ReadAllText(Path.Combine(source, PeftConfig.FileName)))!.AsObject();
+            json["target_modules"]!.AsArray().Add(target);
+            File.WriteAllText(folder[PeftConfig.FileName], json.ToJsonString());
+            using PeftAdapter adapter = (PeftAdapter)Adapters.Load(folder.Path, config, backend);
+            using TempFolder saved = new();
+            adapter.Save(saved.Path);
+            using SafetensorsFile before = SafetensorsFile.Open(folder[PeftConfig.WeightsName]), after = SafetensorsFile.Open(saved[PeftConfig.WeightsName]);
+            Assert.Equal(before.Entries.Keys.Order(), after.Entries.Keys.Order());
+            return target;
+        }
+
+        Assert.Equal("c_attn", Load("c_attn"));
+        Assert.Contains("target module lm_head is no layer of a block", Assert.Throws<NibbleException>(() => Load("lm_head")).Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("use_qalora", "true")]
     [InlineData("lora_bias", "true")]
