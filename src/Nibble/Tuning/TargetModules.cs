@@ -104,7 +104,7 @@ public static class TargetModules
             {
                 pattern += pattern.Length > 0 ? "," + part : part.TrimStart();
                 int equals = pattern.LastIndexOf('=');
-                if (equals > 0 && T.TryParse(pattern.AsSpan(equals + 1), CultureInfo.InvariantCulture, out T number) && T.IsPositive(number) && !T.IsZero(number))
+                if (equals > 0 && T.TryParse(pattern.AsSpan(equals + 1), CultureInfo.InvariantCulture, out T number) && T.IsFinite(number) && T.IsPositive(number) && !T.IsZero(number))
                 {
                     patterns[pattern[..equals].TrimEnd()] = number;
                     pattern = string.Empty;

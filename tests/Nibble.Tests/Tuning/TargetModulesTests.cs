@@ -68,6 +68,7 @@ public class TargetModulesTests
             Assert.Contains("is no PATTERN=NUMBER", Assert.Throws<NibbleException>(() => TargetModules.ParsePatterns<int>("--rank-pattern", [bad])).Message, StringComparison.Ordinal);
         }
 
+        Assert.Contains("is no PATTERN=NUMBER", Assert.Throws<NibbleException>(() => TargetModules.ParsePatterns<double>("--alpha-pattern", ["c_attn=Infinity"])).Message, StringComparison.Ordinal);
         LoraSettings settings = new() { TargetModules = ["q_proj"], RankPattern = new Dictionary<string, int> { ["v_proj"] = 2 } };
         NibbleException error = Assert.Throws<NibbleException>(() => FineTunePlan.Of(ModelConfig.Parse(Encoding.UTF8.GetBytes(Llama7B), "test"), new FineTuneOptions { Model = "none", Lora = settings }));
         Assert.Contains("rank pattern v_proj matches no layer", error.Message, StringComparison.Ordinal);
