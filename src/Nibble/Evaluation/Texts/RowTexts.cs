@@ -30,11 +30,6 @@ internal static class RowTexts
     public static EvaluationText Load(string data, Limits limits)
     {
         DataSet set = DataSet.Open(data, null, limits, "test", "validation", "train");
-        if (set.Named?.Set == "wikitext2")
-        {
-            return new EvaluationText(data, [Whole(set)], TextJoin.Hf);
-        }
-
         bool one = set.Files.Count == 1 && set.Named is null && set.Files[0].Form == FileForm.Text;
         return new EvaluationText(data, Documents(set, template: null), one ? TextJoin.Raw : TextJoin.Hf);
     }
