@@ -99,6 +99,24 @@ public class MuonTests
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Variants))]
+    public void ProductsInBf16GiveNearlyTheSameSteps(string variant)
+    {
+        using CpuBackend single = new(new CpuOptions(2, variant)), half = new(new CpuOptions(2, variant, DType.BF16));
+        float[][] expected = Steps(single), actual = Steps(half);
+        bool rounds = false;
+        for (int i = 0; i < expected.Length; i++)
+        {
+            double error = Math.Sqrt(expected[i].Zip(actual[i]).Sum(pair => Math.Pow(pair.First - pair.Second, 2)));
+            double moved = Math.Sqrt(expected[i].Sum(value => (double)value * value));
+            Assert.True(error <= 0.03 * moved, $"tensor {i}: |Δ| {error}, |moved| {moved}");
+            rounds |= error > 1e-5 * moved;
+        }
+
+        Assert.True(rounds);
+    }
+
     [Fact]
     public void AdaptersHaveNoMatricesForIt()
     {
