@@ -86,6 +86,20 @@ public sealed class ShowAndEstimateTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("--activations bf16 --method dora", "dora trains with activations in F32 only")]
+    [InlineData("--optimizer muon --method lora", "--optimizer muon is for --method full")]
+    [InlineData("--optimizer paged-muon --method qlora", "--optimizer muon is for --method full")]
+    [InlineData("--optimizer muon --method full --momentum 1.5", "--momentum 1.5: expected 0 to 1")]
+    [InlineData("--optimizer sgd --method full --momentum -0.1", "--momentum -0.1: expected 0 to 1")]
+    [InlineData("--optimizer sgd --method full --momentum NaN", "--momentum NaN: expected 0 to 1")]
+    public void APlanIsRefusedAsTheTrainingIs(string options, string reason)
+    {
+        CliResult refused = Cli.Run(["finetune", _folder, .. options.Split(' '), "--dry-run"]);
+        Assert.Equal(2, refused.ExitCode);
+        Assert.Contains(reason, refused.Errors.ReplaceLineEndings(" "), StringComparison.Ordinal);
+    }
+
     [Fact]
     public void OptionsOfQlorasBaseBelongToDoubleQuantizedNf4()
     {

@@ -11,8 +11,10 @@ namespace Nibble.Tuning;
 public sealed record FineTunePlan(long TrainableParameters, long TotalParameters, IReadOnlyList<string> Modules, MemoryEstimate Memory)
 {
     /// <summary>Makes the plan.</summary>
+    /// <exception cref="IO.NibbleException">No training takes these settings together.</exception>
     public static FineTunePlan Of(ModelConfig config, FineTuneOptions options)
     {
+        TuningMethod.Require(options);
         if (options is { Classification: true, Labels: { } labels })
         {
             config = ClassificationHead.With(config, labels);
