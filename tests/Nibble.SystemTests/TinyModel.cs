@@ -7,7 +7,9 @@ namespace Nibble.SystemTests;
 /// <summary>A LLaMA-type model of one small layer with random weights and the embedded tokenizer: starts and steps in no time.</summary>
 internal static class TinyModel
 {
-    public static void Write(string folder)
+    /// <param name="folder">A new folder.</param>
+    /// <param name="vocabulary">Rows of the embedding; more than the tokenizer has tokens make the file large. Null for as many.</param>
+    public static void Write(string folder, int? vocabulary = null)
     {
         const int hidden = 16, inner = 24;
         string source = Path.Combine(Repository.Root, "assets", "nibble-llama-4m");
@@ -20,6 +22,7 @@ internal static class TinyModel
         }
 
         config["dtype"] = "float32";
+        config["vocab_size"] = vocabulary ?? config["vocab_size"]!.GetValue<int>();
         File.WriteAllText(Path.Combine(folder, "config.json"), config.ToJsonString());
         (string Name, Shape Shape)[] tensors =
         [

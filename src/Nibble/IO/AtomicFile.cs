@@ -163,16 +163,19 @@ public sealed class AtomicFile : IDisposable
         Throw.Resource($"cannot write {path}{need}", error.Message, remedy, error);
     }
 
-    private static string FreeSpace(string path)
+    /// <summary>Bytes that the disk of a file has left; null where the system does not say (shares of Windows).</summary>
+    internal static long? FreeBytes(string path)
     {
         try
         {
             string full = System.IO.Path.GetFullPath(path);
-            return $", {new DriveInfo(System.IO.Path.GetDirectoryName(full) ?? full).AvailableFreeSpace:N0} free";
+            return new DriveInfo(System.IO.Path.GetDirectoryName(full) ?? full).AvailableFreeSpace;
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            return string.Empty;
+            return null;
         }
     }
+
+    private static string FreeSpace(string path) => FreeBytes(path) is { } free ? $", {free:N0} free" : string.Empty;
 }

@@ -29,6 +29,9 @@ internal abstract class ModelSource : IDisposable
     /// <summary>The files that decide what the weights are.</summary>
     public abstract IReadOnlyList<string> Files { get; }
 
+    /// <summary>Bytes of those that hold tensors.</summary>
+    public abstract long WeightBytes { get; }
+
     /// <summary>Reads the tokenizer.</summary>
     /// <exception cref="NibbleException">There is none, or it is damaged.</exception>
     public abstract Tokenizer Tokenizer();
@@ -75,6 +78,8 @@ internal sealed class FolderModelSource : ModelSource
     public override string Path => _folder.Path;
 
     public override IReadOnlyList<string> Files => [.. _folder.Shards.Select(shard => shard.Path), .. Configs.Select(name => System.IO.Path.Combine(Path, name)).Where(File.Exists)];
+
+    public override long WeightBytes => _folder.Shards.Sum(shard => shard.FileBytes);
 
     public override ModelConfig Config { get; }
 
@@ -139,6 +144,8 @@ internal sealed class GgufModelSource : ModelSource
     public override string Path => _file.Path;
 
     public override IReadOnlyList<string> Files => [_file.Path];
+
+    public override long WeightBytes => _file.FileBytes;
 
     public override ModelConfig Config { get; }
 

@@ -42,7 +42,12 @@ internal sealed class PackCache : IWeightSource
     // What a disk keeps free beside the file.
     private const long SpareDiskBytes = 1 << 30;
 
-    private const int SampleBytes = 64 << 10;
+    // What the key reads of a file: its ends, and pages spread over the rest.
+    private const int EndBytes = 64 << 10;
+
+    private const int PageBytes = 4 << 10;
+
+    private const int Pages = 64;
 
     private readonly IWeightSource _inner;
     private readonly CpuVariant _variant;
@@ -69,8 +74,7 @@ internal sealed class PackCache : IWeightSource
     public static PackCache? Open(ModelSource source, LoadOptions options, IBackend backend)
     {
         bool isAsked = options.PackCache is { } place && place != Off && options.Quantization is null && !options.Trainable && !options.FromScratch && options.Labels is null;
-        IReadOnlyList<string> files = source.Files;
-        if (!isAsked || backend is not CpuBackend cpu || files.Sum(file => new FileInfo(file).Length) < (options.LeastPackedBytes ?? LeastBytes))
+        if (!isAsked || backend is not CpuBackend cpu || source.WeightBytes < (options.LeastPackedBytes ?? LeastBytes))
         {
             return null;
         }
@@ -78,7 +82,7 @@ internal sealed class PackCache : IWeightSource
         string folder = options.PackCache == Beside ? System.IO.Path.Combine(Folder(source.Path), FolderName) : options.PackCache!;
         string name = $"{cpu.Variant.Isa.ToString().ToLowerInvariant()}-{options.Activations.ToString().ToLowerInvariant()}-{options.Dtype?.ToString().ToLowerInvariant() ?? "stored"}";
         string model = options.PackCache == Beside && Directory.Exists(source.Path) ? string.Empty : Stem(source.Path, options.PackCache != Beside);
-        return new PackCache(source.Weights, cpu, System.IO.Path.Combine(folder, model + name + Extension), Key(name, files));
+        return new PackCache(source.Weights, cpu, System.IO.Path.Combine(folder, model + name + Extension), Key(name, source.Files));
     }
 
     /// <inheritdoc/>
@@ -144,28 +148,39 @@ internal sealed class PackCache : IWeightSource
         return isShared ? $"{stem}-{PackSum.Of(Encoding.UTF8.GetBytes(full)):x16}-" : stem + "-";
     }
 
-    /// <summary>Everything that packed weights depend on: this build, the choices in the name, and the model's files by size, time, first and last bytes.</summary>
+    /// <summary>Everything that packed weights depend on: this build, the choices in the name, and the model's files by size, time and samples.</summary>
     private static string Key(string name, IReadOnlyList<string> files)
     {
         StringBuilder key = new();
         key.Append(CultureInfo.InvariantCulture, $"{typeof(PackCache).Module.ModuleVersionId:N} {name} {Environment.Version}");
         foreach (string path in files)
         {
-            FileInfo file = new(path);
-            key.Append(CultureInfo.InvariantCulture, $"\n{file.Name} {file.Length} {file.LastWriteTimeUtc.Ticks} {Sample(path):x16}");
+            // By its handle: a FileInfo of a link (folders of the Hugging Face cache) tells the link's size and time.
+            using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, bufferSize: 0, FileOptions.RandomAccess);
+            key.Append(CultureInfo.InvariantCulture, $"\n{System.IO.Path.GetFileName(path)} {file.Length} {File.GetLastWriteTimeUtc(file.SafeFileHandle).Ticks} {Sample(file):x16}");
         }
 
         return key.ToString();
     }
 
-    private static ulong Sample(string path)
+    // Two tunings of one model can agree in size, time and both ends, where tools set all times alike: the pages between tell them apart.
+    private static ulong Sample(FileStream file)
     {
-        using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
-        byte[] bytes = new byte[(int)Math.Min(2 * SampleBytes, stream.Length)];
-        stream.ReadExactly(bytes, 0, bytes.Length / 2);
-        stream.Seek(bytes.Length / 2 - bytes.Length, SeekOrigin.End);
-        stream.ReadExactly(bytes, bytes.Length / 2, bytes.Length - (bytes.Length / 2));
-        return PackSum.Of(bytes);
+        byte[] buffer = new byte[EndBytes];
+        ulong sum = Add(PackSum.Start((nint)file.Length), 0, EndBytes);
+        for (long i = 1; i <= Pages && file.Length > 2 * EndBytes; i++)
+        {
+            sum = Add(sum, file.Length / (Pages + 1) * i / PageBytes * PageBytes, PageBytes);
+        }
+
+        return Add(sum, Math.Max(0, file.Length - EndBytes), EndBytes);
+
+        ulong Add(ulong before, long at, int most)
+        {
+            file.Position = at;
+            int count = file.ReadAtLeast(buffer.AsSpan(0, most), most, throwOnEndOfStream: false);
+            return PackSum.Join(before, PackSum.Of(buffer.AsSpan(0, count)));
+        }
     }
 
     private PackCacheReport Write()
@@ -183,15 +198,15 @@ internal sealed class PackCache : IWeightSource
                 packings.Add((name, writer.Index));
             }
 
-            long bytes = blocks.Sum(block => (long)block.Storage.ByteLength), free = new DriveInfo(folder).AvailableFreeSpace;
-            if (free < bytes + SpareDiskBytes)
+            long bytes = blocks.Sum(block => (long)block.Storage.ByteLength);
+            if (AtomicFile.FreeBytes(_path) is { } free && free < bytes + SpareDiskBytes)
             {
                 return new PackCacheReport(Off, _path, Reason: $"{bytes:N0} bytes and a spare GB are more than the {free:N0} that the disk has free");
             }
 
             return new PackCacheReport("written", _path, PackFile.Write(_path, _key, packings, blocks), _problem);
         }
-        catch (Exception error) when (error is NibbleException or IOException or UnauthorizedAccessException)
+        catch (Exception error) when (error is NibbleException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
             return new PackCacheReport(Off, _path, Reason: error is NibbleException known ? $"{known.What}: {known.Why}" : error.Message);
         }
@@ -206,7 +221,7 @@ internal sealed class PackCache : IWeightSource
         }
 
         Directory.CreateDirectory(folder);
-        File.WriteAllText(System.IO.Path.Combine(folder, ".gitignore"), "*\n");
-        File.WriteAllText(System.IO.Path.Combine(folder, "CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n# Packed weights of Nibble (docs/generate.md): may be deleted at any time.\n");
+        AtomicFile.WriteAllText(System.IO.Path.Combine(folder, ".gitignore"), "*\n");
+        AtomicFile.WriteAllText(System.IO.Path.Combine(folder, "CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55\n# Packed weights of Nibble (docs/generate.md): may be deleted at any time.\n");
     }
 }
