@@ -39,7 +39,7 @@ internal sealed unsafe class PackFile : IDisposable
             file = new PackFile(MappedFile.Open(path));
             problem = file.Read(key, threads);
         }
-        catch (Exception error) when (error is NibbleException or InvalidDataException or OverflowException or ArgumentException)
+        catch (Exception error) when (error is NibbleException or IOException or InvalidDataException or OverflowException or ArgumentException)
         {
             problem = error.Message;
         }
@@ -68,32 +68,36 @@ internal sealed unsafe class PackFile : IDisposable
             at = Pad(file, at, Alignment(block.Storage.ByteLength));
             writer.Write(at);
             writer.Write((long)block.Storage.ByteLength);
-            writer.Write(PackSum.Of(block.Storage.Pointer, block.Storage.ByteLength));
+            ulong sum = PackSum.Start(block.Storage.ByteLength);
             for (nint done = 0; done < block.Storage.ByteLength; done += PackSum.Chunk)
             {
-                file.Write(new ReadOnlySpan<byte>(block.Storage.Pointer + done, (int)nint.Min(PackSum.Chunk, block.Storage.ByteLength - done)));
+                int count = (int)nint.Min(PackSum.Chunk, block.Storage.ByteLength - done);
+                sum = PackSum.Join(sum, PackSum.OfChunk(block.Storage.Pointer + done, count));
+                file.Write(new ReadOnlySpan<byte>(block.Storage.Pointer + done, count));
             }
 
+            writer.Write(sum);
             at += block.Storage.ByteLength;
         }
 
         writer.Write(packings.Count);
-        foreach ((string name, byte[] values) in packings)
+        foreach ((string name, byte[] packing) in packings)
         {
             writer.Write(name);
-            writer.Write(values.Length);
-            writer.Write(values);
+            writer.Write(packing.Length);
+            writer.Write(packing);
         }
 
         // Kernels may read a vector past the last element.
         at = Pad(file, at + NativeStorage.Alignment, NativeStorage.Alignment, NativeStorage.Alignment);
-        file.Write(index.ToArray());
+        ReadOnlySpan<byte> values = index.GetBuffer().AsSpan(0, (int)index.Length);
+        file.Write(values);
         Span<byte> footer = stackalloc byte[FooterBytes];
         footer.Clear();
         BitConverter.TryWriteBytes(footer, Magic);
         BitConverter.TryWriteBytes(footer[8..], at);
         BitConverter.TryWriteBytes(footer[16..], index.Length);
-        BitConverter.TryWriteBytes(footer[24..], PackSum.Of(index.ToArray()));
+        BitConverter.TryWriteBytes(footer[24..], PackSum.Of(values));
         file.Write(footer);
         file.Commit();
         return at + index.Length + FooterBytes;
