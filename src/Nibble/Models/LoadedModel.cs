@@ -22,11 +22,10 @@ public sealed class LoadedModel : IDisposable
     private readonly Tokenizer? _tokenizer;
     private readonly NibbleException? _noTokenizer;
 
-    private LoadedModel(ModelSource source, LoadOptions options, IBackend backend)
+    private LoadedModel(ModelSource source, PackCache? packs, LoadOptions options, IBackend backend)
     {
-        (_source, Backend) = (source, backend);
-        _packs = PackCache.Open(source, options, backend);
-        Model = ModelBuilder.Build(source.Config, _packs ?? source.Weights, backend);
+        (_source, _packs, Backend) = (source, packs, backend);
+        Model = ModelBuilder.Build(source.Config, packs ?? source.Weights, backend);
         Model.CacheType = options.KvCache;
         if (options.Adapter is not null)
         {
@@ -46,7 +45,7 @@ public sealed class LoadedModel : IDisposable
 
         Warnings = source.Warnings;
         EosIds = source.EosIds(_tokenizer);
-        _packs?.Keep();
+        packs?.Keep();
     }
 
     /// <summary>The folder or file.</summary>
@@ -100,13 +99,16 @@ public sealed class LoadedModel : IDisposable
         DType compute = isHalf ? DType.BF16 : options.Compute;
         IBackend backend = BackendKind.Create(options.Device, options.Threads, compute);
         ModelSource? source = null;
+        PackCache? packs = null;
         try
         {
             source = ModelSource.Open(path, options);
-            return new LoadedModel(source, options, backend);
+            packs = PackCache.Open(source, options, backend);
+            return new LoadedModel(source, packs, options, backend);
         }
         catch
         {
+            packs?.Dispose();
             source?.Dispose();
             backend.Dispose();
             throw;
