@@ -11,7 +11,7 @@ namespace Nibble.Bench.Benches;
 
 /// <summary>
 /// Where the time of a decoding step goes after 2,016 tokens, op by op, with the cache in each of its forms. Fails if an op other than
-/// products and attention takes more than 5 %.
+/// products and attention takes more than 5 %. --method takes another quantization than 4 bits.
 /// </summary>
 internal static class DecodeProfile
 {
@@ -29,7 +29,7 @@ internal static class DecodeProfile
             Threads = [CpuThreads.Choose(options.Threads)],
             Load = new LoadOptions { Activations = ActivationChoice.Int8 },
         };
-        using BenchedModel benched = BenchedModel.Load(speed, ModelSpeed.Request(Method));
+        using BenchedModel benched = BenchedModel.Load(speed, ModelSpeed.Request(options.Method ?? Method));
         using CpuBackend backend = options.CreateBackend();
         foreach (KvCacheType type in Enum.GetValues<KvCacheType>())
         {

@@ -7,7 +7,10 @@ using Nibble.Tensors;
 
 namespace Nibble.Bench.Benches;
 
-/// <summary>Whole models of true shapes with random weights: a prompt of 512 tokens, and decoding beside the raw read of the same rounds.</summary>
+/// <summary>
+/// Whole models of true shapes with random weights: a prompt of 512 tokens, and decoding beside the raw read of the same rounds. --model
+/// takes one of the shapes, --method one of the widths (32, 16, 8, 4, ternary).
+/// </summary>
 internal static class ModelSpeed
 {
     private const int MostRounds = 3;
@@ -32,7 +35,7 @@ internal static class ModelSpeed
 
     public static void Run(BenchOptions options, BenchReport report)
     {
-        foreach ((string shapes, string method, DType dtype, string peer) in Cases)
+        foreach ((string shapes, string method, DType dtype, string peer) in Cases.Where(item => Wanted(options.Model, item.Shapes) && Wanted(options.Method, item.Peer)))
         {
             SpeedOptions speed = new()
             {
@@ -46,16 +49,19 @@ internal static class ModelSpeed
             };
             ResultDocument cell = SpeedBench.Run(speed)[0];
             string name = $"{shapes} {(method == "none" ? dtype.ToString() : method)}, {cell.ActivationDtype} x, {cell.Kernels}";
-            report.Add(name + ", prompt", Rounds(cell, "prefill_tokens_per_second"), "tokens/s", Share(cell, "prefill_over_peer"), "the peer");
+            report.Add(name + ", prompt", Rounds(cell, "prefill_tokens_per_second"), "tokens/s");
             report.Add(name + ", decode", Rounds(cell, "decode_tokens_per_second"), "tokens/s", [cell.Metrics["decode_read_share"]], "raw reading");
             if (speed.Peer is not null)
             {
+                report.Add(name + ", prompt of the peer", Rounds(cell, "peer_prefill_tokens_per_second"), "tokens/s", Share(cell, "prefill_over_peer"), "it by Nibble");
                 report.Add(name + ", decode of the peer", Rounds(cell, "peer_decode_tokens_per_second"), "tokens/s", Share(cell, "decode_over_peer"), "it by Nibble");
             }
 
             CheckMemory(cell, name, report);
         }
     }
+
+    private static bool Wanted(string? asked, string name) => asked is null || asked == name;
 
     private static void CheckMemory(ResultDocument cell, string name, BenchReport report)
     {

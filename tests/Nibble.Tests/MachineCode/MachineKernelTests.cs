@@ -72,6 +72,34 @@ public unsafe class MachineKernelTests
         }
     }
 
+    /// <summary>Few rows of x and F16 weights, subnormal ones among them; with infinities it is another C# kernel that they are compared with.</summary>
+    [SkippableTheory]
+    [MemberData(nameof(Variants))]
+    public void HalvesGiveTheSameBits(string name)
+    {
+        CpuVariant variant = Supported(name), compiled = CpuVariant.All.Single(v => v.Name == "avx512");
+        foreach ((int outs, int ins) in new[] { (1, 1), (33, 64), (128, 1), (129, 257), (300, 520), (1100, 30) })
+        {
+            foreach (bool isFinite in new[] { true, false })
+            {
+                using Tensor floats = Random(new Shape(outs, ins), outs);
+                Span<float> values = floats.HostSpan<float>();
+                for (int i = 0; i < values.Length; i += 3)
+                {
+                    values[i] *= i % 2 == 0 ? 1e-5f : 1e-7f;
+                }
+
+                values[^1] = isFinite ? -65504 : float.PositiveInfinity;
+                using Tensor weight = floats.To(DType.F16);
+                for (int rows = 1; rows <= 7; rows++)
+                {
+                    using Tensor expected = Dense(compiled, weight, rows), actual = Dense(variant, weight, rows);
+                    Equal(actual, expected, $"[{outs}, {ins}], {rows} rows, finite: {isFinite}");
+                }
+            }
+        }
+    }
+
     /// <summary>Without <see cref="SignalStack"/> the process dies here.</summary>
     [SkippableTheory]
     [MemberData(nameof(Variants))]
@@ -143,6 +171,16 @@ public unsafe class MachineKernelTests
         CpuVariant variant = CpuVariant.All.Single(v => v.Name == name);
         Skip.IfNot(variant.IsSupported, MachineCodeSupport.Current.WhyNoVnni ?? MachineCodeSupport.Current.WhyNoTiles);
         return variant;
+    }
+
+    private static Tensor Dense(CpuVariant variant, Tensor weight, int rows)
+    {
+        using CpuBackend backend = new(variant, 2);
+        using IPackedWeight packed = backend.Prepare(weight);
+        using Tensor x = Random(new Shape(rows, weight.Shape[1]), 3, skip: 1), bias = Random(new Shape(weight.Shape[0]), 4);
+        Tensor y = Empty(new Shape(rows, weight.Shape[0]), skip: 1);
+        MatMul.Forward(backend, x, packed, rows % 2 == 0 ? null : bias, y);
+        return y;
     }
 
     private static Tensor Product(CpuVariant variant, QuantizedWeight weight, int rows, int threads)

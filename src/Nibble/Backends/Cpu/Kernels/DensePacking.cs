@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Nibble.Backends.Cpu.BFloat16;
+using Nibble.Backends.Cpu.MachineCode;
 using Nibble.Backends.Cpu.PackCache;
 using Nibble.IO;
 using Nibble.Quantization;
@@ -25,10 +26,14 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
     private readonly HostStorage _storage;
     private readonly DType _dtype;
 
+    // F16 has machine code of its own where there is any.
+    private readonly bool _hasHalfTiles;
+
     public DensePacking(Tensor weight, CpuVariant variant, CpuThreads threads)
         : base(weight.Shape[0], weight.Shape[1], variant)
     {
         _dtype = weight.DType;
+        _hasHalfTiles = HasHalfTiles(_dtype, variant);
         _storage = new NativeStorage(checked(Panels * PanelBytes));
         PackJob job = new() { Packing = this, Source = weight.HostPointer };
         threads.Run(checked((int)Panels), job);
@@ -38,6 +43,7 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
         : base(reader.Size(), reader.Size(), variant)
     {
         _dtype = dtype;
+        _hasHalfTiles = HasHalfTiles(dtype, variant);
         _storage = reader.Block(checked(Panels * PanelBytes));
     }
 
@@ -54,6 +60,8 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
     private static int Width => 2 * S.Count;
 
     private nint Panels => (Out + Width - 1) / Width;
+
+    private static bool HasHalfTiles(DType dtype, CpuVariant variant) => dtype == DType.F16 && variant is { HasMachineCode: true, IsSupported: true };
 
     private nint PanelBytes => checked(In * Width * _dtype.Size());
 
@@ -217,7 +225,11 @@ internal sealed unsafe class DensePacking<S, V, L> : CpuPacking
                 };
                 tile.Start = k > 0 ? tile.C : bias == null ? null : bias + feature;
                 tile.StartStride = k > 0 ? Call.YStride : 0;
-                Gemm<S, V>.RunTile<T>(rows, panels, Call.Rows, Call.Count - feature, tile);
+                bool isWhole = rows == Call.Rows && Call.Count - feature >= panels * Width;
+                if (!(isWhole && Packing._hasHalfTiles && HalfKernels.TryRun(rows, panels, tile)))
+                {
+                    Gemm<S, V>.RunTile<T>(rows, panels, Call.Rows, Call.Count - feature, tile);
+                }
             }
         }
     }

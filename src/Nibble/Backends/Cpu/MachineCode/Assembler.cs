@@ -19,6 +19,7 @@ internal sealed class Assembler
     {
         F0 = 1,
         F38 = 2,
+        F3A = 3,
     }
 
     /// <summary>The prefix that is part of an opcode, as VEX and EVEX encode it.</summary>
@@ -158,6 +159,16 @@ internal sealed class Assembler
     /// <summary>to = not a, and b.</summary>
     public void Vpandnd(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.P66, 0xdf, to, a, b);
 
+    /// <summary>Each bit of to = that bit of the table which the bits of to, a and b (the lowest) name.</summary>
+    public void Vpternlogd(Zmm to, Zmm a, Zmm b, byte table)
+    {
+        Evex(Map.F3A, Prefix.P66, 0x25, to, a, b);
+        _code.Add(table);
+    }
+
+    /// <summary>to = the floats of a and b (16 and up) that the numbers in to name.</summary>
+    public void Vpermi2ps(Zmm to, Zmm a, Zmm b) => Evex(Map.F38, Prefix.P66, 0x77, to, a, b);
+
     /// <summary>to = the byte of a that the low four bits of each byte of b name, within 16 bytes.</summary>
     public void Vpshufb(Zmm to, Zmm a, Zmm b) => Evex(Map.F38, Prefix.P66, 0x00, to, a, b);
 
@@ -206,6 +217,8 @@ internal sealed class Assembler
 
     public void Vaddps(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.None, 0x58, to, a, b);
 
+    public void Vaddps(Zmm to, Zmm a, Address b) => Evex(Map.F0, Prefix.None, 0x58, to.Number, a.Number, b);
+
     public void Vsubps(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.None, 0x5c, to, a, b);
 
     public void Vmulps(Zmm to, Zmm a, Zmm b) => Evex(Map.F0, Prefix.None, 0x59, to, a, b);
@@ -214,6 +227,8 @@ internal sealed class Assembler
 
     /// <summary>to += a · b, rounded once.</summary>
     public void Vfmadd231ps(Zmm to, Zmm a, Zmm b) => Evex(Map.F38, Prefix.P66, 0xb8, to, a, b);
+
+    public void Vfmadd231psBroadcast(Zmm to, Zmm a, Address b) => Evex(Map.F38, Prefix.P66, 0xb8, to.Number, a.Number, b, isBroadcast: true);
 
     /// <summary>to = to · a + b, rounded once.</summary>
     public void Vfmadd213ps(Zmm to, Zmm a, Address b) => Evex(Map.F38, Prefix.P66, 0xa8, to.Number, a.Number, b);

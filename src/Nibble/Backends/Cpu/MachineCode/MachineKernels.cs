@@ -13,7 +13,7 @@ internal abstract unsafe class MachineKernels : ByteKernels
 
     public override int StripLanes => Lanes;
 
-    public override int RowPanels(ByteFormat format) => RowTile.Panels(format);
+    public override int RowPanels(ByteFormat format) => RowTile.Panels;
 
     public override void RunRows(ByteFormat format, ByteOffsets offsets, ByteRow* rows) => RowKernels.Run(format, offsets, rows);
 

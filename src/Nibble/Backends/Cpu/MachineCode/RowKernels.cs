@@ -30,8 +30,8 @@ internal static unsafe class RowKernels
         block[(int)TileArgument.OffsetStride] = rows[0].OffsetStride * rows[0].OffsetType.Size();
         block[(int)TileArgument.Y] = (nint)rows[0].Result;
         block[(int)TileArgument.Bias] = (nint)rows[0].Levels;
-        block[(int)TileArgument.Buffer] = RowTile.Mask(format);
-        for (int panel = 0; panel < RowTile.Panels(format); panel++)
+        block[(int)TileArgument.Buffer] = (nint)RowTile.Mask(format);
+        for (int panel = 0; panel < RowTile.Panels; panel++)
         {
             block[(int)TileArgument.PanelScales + panel] = (nint)rows[panel].Scales;
             block[(int)TileArgument.PanelOffsets + panel] = (nint)rows[panel].Offsets;

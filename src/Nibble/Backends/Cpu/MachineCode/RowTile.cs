@@ -10,8 +10,11 @@ namespace Nibble.Backends.Cpu.MachineCode;
 /// </summary>
 internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets offsets, DType scaleType, DType offsetType)
 {
-    // A chunk of a panel: two vectors.
-    private const int ChunkBytes = 128, VectorBytes = 64, Vectors = 2;
+    // Two vectors: a chunk of a panel, or a third of one (3 bits).
+    private const int PairBytes = 128, VectorBytes = 64, Vectors = 2;
+
+    /// <summary>Panels of one call.</summary>
+    public const int Panels = 4;
 
     // Bytes that are on their way from memory while others are multiplied.
     private const int Ahead = 1024;
@@ -19,23 +22,26 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
     private const Gpr Words = Gpr.Rdx, X = Gpr.R9, Stride = Gpr.R10, Stride3 = Gpr.R11, Steps = Gpr.R8;
     private const Gpr Sums = Gpr.Rdi, Groups = Gpr.R13, Scales = Gpr.Rbx, Offsets = Gpr.Rsi;
 
+    // Three-way logic: the second operand where the third is set, else the first.
+    private const byte SecondWhereThird = 0xd8;
+
     // Sums take the first 16 registers, results the next 8.
     private const int FirstResult = 16;
 
     private static readonly Zmm Low = new(24), High = new(25), Word = new(28), T = new(29), Scale = new(30), Offset = new(31);
 
+    // Codes of 3 bits while they are put together, where scales and offsets stand later.
+    private static readonly Zmm Upper = Scale, Bits = Offset;
+
     private readonly int _fields = Fields(format);
 
-    /// <summary>Panels of one call; 1: there is no kernel for these codes.</summary>
-    public static int Panels(ByteFormat format) => format switch
+    /// <summary>The bits that the first codes are taken out of words with; of 3 bits, those of whole codes above those of their low pairs.</summary>
+    public static long Mask(ByteFormat format) => format switch
     {
-        ByteFormat.Bits8 or ByteFormat.Bits4 or ByteFormat.Levels => 4,
-        ByteFormat.Bits2 => 2,
-        _ => 1,
+        ByteFormat.Bits2 => 0x03030303,
+        ByteFormat.Bits3 => 0x07070707_03030303,
+        _ => 0x0f0f0f0f,
     };
-
-    /// <summary>The bits that codes are taken out of a word with, in the lowest byte of every 32 bits.</summary>
-    public static int Mask(ByteFormat format) => format == ByteFormat.Bits2 ? 0x03030303 : 0x0f0f0f0f;
 
     /// <summary>Emits the whole function.</summary>
     public void Emit()
@@ -52,11 +58,11 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
         ForEach((panel, i) => Zero(panel, i));
         Label step = code.Here();
         ForEach(EmitStep);
-        code.Add(Words, ChunkBytes);
-        code.Add(X, sizeof(int) * (format == ByteFormat.Levels ? 2 : _fields));
+        code.Add(Words, PairBytes * (format == ByteFormat.Bits3 ? 3 : 1));
+        code.Add(X, Columns(format));
         code.Sub(Steps, 1);
         code.Jcc(Condition.NotZero, step);
-        for (int panel = 0; panel < Panels(format); panel++)
+        for (int panel = 0; panel < Panels; panel++)
         {
             EmitGroupEnd(panel);
         }
@@ -68,20 +74,26 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
         CallFrame.Leave(code);
     }
 
-    // Sums of their own for each field of a word: a product takes five clocks before its sum can be used again. Levels have one for each plane.
-    private static int Fields(ByteFormat format) => format switch
+    // Sums of their own for fields at different places of a byte: codes are multiplied where they stand. Levels have one for each plane.
+    private static int Fields(ByteFormat format) => format == ByteFormat.Bits8 ? 1 : 2;
+
+    // Columns of a chunk.
+    private static int Columns(ByteFormat format) => format switch
     {
-        ByteFormat.Bits2 => 4,
-        ByteFormat.Bits4 or ByteFormat.Levels => 2,
-        _ => 1,
+        ByteFormat.Bits2 => 16,
+        ByteFormat.Bits3 => 32,
+        ByteFormat.Bits8 => 4,
+        _ => 8,
     };
 
     private static int ResultAt(int panel, int i) => ((panel * Vectors) + i) * VectorBytes;
 
     private static Zmm Result(int panel, int i) => new(FirstResult + (panel * Vectors) + i);
 
-    // The masks of 2-bit codes stand where results of a third and fourth panel would.
-    private static Zmm FieldMask(int field) => new(20 + field);
+    // What is left of a word for each field; of 3 bits, the low pairs alone and then whole codes.
+    private static Zmm FieldMask(int field) => new(24 + field);
+
+    private static Zmm CodeMask(int field) => new(26 + field);
 
     private static Address At(int panel, int displacement) => panel switch
     {
@@ -94,7 +106,7 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
 
     private void ForEach(Action<int, int> body)
     {
-        for (int panel = 0; panel < Panels(format); panel++)
+        for (int panel = 0; panel < Panels; panel++)
         {
             body(panel, 0);
             body(panel, 1);
@@ -113,17 +125,17 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
         }
 
         code.Lea(Stride3, new Address(Stride, 0, Stride, 2));
-        if (format == ByteFormat.Bits2)
+        Address mask = CallFrame.Field(TileArgument.Buffer);
+        if (format is ByteFormat.Bits2 or ByteFormat.Bits3)
         {
-            code.Vpbroadcastd(FieldMask(0), CallFrame.Field(TileArgument.Buffer));
-            for (int field = 1; field < _fields; field++)
-            {
-                code.Vpslld(FieldMask(field), FieldMask(0), 2 * field);
-            }
+            code.Vpbroadcastd(FieldMask(0), mask);
+            code.Vpslld(FieldMask(1), FieldMask(0), 2);
+            code.Vpbroadcastd(CodeMask(0), mask with { Displacement = mask.Displacement + sizeof(int) });
+            code.Vpslld(CodeMask(1), CodeMask(0), 2);
         }
         else if (format != ByteFormat.Bits8)
         {
-            code.Vpbroadcastd(new Zmm(26), CallFrame.Field(TileArgument.Buffer));
+            code.Vpbroadcastd(new Zmm(26), mask);
         }
 
         if (format == ByteFormat.Levels)
@@ -146,10 +158,15 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
     private void EmitStep(int panel, int i)
     {
         Zmm mask = new(26);
-        code.Prefetcht0(At(panel, (i * VectorBytes) + Ahead));
-        code.Vmovups(Word, At(panel, i * VectorBytes));
+        Load(Word, panel, i, 0);
         switch (format)
         {
+            case ByteFormat.Bits3:
+                Load(Bits, panel, i, 2);
+                EmitThree(panel, i, 0);
+                Load(Word, panel, i, 1);
+                EmitThree(panel, i, 1);
+                break;
             case ByteFormat.Bits8:
                 Product(panel, i, 0, Word, 0);
                 break;
@@ -167,13 +184,49 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
                 EmitLevels(panel, i, 1);
                 break;
             default:
-                for (int field = 0; field < _fields; field++)
-                {
-                    code.Vpandd(T, FieldMask(field), Word);
-                    Product(panel, i, field, T, field);
-                }
-
+                EmitPairs(panel, i, 0);
+                code.Vpsrld(Word, Word, 4);
+                EmitPairs(panel, i, 2);
                 break;
+        }
+    }
+
+    private void Load(Zmm to, int panel, int i, int word)
+    {
+        int at = (word * PairBytes) + (i * VectorBytes);
+        code.Prefetcht0(At(panel, at + Ahead));
+        code.Vmovups(to, At(panel, at));
+    }
+
+    private void EmitPairs(int panel, int i, int column)
+    {
+        for (int field = 0; field < _fields; field++)
+        {
+            code.Vpandd(T, FieldMask(field), Word);
+            Product(panel, i, field, T, column + field);
+        }
+    }
+
+    /// <summary>16 columns of 3 bits: the low pairs are in <see cref="Word"/>, the high bits in one half of each byte of <see cref="Bits"/>.</summary>
+    private void EmitThree(int panel, int i, int half)
+    {
+        code.Vpsrld(Upper, Word, 4);
+        for (int column = 0; column < 4; column++)
+        {
+            // From where the high bit stands to above its pair; what comes in from other bytes is masked away.
+            int field = column % 2, shift = (2 * field) + 2 - column - (4 * half);
+            if (shift >= 0)
+            {
+                code.Vpslld(T, Bits, shift);
+            }
+            else
+            {
+                code.Vpsrld(T, Bits, -shift);
+            }
+
+            code.Vpternlogd(T, column < 2 ? Word : Upper, FieldMask(field), SecondWhereThird);
+            code.Vpandd(T, CodeMask(field), T);
+            Product(panel, i, field, T, (4 * half) + column);
         }
     }
 
@@ -271,7 +324,7 @@ internal sealed class RowTile(Assembler code, ByteFormat format, ByteOffsets off
             }
             else
             {
-                code.Vpsrad(sum, sum, field * (8 / _fields));
+                code.Vpsrad(sum, sum, format == ByteFormat.Bits4 ? 4 : 2);
             }
 
             code.Vpaddd(first, first, sum);
