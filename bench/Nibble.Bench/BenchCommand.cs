@@ -18,6 +18,7 @@ internal static class BenchCommand
         new("gemv", "one row times a matrix in F32 and BF16 against raw reading", Gemv.Run),
         new("qgemv", "one row times packed weights of every kind, against raw reading and against F32", QuantGemv.Run),
         new("qgemm", "several rows times packed weights of every kind, against the dense F32 product", QuantGemm.Run),
+        new("igemm", "int8 products of 512 to 2048 rows against the int8 multiply-add peak of C#; --peer onednn=PATH", IntegerGemm.Run),
         new("attention", "prefill and decode attention", AttentionBench.Run),
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
@@ -69,7 +70,7 @@ internal static class BenchCommand
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --peer llama-bench=PATH  --peer-models FOLDER  --model PATH  --data PATH  --calibration PATH  --output PATH  --method NAME  --processor-time");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --peer llama-bench=PATH  --peer-models FOLDER  --peer onednn=PATH  --model PATH  --data PATH  --calibration PATH  --output PATH  --method NAME  --processor-time");
                 return 2;
             }
 
@@ -123,6 +124,9 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
     public string? LlamaBench { get; init; }
 
     public string? PeerModels { get; init; }
+
+    /// <summary>A program that multiplies M × K bytes with K × N bytes by oneDNN (bench/peers/onednn_int8.c).</summary>
+    public string? OneDnn { get; init; }
 
     /// <summary>The one method that <c>train</c> measures; null for all.</summary>
     public string? Method { get; init; }
@@ -189,8 +193,9 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
         {
             case ["openblas", var path]: return options with { OpenBlas = path };
             case ["llama-bench", var path]: return options with { LlamaBench = path };
+            case ["onednn", var path]: return options with { OneDnn = path };
             default:
-                Throw.Usage($"no peer \"{text}\"", null, "give openblas=PATH, the path of a libopenblas.so, or llama-bench=PATH with --peer-models FOLDER");
+                Throw.Usage($"no peer \"{text}\"", null, "give openblas=PATH, the path of a libopenblas.so, llama-bench=PATH with --peer-models FOLDER, or onednn=PATH, bench/peers/onednn_int8.c as a program");
                 return options;
         }
     }

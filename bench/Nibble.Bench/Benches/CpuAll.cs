@@ -11,6 +11,7 @@ internal static class CpuAll
         ("forkjoin", ForkJoin.Run),
         ("sgemm", Sgemm.Run),
         ("qgemm", QuantGemm.Run),
+        ("igemm", IntegerGemm.Run),
         ("gemv", Gemv.Run),
         ("qgemv", QuantGemv.RunLarge),
         ("models", ModelSpeed.Run),

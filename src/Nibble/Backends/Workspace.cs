@@ -50,6 +50,7 @@ public sealed class Workspace : IDisposable
     public Tensor Rent(Shape shape, DType dtype = DType.F32)
     {
         nint bytes = (checked(shape.Count * dtype.Size()) + Alignment - 1) & ~(Alignment - 1);
+        int first = _used == 0 ? _chunk : _chunk + 1;
         while (_chunk < _chunks.Count && _used + bytes > _chunks[_chunk].ByteLength)
         {
             _chunk++;
@@ -58,6 +59,12 @@ public sealed class Workspace : IDisposable
 
         if (_chunk == _chunks.Count)
         {
+            // Nobody has anything behind the top of the stack: pieces that are too small make room for one that is not.
+            if (!Stays && first < _chunks.Count)
+            {
+                Drop(first);
+            }
+
             _chunks.Add(_backend.Allocate(new Shape(nint.Max(bytes, _chunkBytes)), DType.U8));
         }
 
@@ -79,16 +86,17 @@ public sealed class Workspace : IDisposable
     }
 
     /// <summary>Frees all chunks.</summary>
-    public void Dispose()
+    public void Dispose() => Drop(0);
+
+    private void Drop(int first)
     {
-        foreach (Tensor chunk in _chunks)
+        foreach (Tensor chunk in _chunks[first..])
         {
             chunk.Dispose();
         }
 
-        _chunks.Clear();
-        _chunk = 0;
-        _used = 0;
+        _chunks.RemoveRange(first, _chunks.Count - first);
+        (_chunk, _used) = (first, 0);
     }
 
     /// <summary>The lifetime of rented tensors.</summary>
