@@ -4,7 +4,7 @@
     tools/clients_check.py NIBBLE MODEL WORK [--only NAME …] [--device cuda]
 
 NIBBLE is the command, MODEL a dense LLaMA-type folder, WORK an empty folder. Needs PyTorch, transformers and, for each client, its
-library (bitsandbytes, hqq, optimum-quanto, compressed-tensors); a client that does not load is printed with its reason and is not counted.
+library (bitsandbytes, hqq, optimum-quanto, compressed-tensors, PEFT; optimum and GPTQModel for gptq and awq); a client that does not load is printed with its reason and is not counted.
 Per token: -log p of the next token in F32, one window of 300 tokens. 'ours': the client opens Nibble's file. 'theirs': Nibble opens the client's.
 """
 import argparse
@@ -19,7 +19,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MODEL = None
 TOKENS = 300
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 QUICK = ["--data", "demo", "--samples", "16", "--sample-length", "128"]
 # name: (arguments of nibble quantize, what the client is asked to make itself: None where it cannot)
 CASES = {
@@ -34,9 +37,18 @@ CASES = {
     "quanto-4": (["--method", "quanto", "--bits", "4"], "qint4"),
     "ct-4": (["--method", "rtn", "--bits", "4", "--group-size", "64", "--layout", "compressed-tensors"], None),
     "ct-gptq-4": (["--method", "gptq", "--bits", "4", "--group-size", "64", "--layout", "compressed-tensors", *QUICK], None),
-    "gptq-4": (["--method", "gptq", "--bits", "4", "--group-size", "64", *QUICK], None),
+    "gptq-4": (["--method", "gptq", "--bits", "4", "--group-size", "64", *QUICK],
+               lambda: transformers.GPTQConfig(bits=4, group_size=64, sym=False, dataset=prose(), tokenizer=str(MODEL), backend="gptq_torch")),
+    "gptq-4-order": (["--method", "gptq", "--bits", "4", "--group-size", "64", "--act-order", *QUICK], None),
+    "gptq-3": (["--method", "gptq", "--bits", "3", "--group-size", "64", *QUICK], None),
     "awq-4": (["--method", "awq", "--bits", "4", "--group-size", "64", *QUICK], None),
 }
+
+
+def prose():
+    """Texts that the client calibrates with."""
+    text = (ROOT / "assets" / "text" / "calibration.txt").read_text()
+    return [text[at:at + 2000] for at in range(0, 32000, 2000)]
 
 
 def run(*arguments):
@@ -46,11 +58,11 @@ def run(*arguments):
     return done.stdout
 
 
-def nibble_losses(nibble, folder, text, work):
+def nibble_losses(nibble, folder, text, work, *arguments):
     config = json.loads((pathlib.Path(folder) / "config.json").read_text())
     # BitNet's layers round their inputs to 8 bits in transformers.
     rounded = config.get("quantization_config", {}).get("quant_method") == "bitnet"
-    run(nibble, "eval", folder, "--data", text, "--limit", TOKENS, "--tasks", "perplexity", "--save-baseline", work, "--json", *(["--activations", "int8"] if rounded else []))
+    run(nibble, "eval", folder, "--data", text, "--limit", TOKENS, "--tasks", "perplexity", "--save-baseline", work, "--json", *(["--activations", "int8"] if rounded else []), *arguments)
     return np.fromfile(work / "losses.f32", np.float32)
 
 
@@ -76,7 +88,13 @@ def load(folder, device, config=None, dense=None):
     if dense is not None:
         return load_hqq(folder, dense, device)
     extra = {"quantization_config": config} if config is not None else {}
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map={"": device}, attn_implementation="eager", **extra)
+    dtype = torch.float32
+    method = json.loads((pathlib.Path(folder) / "config.json").read_text()).get("quantization_config", {}).get("quant_method")
+    if method in ("gptq", "awq") or isinstance(config, transformers.GPTQConfig):
+        # GPTQModel's layers compute in 16 bits; its kernels in PyTorch need no compiler.
+        dtype = torch.float16
+        extra = extra or {"quantization_config": transformers.GPTQConfig(bits=4, backend="gptq_torch") if method == "gptq" else transformers.AwqConfig(backend="awq_torch")}
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map={"": device}, attn_implementation="eager", **extra)
 
 
 def hqq_layers(model, device, layer_of):
@@ -162,9 +180,37 @@ def check(name, options, ids, text):
 
 def other_way(name, make, options, ids, text, work):
     client = losses(theirs(make, options.model, work / "theirs", options.device), ids)
-    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+    for file in TOKENIZER:
         shutil.copy(options.model / file, work / "theirs")
     line(name, "theirs", nibble_losses(options.nibble, work / "theirs", text, work / "b2"), client)
+
+
+def adapters(options, ids, text):
+    """LoRA: PEFT opens Nibble's adapter and Nibble PEFT's, beside the dense model and merged into it."""
+    import peft
+    work = options.work / "lora"
+    work.mkdir()
+    run(options.nibble, "finetune", options.model, "--method", "lora", "--target-modules", "all-linear", "--data", text, "--max-seq-length", "128", "--max-steps", "4", "--learning-rate", "1e-2", "-o", work / "ours")
+    dense = lambda: AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, attn_implementation="eager")  # noqa: E731
+    client = peft.PeftModel.from_pretrained(dense(), work / "ours").to(options.device)
+    line("lora", "ours", nibble_losses(options.nibble, options.model, text, work / "b1", "--adapter", work / "ours"), losses(client, ids))
+    run(options.nibble, "merge", options.model, "--adapter", work / "ours", "--dtype", "f32", "-o", work / "merged")
+    line("lora merged", "ours", nibble_losses(options.nibble, work / "merged", text, work / "b2"), losses(load(work / "merged", options.device), ids))
+
+    settings = peft.LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", target_modules="all-linear", init_lora_weights=False)
+    torch.manual_seed(1)
+    client = peft.get_peft_model(dense(), settings).to(options.device)
+    with torch.no_grad():
+        for name, parameter in client.named_parameters():
+            if "lora_" in name:
+                parameter.mul_(0.2)
+    client.save_pretrained(work / "theirs")
+    found = losses(client, ids)
+    line("lora", "theirs", nibble_losses(options.nibble, options.model, text, work / "b3", "--adapter", work / "theirs"), found)
+    client.merge_and_unload().save_pretrained(work / "theirs-merged")
+    for file in TOKENIZER:
+        shutil.copy(options.model / file, work / "theirs-merged")
+    line("lora merged", "theirs", nibble_losses(options.nibble, work / "theirs-merged", text, work / "b4"), found)
 
 
 def attempt(name, direction, action):
@@ -180,18 +226,20 @@ def main():
     parser.add_argument("nibble", type=pathlib.Path)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("work", type=pathlib.Path)
-    parser.add_argument("--only", nargs="*", choices=CASES)
+    parser.add_argument("--only", nargs="*", choices=[*CASES, "lora"])
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     options.work.mkdir(parents=True)
+    global MODEL
+    MODEL = options.model
     text = options.work / "text.txt"
-    source = pathlib.Path(__file__).resolve().parent.parent / "assets" / "text" / "test.txt"
+    source = ROOT / "assets" / "text" / "test.txt"
     text.write_text(source.read_text()[:4000])
     ids = AutoTokenizer.from_pretrained(options.model)(text.read_text(), return_tensors="pt").input_ids[:, :TOKENS].to(options.device)
     line("dense", "both", nibble_losses(options.nibble, options.model, text, options.work / "b0"), losses(load(options.model, options.device), ids))
-    for name in options.only or CASES:
-        attempt(name, "both", lambda: check(name, options, ids, text))
+    for name in options.only or [*CASES, "lora"]:
+        attempt(name, "both", lambda: adapters(options, ids, text) if name == "lora" else check(name, options, ids, text))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 using System.IO.Compression;
+using System.Runtime.InteropServices;
 using System.Text;
 using Nibble.Tokenization;
 
@@ -8,7 +9,8 @@ namespace Nibble.Bench.Benches;
 /// Tokenizers on English and on code, on one core, in megabytes of UTF-8 per second: first sight (nothing remembered when the
 /// text begins) and warm (the same text again). Time is the processor time that this process used, which is what "per core" means
 /// on a machine that others use too. Texts and vocabularies beyond the embedded ones come from a folder
-/// <c>shared</c> beside the repository, where there is one.
+/// <c>shared</c> beside the repository, where there is one. With <c>--output</c> texts and ids are written for
+/// bench/peers/hf_tokenizers.py, which measures huggingface/tokenizers on them and compares the ids.
 /// </summary>
 internal static class TokenizerBench
 {
@@ -41,6 +43,10 @@ internal static class TokenizerBench
                 }
 
                 Measure(options.Rounds, report, $"{name}, {textName}", tokenizer, text);
+                if (options.Output is string folder)
+                {
+                    Write(Path.Combine(folder, $"{name}, {textName}"), tokenizer, text);
+                }
             }
         }
     }
@@ -64,6 +70,15 @@ internal static class TokenizerBench
         report.Add($"{name}, first sight", [.. Rounds(rounds, FirstSight).Select(time => megabytes / time)], "MB/s");
         report.Add($"{name}, warm", [.. Rounds(rounds, Encode).Select(time => megabytes / time)], "MB/s");
         report.Add($"{name}, decode", [.. Rounds(rounds, () => tokenizer.DecodeToBytes(ids.ToArray())).Select(time => megabytes / time)], "MB/s");
+    }
+
+    private static void Write(string path, PipelineTokenizer tokenizer, string text)
+    {
+        List<int> ids = [];
+        tokenizer.Encode(text, ids, addSpecialTokens: false);
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        File.WriteAllText(path + ".txt", text);
+        File.WriteAllBytes(path + ".ids", MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(ids)).ToArray());
     }
 
     /// <summary>Seconds of processor time per call, round by round, after one call and a tenth of a second of warm-up.</summary>
