@@ -18,11 +18,16 @@ internal static unsafe class Gemm<S, V>
     /// <summary>Steps of k between two visits of y: a panel block of 256 × 16 floats is half of a 32 KB first-level cache.</summary>
     public const int DepthBlock = 256;
 
-    // 144 rows × 256 floats of x are 144 KB: with the part's y they stay in the second-level cache while the panels pass by.
-    private const int MostBlockRows = 144;
-    private const int MostPanelsPerPart = 16;
+    // Where small products stop being cut, and the largest block of processors with 256 KB or 512 KB of second-level cache.
+    private const int LeastBlockRows = 144;
     private const int PartsWanted = 16;
     private const nint MostPackedBytes = 16 << 20;
+
+    // 144 rows × 256 floats of x are 144 KB: with the part's y they stay in the second-level cache while the panels pass by. Processors with
+    // 512-bit vectors have 1 MB of it or more, which holds 576 rows, their part of y and four panel blocks: panels are then read less often.
+    private static int MostBlockRows => S.Count == 16 ? 576 : LeastBlockRows;
+
+    private static int MostPanelsPerPart => S.Count == 16 ? 4 : 16;
 
     /// <summary>Output features of a panel.</summary>
     public static int PanelWidth => 2 * S.Count;
@@ -129,14 +134,25 @@ internal static unsafe class Gemm<S, V>
     // Large parts reuse what they load; small products still need enough parts for many threads. Only the shape decides.
     private static void Split(ref GemmJob<S, V> job)
     {
-        nint blocks = nint.Max(1, (job.X.Rows + MostBlockRows - 1) / MostBlockRows);
-        job.RowBlocks = (int)blocks;
-        job.BlockRows = (((job.X.Rows + blocks - 1) / blocks) + TileRows - 1) / TileRows * TileRows;
+        SplitRows(ref job, MostBlockRows);
         job.PanelsPerPart = MostPanelsPerPart;
         while (job.PanelsPerPart > TilePanels && job.Parts < PartsWanted)
         {
             job.PanelsPerPart /= 2;
         }
+
+        while (job.BlockRows > LeastBlockRows && job.Parts < PartsWanted)
+        {
+            SplitRows(ref job, (job.BlockRows + 1) / 2);
+        }
+    }
+
+    // Blocks of about the same number of rows, whole tiles.
+    private static void SplitRows(ref GemmJob<S, V> job, nint most)
+    {
+        nint blocks = nint.Max(1, (job.X.Rows + most - 1) / most);
+        job.BlockRows = (((job.X.Rows + blocks - 1) / blocks) + TileRows - 1) / TileRows * TileRows;
+        job.RowBlocks = Kernels.Parts.Count(nint.Max(1, job.X.Rows), nint.Max(1, job.BlockRows));
     }
 
     private struct PackJob : ICpuJob
