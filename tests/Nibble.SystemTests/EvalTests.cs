@@ -46,6 +46,18 @@ public sealed class EvalTests : IDisposable
     }
 
     [Fact]
+    public void A_gguf_file_is_measured_like_the_folder_it_came_from()
+    {
+        string file = Path.Combine(_folder, "model.gguf");
+        CliResult made = Cli.Run("convert", _model, file, "--type", "bf16");
+        Assert.True(made.ExitCode == 0, made.Errors);
+        string[] common = ["--tasks", "perplexity", "--window", "64", "--limit", "300", "--json"];
+        JsonElement folder = Cli.Run(["eval", _model, .. common]).Json.GetProperty("metrics"), metrics = Cli.Run(["eval", file, .. common]).Json.GetProperty("metrics");
+        Assert.Equal(folder.GetProperty("nll").GetDouble(), metrics.GetProperty("nll").GetDouble());
+        Assert.Equal(new FileInfo(file).Length, metrics.GetProperty("file_bytes").GetInt64());
+    }
+
+    [Fact]
     public void Products_in_bf16_are_named_and_stay_near_f32()
     {
         string[] common = ["eval", _model, "--tasks", "perplexity", "--window", "64", "--limit", "300", "--device", "cpu", "--json"];

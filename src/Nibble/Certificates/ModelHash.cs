@@ -31,8 +31,9 @@ public static class ModelHash
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
-    /// <summary>The files that hold a folder's weights, a repair included.</summary>
-    internal static IEnumerable<string> WeightFiles(string folder) => Directory.EnumerateFiles(folder).Concat(Repair(folder)).Where(file => Path.GetExtension(file) == ".safetensors");
+    /// <summary>The files that hold a folder's weights, a repair included; a GGUF file is its own.</summary>
+    internal static IEnumerable<string> WeightFiles(string path) =>
+        Directory.Exists(path) ? Directory.EnumerateFiles(path).Concat(Repair(path)).Where(file => Path.GetExtension(file) == ".safetensors") : [path];
 
     private static string[] Repair(string path) =>
         Path.Combine(path, RepairFolder.Name) is var folder && Directory.Exists(folder) && RepairFolder.IsNamed(path) ? Directory.GetFiles(folder) : [];
