@@ -37,12 +37,13 @@ internal static class BenchCommand
         new("tokenizer", "encoding and decoding on one core, at first sight and warm", TokenizerBench.Run),
         new("quantize", "weights per second of the data-free methods", QuantizeBench.Run),
         new("gptq-layer", "GPTQ of one layer at LLaMA-7B shapes: Gram matrix, factorization, solve against the multiply-add peak; minutes", GptqLayerBench.Run),
-        new("methods", "RTN, HQQ, GPTQ, AWQ at 3 and 4 bits: perplexity over 51,200 tokens, paired; --model and --data", MethodsBench.Run),
+        new("methods", "RTN, HQQ, GPTQ, AWQ at 3 and 4 bits: perplexity over 51,200 tokens, paired, over seeds of the calibration (--rounds); --model, --data, --calibration, --samples", MethodsBench.Run),
         new("layer-error", "error of GPTQ's layers, with weights and Gram matrices written to --output for other programs; --model and --data", LayerErrorBench.Run),
         new("awq-error", "error of the layers that AWQ scales, with the samples written to --output for other programs; --model and --data", AwqErrorBench.Run),
         new("budget", "mixed precision to a budget against uniform plans of equal bytes: KL over 50,000 tokens, paired", BudgetBench.Run),
         new("gguf-open", "opening GGUF files: a vocabulary of 128,256 tokens, and 4 GB of tensors; fails above 0.5 s and 1 s", GgufOpenBench.Run),
         new("quantize-memory", "peak memory and time of quantizing a 2 GB folder; fails above six times the largest tensor and 200 MB", QuantizeBench.RunMemory),
+        new("calibrate-memory", "peak memory of GPTQ on blocks of LLaMA 1.1 B shapes; fails above one block, its statistics and hidden states, or if more blocks take more; minutes", CalibrationMemoryBench.Run),
         new("cuda-verify", "every kernel on an NVIDIA card against its reference; fails if one differs", CudaBenches.Verify),
         new("cuda-gemv", "1 to 1024 rows times packed weights on an NVIDIA card, over weights of four times its cache", CudaBenches.Gemv),
         new("cuda-int8", "LLM.int8 on an NVIDIA card: rounding, product and outlier columns, 1 to 2048 rows", CudaBenches.Int8),
@@ -65,12 +66,17 @@ internal static class BenchCommand
                 return QuantizeBench.RunChild(source, output, method);
             }
 
+            if (args is [CalibrationMemoryBench.Child, var model, var target])
+            {
+                return CalibrationMemoryBench.RunChild(model, target);
+            }
+
             BenchOptions options = BenchOptions.Parse(args);
             List<Bench> chosen = [.. options.Names.Select(Find)];
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --peer llama-bench=PATH  --peer-models FOLDER  --peer onednn=PATH  --model PATH  --data PATH  --calibration PATH  --output PATH  --method NAME  --processor-time");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --peer llama-bench=PATH  --peer-models FOLDER  --peer onednn=PATH  --model PATH  --data PATH  --calibration PATH  --samples N  --output PATH  --method NAME  --processor-time");
                 return 2;
             }
 
@@ -120,6 +126,9 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     public string? Output { get; init; }
 
+    /// <summary>Samples of a calibration, for the benches that calibrate; null: what the bench takes by itself.</summary>
+    public int? Samples { get; init; }
+
     /// <summary>llama.cpp's llama-bench, and the folder of its models, named SHAPES-BITS.gguf (16, 8, 4, ternary).</summary>
     public string? LlamaBench { get; init; }
 
@@ -150,6 +159,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
                 "--calibration" => options with { Calibration = Text(args, ++i) },
                 "--output" => options with { Output = Text(args, ++i) },
                 "--method" => options with { Method = Text(args, ++i) },
+                "--samples" => options with { Samples = Number(args, ++i) },
                 "--peer" => Peer(options, Text(args, ++i)),
                 "--peer-models" => options with { PeerModels = Text(args, ++i) },
                 _ when !args[i].StartsWith('-') => options with { Names = [.. options.Names, args[i]] },
@@ -162,7 +172,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     private static BenchOptions Unknown(string option)
     {
-        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --peer-models, --model, --data, --calibration, --output, --method, --processor-time");
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --peer-models, --model, --data, --calibration, --samples, --output, --method, --processor-time");
         return null;
     }
 

@@ -46,9 +46,16 @@ internal sealed class BenchReport(BenchOptions options)
     /// <summary>Adds the mean of runs with other seeds, and its 95 % interval (Student's t).</summary>
     public void AddMean(string name, double[] runs, string unit)
     {
-        double mean = runs.Average(), half = runs.Length < 2 ? 0 : Student[Math.Min(runs.Length, Student.Length - 1)] * Math.Sqrt(runs.Sum(run => (run - mean) * (run - mean)) / (runs.Length - 1) / runs.Length);
+        double mean = runs.Average(), half = HalfInterval(runs);
         _figures.Add(new Figure(_bench, name, mean, mean - half, mean + half, unit, null, null) { Runs = runs });
         Console.Error.WriteLine($"{_bench,-12}{name,-44}{mean,10:G5} {unit,-8} ({mean - half:G5} to {mean + half:G5})");
+    }
+
+    /// <summary>Half of the 95 % interval of the mean of runs (Student's t); 0 for a single one.</summary>
+    public static double HalfInterval(double[] runs)
+    {
+        double mean = runs.Average();
+        return runs.Length < 2 ? 0 : Student[Math.Min(runs.Length, Student.Length - 1)] * Math.Sqrt(runs.Sum(run => (run - mean) * (run - mean)) / (runs.Length - 1) / runs.Length);
     }
 
     /// <summary>Says whether a check passed.</summary>

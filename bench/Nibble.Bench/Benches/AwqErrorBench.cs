@@ -11,8 +11,8 @@ namespace Nibble.Bench.Benches;
 
 /// <summary>
 /// Mean squared error of the outputs of every layer that AWQ scales, ‖(W − Ŵ)x‖² a token, with the inputs of the dense model, as AutoAWQ searches. With --output, the
-/// token ids of the samples and our errors are written as <c>samples.txt</c> and <c>errors.txt</c>, and the samples of <c>nibble quantize</c> as <c>calibration.txt</c>: another
-/// program can quantize the same and compare.
+/// token ids of the samples and our errors are written as <c>samples.txt</c> and <c>errors.txt</c>, and the samples of <c>nibble quantize</c> as <c>calibration-SEED.txt</c> for --rounds seeds:
+/// another program can quantize the same and compare.
 /// </summary>
 internal static class AwqErrorBench
 {
@@ -61,9 +61,12 @@ internal static class AwqErrorBench
             Directory.CreateDirectory(folder);
             File.WriteAllLines(Path.Combine(folder, "samples.txt"), samples.Select(sample => string.Join(' ', sample)));
             File.WriteAllLines(Path.Combine(folder, "errors.txt"), lines);
-            // What nibble quantize calibrates on unless told otherwise: tools/authors_peer.py gives the same to the authors' code.
-            IReadOnlyList<int[]> usual = new CalibrationRequest(options.Data ?? "demo").Choose(model);
-            File.WriteAllLines(Path.Combine(folder, "calibration.txt"), usual.Select(sample => string.Join(' ', sample)));
+            // What nibble quantize calibrates on with these seeds: tools/authors_peer.py gives the same to the authors' code.
+            CalibrationRequest usual = new(options.Data ?? "demo");
+            foreach (int seed in Enumerable.Range(usual.Seed, options.Rounds))
+            {
+                File.WriteAllLines(Path.Combine(folder, FormattableString.Invariant($"calibration-{seed}.txt")), (usual with { Seed = seed }).Choose(model).Select(sample => string.Join(' ', sample)));
+            }
         }
     }
 

@@ -21,19 +21,25 @@ internal static class BudgetBench
 {
     private const int Window = 512, Tokens = 51_200;
 
-    private static readonly string[] Uniform =
+    /// <summary>Uniform plans that take nearly the same bytes: the smallest is their budget. Those at which plans have least room come first.</summary>
+    private static readonly string[][] Sizes =
     [
-        "rtn:bits=2,group_size=128", "gptq:bits=2,group_size=128", "gptq:bits=2,group_size=128,act_order=true,static_groups=true@compressed-tensors",
-        "rtn:bits=3,group_size=128", "gptq:bits=3,group_size=128", "gptq:bits=3,group_size=128,act_order=true", "gptq:bits=3,group_size=128,act_order=true,static_groups=true@compressed-tensors",
-        "awq:bits=3,group_size=128", "hqq:bits=3,group_size=64", "nf4:double_quant=true",
-        "rtn:bits=4,group_size=128", "gptq:bits=4,group_size=128", "gptq:bits=4,group_size=128,act_order=true", "gptq:bits=4,group_size=128,act_order=true,static_groups=true@compressed-tensors",
-        "awq:bits=4,group_size=128", "gptq:bits=4,group_size=64", "hqq:bits=4,group_size=64", "quanto:bits=4", "nf4",
+        ["rtn:bits=2,group_size=128", "gptq:bits=2,group_size=128,act_order=true,static_groups=true@compressed-tensors"],
+        ["gptq:bits=2,group_size=128", "gptq:bits=2,group_size=128,act_order=true"],
+        ["rtn:bits=4,group_size=128", "gptq:bits=4,group_size=128,act_order=true,static_groups=true@compressed-tensors", "awq:bits=4,group_size=128"],
+        ["hqq:bits=4,group_size=64", "nf4"],
+        ["rtn:bits=3,group_size=128", "gptq:bits=3,group_size=128,act_order=true,static_groups=true@compressed-tensors", "awq:bits=3,group_size=128"],
+        ["gptq:bits=3,group_size=128", "gptq:bits=3,group_size=128,act_order=true"],
+        ["gptq:bits=4,group_size=128", "gptq:bits=4,group_size=128,act_order=true", "quanto:bits=4"],
+        ["nf4:double_quant=true"],
+        ["hqq:bits=3,group_size=64"],
+        ["gptq:bits=4,group_size=64,act_order=true"],
     ];
 
     public static void Run(BenchOptions options, BenchReport report)
     {
         string model = options.Model ?? AssetFolder.Find(Path.Combine("assets", "nibble-gpt2-10m"));
-        CalibrationRequest calibration = new("demo") { Samples = 64 };
+        CalibrationRequest calibration = new("demo") { Samples = options.Samples ?? 64 };
         DirectoryInfo folder = Directory.CreateTempSubdirectory("nibble-budget-");
         try
         {
@@ -43,15 +49,20 @@ internal static class BudgetBench
                 Score(dense, baseline);
             }
 
-            List<(string Name, double Bits, float[] Kl)> uniform = [.. Uniform.Where(text => options.Method?.Split('+').Any(start => text.StartsWith(start, StringComparison.Ordinal)) != false).Select(text => Measure(model, folder, text, RequestOf(text), calibration, baseline, report))];
             using BudgetProblem problem = BudgetProblem.Open(model, null, null);
             problem.Measure(calibration, null, CancellationToken.None);
             using BudgetTrials trials = new(model, calibration, CancellationToken.None);
-            // Sizes that are nearly equal share the budget of the smallest.
-            foreach (var group in uniform.GroupBy(item => Math.Round(item.Bits * 20)))
+            foreach (string[] size in Sizes.Select(size => size.Where(text => Chosen(options, text)).ToArray()).Where(size => size.Length > 0))
             {
-                double bits = group.Min(item => item.Bits);
-                Compare(group, Measure(model, folder, Name(bits), trials.Best(problem, new BudgetRequest { BitsPerWeight = bits }).Request, calibration, baseline, report), report);
+                List<(string Name, double Bits, float[] Kl)> uniform = [.. size.Select(text => Measure(model, folder, text, RequestOf(text), calibration, baseline, report))];
+                double bits = uniform.Min(item => item.Bits);
+                BudgetPlan plan = trials.Best(problem, new BudgetRequest { BitsPerWeight = bits });
+                foreach (BudgetTrial trial in plan.Trials)
+                {
+                    report.Add(string.Create(CultureInfo.InvariantCulture, $"tried for {bits:F3}: {trial.Name}, {trial.BitsPerWeight:F3} bpw"), [trial.Kl], "KL");
+                }
+
+                Compare(uniform, Measure(model, folder, $"{Name(bits)}: {plan.Trials[plan.Chosen].Name}", plan.Request, calibration, baseline, report), report);
             }
         }
         finally
@@ -59,6 +70,8 @@ internal static class BudgetBench
             folder.Delete(recursive: true);
         }
     }
+
+    private static bool Chosen(BenchOptions options, string text) => options.Method?.Split('+').Any(start => text.StartsWith(start, StringComparison.Ordinal)) != false;
 
     private static string Name(double bits) => string.Create(CultureInfo.InvariantCulture, $"budget {bits:F3}");
 

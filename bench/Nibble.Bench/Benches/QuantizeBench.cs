@@ -13,8 +13,10 @@ internal static class QuantizeBench
     /// <summary>First argument of the process that quantizes and tells its peak memory.</summary>
     public const string Child = "quantize-child";
 
-    private const int Rows = 2048, Columns = 5632;
-    private const int Hidden = 2048, Layers = 19, Vocabulary = 8192;
+    /// <summary>Sizes of the model that is written: LLaMA of 1.1 B shapes.</summary>
+    public const int Columns = 5632, Hidden = 2048, Vocabulary = 8192;
+
+    private const int Rows = 2048, Layers = 19;
 
     private static readonly QuantizationSettings[] Methods =
     [
@@ -45,10 +47,10 @@ internal static class QuantizeBench
         {
             string source = Path.Combine(folder.FullName, "source");
             Directory.CreateDirectory(source);
-            long bytes = WriteModel(source, out long largest);
+            long bytes = WriteModel(source, Layers, out long largest);
             foreach (string method in new[] { "nf4", "rtn" })
             {
-                (double seconds, double peak) = Quantize(source, Path.Combine(folder.FullName, method), method);
+                (double seconds, double peak) = InChild(Child, source, Path.Combine(folder.FullName, method), method);
                 report.Add($"{method}, {bytes / 1e9:F2} GB: time", [seconds], "s");
                 report.Add($"{method}: peak memory", [peak / 1e6], "MB");
                 double limit = (6.0 * largest) + 200e6;
@@ -64,16 +66,22 @@ internal static class QuantizeBench
     /// <summary>The child: quantizes, then prints seconds and peak resident bytes.</summary>
     public static int RunChild(string source, string output, string method)
     {
-        QuantizationResult result = Quantizer.Run(source, output, new PlanRequest(new QuantizationSettings { Method = method }));
-        string line = File.ReadLines("/proc/self/status").First(text => text.StartsWith("VmHWM", StringComparison.Ordinal));
-        long kilobytes = long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
-        Console.WriteLine(JsonSerializer.Serialize(new[] { result.Seconds, kilobytes * 1024.0 }));
+        Tell(Quantizer.Run(source, output, new PlanRequest(new QuantizationSettings { Method = method })));
         return 0;
     }
 
-    private static (double Seconds, double Peak) Quantize(string source, string output, string method)
+    /// <summary>Prints what the parent reads: seconds, and the peak of resident bytes.</summary>
+    public static void Tell(QuantizationResult result)
     {
-        ProcessStartInfo start = new("dotnet", [typeof(QuantizeBench).Assembly.Location, Child, source, output, method]) { RedirectStandardOutput = true };
+        string line = File.ReadLines("/proc/self/status").First(text => text.StartsWith("VmHWM", StringComparison.Ordinal));
+        long kilobytes = long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+        Console.WriteLine(JsonSerializer.Serialize(new[] { result.Seconds, kilobytes * 1024.0 }));
+    }
+
+    /// <summary>Runs this program in a process of its own; what it told.</summary>
+    public static (double Seconds, double Peak) InChild(params string[] arguments)
+    {
+        ProcessStartInfo start = new("dotnet", [typeof(QuantizeBench).Assembly.Location, .. arguments]) { RedirectStandardOutput = true };
         using Process process = Process.Start(start)!;
         double[] figures = JsonSerializer.Deserialize<double[]>(process.StandardOutput.ReadToEnd())!;
         process.WaitForExit();
@@ -81,10 +89,10 @@ internal static class QuantizeBench
     }
 
     /// <summary>A LLaMA of random weights, written tensor by tensor.</summary>
-    private static long WriteModel(string folder, out long largest)
+    public static long WriteModel(string folder, int layers, out long largest)
     {
         string config = $$"""
-            { "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": {{Hidden}}, "intermediate_size": {{Columns}}, "num_hidden_layers": {{Layers}},
+            { "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": {{Hidden}}, "intermediate_size": {{Columns}}, "num_hidden_layers": {{layers}},
               "num_attention_heads": 16, "vocab_size": {{Vocabulary}}, "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "tie_word_embeddings": true }
             """;
         File.WriteAllText(Path.Combine(folder, "config.json"), config);
