@@ -93,7 +93,7 @@ def load(folder, device, config=None, dense=None):
     if method in ("gptq", "awq") or isinstance(config, transformers.GPTQConfig):
         # GPTQModel's layers compute in 16 bits; its kernels in PyTorch need no compiler.
         dtype = torch.float16
-        extra = extra or {"quantization_config": transformers.GPTQConfig(bits=4, backend="gptq_torch") if method == "gptq" else transformers.AwqConfig(backend="awq_torch")}
+        extra = extra or {"quantization_config": transformers.GPTQConfig(bits=4, backend="gptq_torch") if method == "gptq" else transformers.AwqConfig(backend="torch_awq")}
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map={"": device}, attn_implementation="eager", **extra)
 
 
@@ -223,7 +223,7 @@ def attempt(name, direction, action):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("nibble", type=pathlib.Path)
+    parser.add_argument("nibble", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("--only", nargs="*", choices=[*CASES, "lora"])
