@@ -13,7 +13,7 @@ internal unsafe struct AttentionRows<S, V, F>
     where F : struct, IKvFormat
 {
     private const int KeyBlock = 96;
-    private const int TileRows = 6;
+    private const int TileRows = 6, HalfTileRows = 8;
 
     public float* Query, Output;
     public byte* Keys, Values;
@@ -36,9 +36,10 @@ internal unsafe struct AttentionRows<S, V, F>
     // A block of keys and values as floats.
     private float* _keys, _values, _widened;
 
-    private static int Width => 2 * S.Count;
-
     private readonly int Rows => Tokens * Group;
+
+    // Lanes of a panel of queries: the heads that share keys are often few, and one vector holds a token's.
+    private readonly int Width => Rows <= S.Count ? S.Count : 2 * S.Count;
 
     private readonly int PaddedRows => (Rows + Width - 1) / Width * Width;
 
@@ -123,9 +124,10 @@ internal unsafe struct AttentionRows<S, V, F>
         nint rowBytes = F.RowBytes(Dim);
         _keys = KvRows<S, V, F>.Load(Keys + (key * rowBytes), count, Dim, _widened);
         _values = KvRows<S, V, F>.Load(Values + (key * rowBytes), count, Dim, _widened + KvRows<S, V, F>.Scratch(KeyBlock, Dim));
+        int most = Width == S.Count ? HalfTileRows : TileRows;
         for (int i = 0; i < count;)
         {
-            int keys = count - i >= TileRows ? TileRows : count - i >= 4 ? 4 : count - i >= 2 ? 2 : 1;
+            int keys = count - i >= most ? most : count - i >= 4 ? 4 : count - i >= 2 ? 2 : 1;
             Scores(_keys + (i * Dim), keys, _scores + (i * PaddedRows));
             i += keys;
         }
@@ -163,6 +165,12 @@ internal unsafe struct AttentionRows<S, V, F>
             Depth = Dim, A = keys, AStep = Dim, B = (byte*)_queries, BStep = Width * sizeof(float), C = scores, CStride = PaddedRows,
             PanelBytes = Width * Dim * sizeof(float),
         };
+        if (Width == S.Count)
+        {
+            HalfScores(count, tile);
+            return;
+        }
+
         for (int row = 0; row < PaddedRows;)
         {
             int panels = count == TileRows && PaddedRows - row >= 2 * Width ? Gemm<S, V>.TilePanels : 1;
@@ -187,6 +195,17 @@ internal unsafe struct AttentionRows<S, V, F>
             row += panels * Width;
             tile.B += panels * tile.PanelBytes;
             tile.C += panels * Width;
+        }
+    }
+
+    private static void HalfScores(int keys, in Tile tile)
+    {
+        switch (keys)
+        {
+            case 1: Tiles<S, V, FloatLoader>.StridedR1H(tile); break;
+            case 2: Tiles<S, V, FloatLoader>.StridedR2H(tile); break;
+            case 4: Tiles<S, V, FloatLoader>.StridedR4H(tile); break;
+            default: Tiles<S, V, FloatLoader>.StridedR8H(tile); break;
         }
     }
 
@@ -263,20 +282,21 @@ internal unsafe struct AttentionRows<S, V, F>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void WeighTile(nint from, nint to, int row, int rows)
     {
-        nint whole = Dim / Width * Width;
+        int width = Gemm<S, V>.PanelWidth;
+        nint whole = Dim / width * width;
         int kernelRows = Gemm<S, V>.KernelRows(rows);
         Tile tile = new()
         {
             Depth = to - from, AStep = PaddedRows, A = _scores + (from * PaddedRows) + row, BStep = Dim * sizeof(float),
-            PanelBytes = Width * sizeof(float), CStride = Dim, StartStride = Dim,
+            PanelBytes = width * sizeof(float), CStride = Dim, StartStride = Dim,
         };
         for (nint j = 0; j < whole && from < to;)
         {
-            int panels = Gemm<S, V>.KernelPanels(kernelRows, (whole - j) / Width);
+            int panels = Gemm<S, V>.KernelPanels(kernelRows, (whole - j) / width);
             tile.B = (byte*)(_values + (from * Dim) + j);
             tile.C = tile.Start = _sums + (row * Dim) + j;
             Gemm<S, V>.RunTile<FloatLoader>(kernelRows, panels, rows, whole - j, tile);
-            j += panels * Width;
+            j += panels * width;
         }
 
         // A head size that is not a whole number of panels: its last columns.

@@ -326,4 +326,181 @@ internal static unsafe partial class Tiles<S, V, L>
         S.Store(c510, c + (2 * S.Count));
         S.Store(c511, c + (3 * S.Count));
     }
+
+    [MethodImpl(Hot)]
+    public static void StridedR1H(in Tile t)
+    {
+        V c000 = S.Zero;
+        float* a0 = t.A;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+        }
+
+        S.Store(c000, c);
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR2H(in Tile t)
+    {
+        V c000 = S.Zero;
+        V c100 = S.Zero;
+        float* a0 = t.A, a1 = a0 + t.AStep;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            V x1 = S.Set(a1[k]);
+            c100 = S.MultiplyAdd(x1, w00, c100);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            start += t.StartStride;
+            c100 = S.Add(c100, S.Load(start));
+        }
+
+        S.Store(c000, c);
+        c += t.CStride;
+        S.Store(c100, c);
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR4H(in Tile t)
+    {
+        V c000 = S.Zero;
+        V c100 = S.Zero;
+        V c200 = S.Zero;
+        V c300 = S.Zero;
+        float* a0 = t.A, a1 = a0 + t.AStep, a2 = a1 + t.AStep, a3 = a2 + t.AStep;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            V x1 = S.Set(a1[k]);
+            c100 = S.MultiplyAdd(x1, w00, c100);
+            V x2 = S.Set(a2[k]);
+            c200 = S.MultiplyAdd(x2, w00, c200);
+            V x3 = S.Set(a3[k]);
+            c300 = S.MultiplyAdd(x3, w00, c300);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            start += t.StartStride;
+            c100 = S.Add(c100, S.Load(start));
+            start += t.StartStride;
+            c200 = S.Add(c200, S.Load(start));
+            start += t.StartStride;
+            c300 = S.Add(c300, S.Load(start));
+        }
+
+        S.Store(c000, c);
+        c += t.CStride;
+        S.Store(c100, c);
+        c += t.CStride;
+        S.Store(c200, c);
+        c += t.CStride;
+        S.Store(c300, c);
+    }
+
+    [MethodImpl(Hot)]
+    public static void StridedR8H(in Tile t)
+    {
+        V c000 = S.Zero;
+        V c100 = S.Zero;
+        V c200 = S.Zero;
+        V c300 = S.Zero;
+        V c400 = S.Zero;
+        V c500 = S.Zero;
+        V c600 = S.Zero;
+        V c700 = S.Zero;
+        float* a0 = t.A, a1 = a0 + t.AStep, a2 = a1 + t.AStep, a3 = a2 + t.AStep, a4 = a3 + t.AStep, a5 = a4 + t.AStep, a6 = a5 + t.AStep, a7 = a6 + t.AStep;
+        byte* b0 = t.B;
+        nint step = t.BStep;
+        for (nint k = 0; k < t.Depth; k++)
+        {
+            V w00 = L.First<S, V>(b0);
+            V x0 = S.Set(a0[k]);
+            c000 = S.MultiplyAdd(x0, w00, c000);
+            V x1 = S.Set(a1[k]);
+            c100 = S.MultiplyAdd(x1, w00, c100);
+            V x2 = S.Set(a2[k]);
+            c200 = S.MultiplyAdd(x2, w00, c200);
+            V x3 = S.Set(a3[k]);
+            c300 = S.MultiplyAdd(x3, w00, c300);
+            V x4 = S.Set(a4[k]);
+            c400 = S.MultiplyAdd(x4, w00, c400);
+            V x5 = S.Set(a5[k]);
+            c500 = S.MultiplyAdd(x5, w00, c500);
+            V x6 = S.Set(a6[k]);
+            c600 = S.MultiplyAdd(x6, w00, c600);
+            V x7 = S.Set(a7[k]);
+            c700 = S.MultiplyAdd(x7, w00, c700);
+            b0 += step;
+        }
+
+        float* c = t.C;
+        float* start = t.Start;
+        if (start != null)
+        {
+            c000 = S.Add(c000, S.Load(start));
+            start += t.StartStride;
+            c100 = S.Add(c100, S.Load(start));
+            start += t.StartStride;
+            c200 = S.Add(c200, S.Load(start));
+            start += t.StartStride;
+            c300 = S.Add(c300, S.Load(start));
+            start += t.StartStride;
+            c400 = S.Add(c400, S.Load(start));
+            start += t.StartStride;
+            c500 = S.Add(c500, S.Load(start));
+            start += t.StartStride;
+            c600 = S.Add(c600, S.Load(start));
+            start += t.StartStride;
+            c700 = S.Add(c700, S.Load(start));
+        }
+
+        S.Store(c000, c);
+        c += t.CStride;
+        S.Store(c100, c);
+        c += t.CStride;
+        S.Store(c200, c);
+        c += t.CStride;
+        S.Store(c300, c);
+        c += t.CStride;
+        S.Store(c400, c);
+        c += t.CStride;
+        S.Store(c500, c);
+        c += t.CStride;
+        S.Store(c600, c);
+        c += t.CStride;
+        S.Store(c700, c);
+    }
 }
