@@ -52,7 +52,7 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
     public void Multiply(in GemmCall call)
     {
         GemmCall copy = call;
-        Add($"product {call.M} × {call.N} × {call.K} {(call.TransposeA ? 't' : 'n')}{(call.TransposeB ? 't' : 'n')} {call.Result}{(call.Add ? " added" : "")}", () => inner.Multiply(copy));
+        Add($"product {call.M} × {call.N} × {call.K} {(call.TransposeA ? 't' : 'n')}{(call.TransposeB ? 't' : 'n')} {call.Result}{(call.Add ? " added" : "")}{(call.End == GemmEnd.Plain ? "" : $" {call.End}")}", () => inner.Multiply(copy));
     }
 
     public CudnnAttention? Attention => inner.Attention;

@@ -39,6 +39,9 @@ internal interface IFusedKernels
     /// <summary>result += x·Wᵀ + bias.</summary>
     bool TryAdd(Tensor x, in FusedProduct product);
 
+    /// <summary>result = gelu(x·Wᵀ + bias).</summary>
+    bool TryGelu(Tensor x, in FusedProduct product, GeluKind kind) => false;
+
     /// <summary>Turns the queries and <paramref name="key"/>, puts key and value into the cache, and attends.</summary>
     bool TryAttend(in AttentionArguments arguments, Tensor key, Tensor value, in RopeArguments? rope);
 }

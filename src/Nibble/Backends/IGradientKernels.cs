@@ -28,6 +28,12 @@ public interface IGradientKernels
         MatMulInput(dy, w, dx);
     }
 
+    /// <summary>
+    /// dx = (dy·W) · gelu′(x), written, where a backend does it in one product: the way back through a layer and the GELU before it. False, and
+    /// nothing is done, where it has none.
+    /// </summary>
+    bool TryMatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind, Tensor dx) => false;
+
     /// <summary>dw += dyᵀ·x, in the order of <see cref="Values"/>.</summary>
     void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw);
 

@@ -205,19 +205,28 @@ internal sealed class Gpt2Block : Block
 
         using (pass.Workspace.Begin())
         {
-            Tensor inner = Normed(_ln2, MlpCFc, hidden, x, fused, pass);
-            Ops.Gelu.Forward(pass.Backend, inner, _gelu, inner);
+            Tensor inner = Normed(_ln2, MlpCFc, hidden, x, fused, pass, _gelu);
             MlpCProj.AddTo(inner, x, hidden, fused, pass);
         }
     }
 
-    private static Tensor Normed(INorm norm, ILinear linear, Tensor hidden, Tensor x, IFusedKernels fused, in Pass pass)
+    private static Tensor Normed(INorm norm, ILinear linear, Tensor hidden, Tensor x, IFusedKernels fused, in Pass pass, GeluKind? then = null)
     {
         FusedProduct product = linear.Fused(x, pass);
         if (!fused.TryProject(norm.Input, hidden, [product]))
         {
             norm.Forward(hidden, x, pass);
+            if (then is { } kind && fused.TryGelu(x, product, kind))
+            {
+                return product.Result;
+            }
+
             linear.Forward(x, product.Result, pass);
+        }
+
+        if (then is { } gelu)
+        {
+            Ops.Gelu.Forward(pass.Backend, product.Result, gelu, product.Result);
         }
 
         return product.Result;

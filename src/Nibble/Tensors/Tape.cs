@@ -38,6 +38,7 @@ public sealed class Tape : IDisposable
     private readonly HashSet<Place> _active = [];
     private readonly Dictionary<Place, Tensor> _gradients = [];
     private readonly Dictionary<Place, Action<Tensor>> _recipes = [];
+    private readonly Dictionary<Place, GeluInput> _gelus = [];
     private readonly HashSet<Place> _unread = [];
     private (Tensor Buffer, int Slot)? _leaving, _coming;
     private int _segments;
@@ -133,6 +134,14 @@ public sealed class Tape : IDisposable
                 _recipes.Remove(other);
             }
         }
+
+        foreach ((Place other, GeluInput gelu) in _gelus)
+        {
+            if (other.Overlaps(place) || Place.Of(gelu.Input).Overlaps(place))
+            {
+                _gelus.Remove(other);
+            }
+        }
     }
 
     /// <summary>
@@ -140,6 +149,21 @@ public sealed class Tape : IDisposable
     /// that come later in the pass, and so run earlier on the way back, may need it.
     /// </summary>
     internal void Derive(Tensor tensor, Action<Tensor> recipe) => _recipes[Place.Of(tensor)] = recipe;
+
+    /// <summary>Notes that a GELU was written beside its input: see <see cref="GeluOf"/>.</summary>
+    internal void NoteGelu(Tensor output, GeluInput gelu)
+    {
+        if (!Place.Of(output).Overlaps(Place.Of(gelu.Input)))
+        {
+            _gelus[Place.Of(output)] = gelu;
+        }
+    }
+
+    /// <summary>
+    /// If a place holds a GELU, what that was taken of: the gradient of whoever reads it may go to the input at once, multiplied by the slope
+    /// there. Both places hold what they did when the GELU was made.
+    /// </summary>
+    internal GeluInput? GeluOf(Tensor tensor) => _gelus.TryGetValue(Place.Of(tensor), out GeluInput gelu) ? gelu : null;
 
     /// <summary>What an op wrote does not depend on any parameter.</summary>
     internal void Passive(Tensor tensor) => _active.Remove(Place.Of(tensor));
@@ -354,6 +378,7 @@ public sealed class Tape : IDisposable
         _nodes.Clear();
         _saved.ForEach(saved => saved.Uses = 1);
         _recipes.Clear();
+        _gelus.Clear();
         _unread.Clear();
         IsRerunning = false;
         (_leaving, _coming, _segments) = (EndCopy(_leaving), EndCopy(_coming), 0);
@@ -463,6 +488,9 @@ public sealed class Tape : IDisposable
         public bool Overlaps(Place other) =>
             ReferenceEquals(Storage, other.Storage) && Offset < other.Offset + other.Length && other.Offset < Offset + Length;
     }
+
+    /// <summary>The input of a GELU: its place, its value, which the GELU's own node keeps, and the kind.</summary>
+    internal readonly record struct GeluInput(Tensor Input, Saved Saved, GeluKind Kind);
 
     /// <summary>A value that the backward pass needs.</summary>
     internal sealed class Saved(Tensor value)

@@ -18,6 +18,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         Parameter? weight = parameters.Find(w), shift = parameters.Find(bias);
         bool flows = Starts(y, x, weight, shift, out bool active);
         Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
+        Tape.GeluInput? gelu = active ? tape.GeluOf(x) : null;
         tape.Overwrite(y);
         if (!tape.IsUnread(y))
         {
@@ -38,7 +39,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
                     _gradients.SumRows(dy, shift.Gradient);
                 }
 
-                MatMulBackward(dy, w, weight, saved, active ? x : null);
+                MatMulBackward(dy, w, weight, saved, active ? x : null, gelu);
             },
             saved: saved);
     }
@@ -50,6 +51,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         bool flows = tape.IsRecording && (tape.IsActive(x) || weight is not null);
         bool active = tape.IsActive(x);
         Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
+        Tape.GeluInput? gelu = active ? tape.GeluOf(x) : null;
         tape.Overwrite(y);
         if (!tape.IsUnread(y))
         {
@@ -58,7 +60,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
 
         if (flows)
         {
-            tape.Record(y, dy => MatMulBackward(dy, w, weight, saved, active ? x : null), added: before, saved);
+            tape.Record(y, dy => MatMulBackward(dy, w, weight, saved, active ? x : null, gelu), added: before, saved);
         }
     }
 
@@ -68,6 +70,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         bool before = tape.IsActive(y), active = tape.IsActive(x);
         bool flows = tape.IsRecording && (active || weight is not null || shift is not null);
         Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
+        Tape.GeluInput? gelu = active ? tape.GeluOf(x) : null;
         tape.Overwrite(y);
         if (!tape.IsUnread(y))
         {
@@ -91,7 +94,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
                     _gradients.SumRows(half, shift.Gradient);
                 }
 
-                MatMulBackward(half, w, weight, saved, active ? x : null);
+                MatMulBackward(half, w, weight, saved, active ? x : null, gelu);
                 tape.Return(half);
             },
             added: before,
@@ -276,6 +279,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         {
             tape.RecordInPlace(x, y, d => _gradients.Gelu(saved[0].Value, kind, d), saved);
             tape.Derive(y, again => _kernels.Gelu(saved[0].Value, kind, again));
+            tape.NoteGelu(y, new Tape.GeluInput(x, saved[0], kind));
         }
     }
 
@@ -454,14 +458,14 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
             saved: saved);
     }
 
-    private void MatMulBackward(Tensor dy, IPackedWeight w, Parameter? weight, Tape.Saved[] saved, Tensor? x)
+    private void MatMulBackward(Tensor dy, IPackedWeight w, Parameter? weight, Tape.Saved[] saved, Tensor? x, Tape.GeluInput? gelu)
     {
         if (weight is not null)
         {
             _gradients.MatMulWeight(dy, saved[0].Value, weight.Weight!, weight.Gradient);
         }
 
-        if (x is not null)
+        if (x is not null && !ThroughGelu(dy, w, gelu))
         {
             if (tape.OpenFresh(x, out Tensor dx))
             {
@@ -472,6 +476,25 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
                 _gradients.MatMulInput(dy, w, dx);
             }
         }
+    }
+
+    // Past the GELU's node, which finds no gradient, or that of other readers.
+    private bool ThroughGelu(Tensor dy, IPackedWeight w, Tape.GeluInput? gelu)
+    {
+        if (gelu is not { } before)
+        {
+            return false;
+        }
+
+        Tensor dx = tape.Rent(before.Input.Shape, before.Input.DType);
+        if (!_gradients.TryMatMulInputGelu(dy, w, before.Saved.Value, before.Kind, dx))
+        {
+            tape.Return(dx);
+            return false;
+        }
+
+        tape.Give(before.Input, dx);
+        return true;
     }
 
     /// <summary>True if a gradient flows through an op from x to y; otherwise y is noted as independent of all parameters.</summary>

@@ -99,6 +99,12 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
                     sum = (alpha * sum) + (beta == 0 ? 0 : beta * Value(call.C == 0 ? call.D : call.C, call.Result, at));
                 }
 
+                sum = call.End switch
+                {
+                    GemmEnd.Gelu => sum * Sigmoid(TwiceRoot * (sum + (Cubic * sum * sum * sum))),
+                    GemmEnd.GeluSlope => sum * GeluSlope(Value(call.Aux, call.Result, at)),
+                    _ => sum,
+                };
                 float result = (float)(call.Add && call.Result != DType.I32 ? Value(call.D, call.Result, at) + sum : sum);
                 if (call.Result == DType.I32)
                 {
@@ -115,6 +121,19 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
                 }
             }
         }
+    }
+
+    // GELU by tanh, of which cuBLASLt speaks, as x·σ(2√(2/π)(x + 0.044715x³)), and its derivative.
+    private static readonly double TwiceRoot = 2 * Math.Sqrt(2 / Math.PI);
+
+    private const double Cubic = 0.044715;
+
+    private static double Sigmoid(double x) => 1 / (1 + Math.Exp(-x));
+
+    private static double GeluSlope(double x)
+    {
+        double s = Sigmoid(TwiceRoot * (x + (Cubic * x * x * x)));
+        return s + (x * s * (1 - s) * TwiceRoot * (1 + (3 * Cubic * x * x)));
     }
 
     /// <summary>True if <see cref="Record"/> gives work, whose kernels were run while it was recorded; else it can't.</summary>

@@ -20,6 +20,8 @@ internal static class HalfChecks
         new("bf16 rotation, cache, columns", Places),
         new("bf16 cross-entropy", CrossEntropy),
         new("bf16 products", Products),
+        new("bf16 products that end in GELU", GeluProducts),
+        new("bf16 gradient of weights of odd height", OddHeight),
         new("bf16 products with packed weights", PackedProducts),
         new("bf16 attention of rows, side by side", backend => AttentionOfRows(backend, 2, 75, 3, 3, 16, fused: true)),
         new("bf16 attention of rows, grouped heads", backend => AttentionOfRows(backend, 1, 130, 4, 2, 64, fused: false)),
@@ -181,6 +183,76 @@ internal static class HalfChecks
                 Compare(backend, "input's gradient", [(y, true), (x, half)], t => backend.Gradients.MatMulInput(t[0], w, t[1]));
                 Compare(backend, "input's gradient, written", [(y, true), (x, half)], t => backend.Gradients.MatMulInputInto(t[0], w, t[1]));
                 Compare(backend, "weight's gradient", [(y, true), (x, half), (new Shape(24 * 40), false)], t => backend.Gradients.MatMulWeight(t[0], t[1], w, t[2]));
+            }
+        }
+    }
+
+    // The same op with one product, and in two steps. A weight that is decoded, and one in BF16.
+    private static void GeluProducts(IBackend backend)
+    {
+        if (backend.Kernels is not IFusedKernels fused)
+        {
+            throw new InvalidOperationException("no fused kernels");
+        }
+
+        foreach ((int rows, int outs, int ins) in new[] { (33, 24, 40), (130, 136, 72) })
+        {
+            using Tensor host = KernelData.Convert(KernelData.Random(new Shape(outs, ins), 5), DType.BF16), floats = KernelData.Widen(host);
+            using IPackedWeight dense = backend.Prepare(host), wide = backend.Prepare(floats);
+            foreach (IPackedWeight w in new[] { dense, wide })
+            {
+                Shape x = new(rows, ins), y = new(rows, outs);
+                Compare(backend, "product with GELU", [(x, true), (new Shape(outs), false), (y, true)], t =>
+                {
+                    bool half = t[2].DType == DType.BF16;
+                    if (fused.TryGelu(t[0], new FusedProduct(w, t[1], t[2]), GeluKind.Tanh) != half || fused.TryGelu(t[0], new FusedProduct(w, t[1], t[2]), GeluKind.Exact))
+                    {
+                        throw new InvalidOperationException("the product with GELU is for tanh and BF16, and only for them");
+                    }
+
+                    if (!half)
+                    {
+                        backend.Kernels.MatMul(t[0], w, t[1], t[2]);
+                        backend.Kernels.Gelu(t[2], GeluKind.Tanh, t[2]);
+                    }
+                });
+                Compare(backend, "gradient through GELU", [(y, true), (x, true), (x, true)], t =>
+                {
+                    if (backend.Gradients.TryMatMulInputGelu(t[0], w, t[1], GeluKind.Tanh, t[2]) != (t[2].DType == DType.BF16))
+                    {
+                        throw new InvalidOperationException("the gradient through GELU is for BF16, and only for it");
+                    }
+
+                    if (t[2].DType == DType.F32)
+                    {
+                        backend.Gradients.MatMulInputInto(t[0], w, t[2]);
+                        backend.Gradients.Gelu(t[1], GeluKind.Tanh, t[2]);
+                    }
+                });
+            }
+        }
+    }
+
+    // Rows of the gradient that are wider than the weight is high: all but the last few features go together.
+    private static void OddHeight(IBackend backend)
+    {
+        foreach (int outs in new[] { 3, 8, 29, 64 })
+        {
+            const int rows = 50, ins = 40;
+            using IPackedWeight w = backend.Prepare(KernelData.Random(new Shape(outs, ins), 7));
+            Shape wide = new(rows, (outs + 63) / 64 * 64);
+            Tensor[] t = [.. new[] { (wide, 3), (new Shape(rows, ins), 4) }.Select(item => KernelData.Convert(KernelData.Random(item.Item1, item.Item2), DType.BF16).Upload(backend))];
+            Tensor narrow = backend.Allocate(new Shape(rows, outs), DType.BF16), one = backend.Allocate(new Shape(outs * ins), DType.F32), two = backend.Allocate(one.Shape, DType.F32);
+            backend.Kernels.CopyColumns(t[0], 0, narrow);
+            backend.Gradients.Fill(one, 0.5f);
+            backend.Gradients.Fill(two, 0.5f);
+            backend.Gradients.MatMulWeight(narrow, t[1], w, one);
+            backend.Gradients.MatMulWeight(t[0], t[1], w, two);
+            (float[] expected, float[] actual) = (Read(backend, one), Read(backend, two));
+            int wrong = Enumerable.Range(0, expected.Length).FirstOrDefault(i => !(Math.Abs(expected[i] - actual[i]) <= 1e-4f * (1 + Math.Abs(expected[i]))), -1);
+            if (wrong >= 0)
+            {
+                throw new InvalidOperationException($"{outs} features: {actual[wrong]:R} for {expected[wrong]:R} at {wrong}");
             }
         }
     }

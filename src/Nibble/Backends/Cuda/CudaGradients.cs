@@ -46,6 +46,9 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         }
     }
 
+    public bool TryMatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind, Tensor dx) =>
+        kind == GeluKind.Tanh && half.TryMultiplyBackGelu(dy, (CudaPacking)w, x, dx);
+
     public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
     {
         if (CudaHalfProducts.Takes(dy, x))

@@ -13,6 +13,9 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
     // Few chunks: each further one of a gradient reads and writes all of it again.
     private const nint ScratchBytes = 192 << 20, SmallScratchBytes = 48 << 20, MostFilledBytes = 1 << 30;
 
+    // What cuBLASLt's kernels with an end of their own want: 16 bytes.
+    private const nint Alignment = 16 / sizeof(ushort);
+
     // A training of few tokens is one that must fit a small card.
     private const nint FewRows = 1024;
 
@@ -73,14 +76,66 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
         }
     }
 
+    /// <summary>y = gelu(x·Wᵀ + bias), x and y BF16, by the products of cuBLASLt; false where others are faster, or it can't.</summary>
+    public bool TryMultiplyGelu(CudaPacking weight, Tensor x, Tensor? bias, Tensor y)
+    {
+        nint rows = y.Shape.Rows;
+        if (bias is null || x.DType != DType.BF16 || y.DType != DType.BF16 || rows == 0 || y.Shape.Columns != weight.Out || weight.In == 0 || weight.Activations != ActivationType.F32
+            || !Fits(weight, x, y) || products.HasHalf(weight, rows))
+        {
+            return false;
+        }
+
+        using CudaStorage? ownBias = AsHalf(bias, out nint shift);
+        foreach ((nint first, nint count, nint matrix) in Parts(weight, weight.Out, rows))
+        {
+            nint part = first * sizeof(ushort);
+            memory.Device.Multiply(new GemmCall(
+                matrix, CudaStorage.AddressOf(x), CudaStorage.AddressOf(y) + part, shift + part, count, rows, weight.In, true, false, weight.In, weight.In, weight.Out, DType.BF16, false, DType.BF16)
+            {
+                End = GemmEnd.Gelu,
+            });
+        }
+
+        return true;
+    }
+
+    /// <summary>dx = (dy·W) · gelu′(x), x and dx BF16; false where the weight comes in parts, whose sums are no product, or cuBLASLt can't.</summary>
+    public bool TryMultiplyBackGelu(Tensor dy, CudaPacking weight, Tensor x, Tensor dx)
+    {
+        nint rows = dy.Shape.Rows;
+        if (dx.DType != DType.BF16 || x.DType != DType.BF16 || rows == 0 || weight.In == 0 || dy.Shape.Columns != weight.Out || weight.Out > MostAtOnce(weight, rows) || !Fits(weight, x, dx))
+        {
+            return false;
+        }
+
+        using CudaStorage? own = AsHalf(dy, out nint slopes);
+        foreach ((_, nint count, nint matrix) in Parts(weight, weight.Out, rows))
+        {
+            memory.Device.Multiply(new GemmCall(
+                matrix, slopes, CudaStorage.AddressOf(dx), 0, weight.In, rows, count, false, false, weight.In, weight.Out, weight.In, DType.BF16, false, DType.BF16)
+            {
+                End = GemmEnd.GeluSlope, Aux = CudaStorage.AddressOf(x),
+            });
+        }
+
+        return true;
+    }
+
     /// <summary>dw += dyᵀ·x, in F32.</summary>
     public void MultiplyWeight(Tensor dy, Tensor x, nint outFeatures, nint inFeatures, Tensor dw)
     {
         if (x.Shape.Count > 0 && outFeatures > 0)
         {
             using CudaStorage? ownX = AsHalf(x, out nint xs), ownDy = AsHalf(dy, out nint slopes);
-            memory.Device.Multiply(new GemmCall(
-                xs, slopes, CudaStorage.AddressOf(dw), 0, inFeatures, outFeatures, x.Shape.Rows, false, true, inFeatures, dy.Shape.Columns, inFeatures, DType.BF16, true));
+            // Of an odd number of features the last few go alone: all of them together would take the products without wide loads, half as fast.
+            nint whole = dy.Shape.Columns % Alignment == 0 && outFeatures > Alignment ? outFeatures / Alignment * Alignment : outFeatures;
+            for (nint first = 0; first < outFeatures; first += whole)
+            {
+                memory.Device.Multiply(new GemmCall(
+                    xs, slopes + (first * sizeof(ushort)), CudaStorage.AddressOf(dw) + (first * inFeatures * sizeof(float)), 0, inFeatures, nint.Min(whole, outFeatures - first), x.Shape.Rows, false, true,
+                    inFeatures, dy.Shape.Columns, inFeatures, DType.BF16, true));
+            }
         }
     }
 
@@ -108,7 +163,7 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
             yield break;
         }
 
-        nint most = weight.Matrix(DType.BF16) != 0 ? weight.Out : nint.Max(64, (tokens <= FewRows ? SmallScratchBytes : ScratchBytes) / (weight.In * sizeof(ushort)) / 64 * 64);
+        nint most = MostAtOnce(weight, tokens);
         for (nint start = 0; start < weight.Out; start += most)
         {
             nint count = nint.Min(most, weight.Out - start);
@@ -116,6 +171,14 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
             yield return (start, count, matrix);
         }
     }
+
+    // Rows of a weight that are BF16 at once.
+    private nint MostAtOnce(CudaPacking weight, nint tokens) => Copies?.TryFind(weight, out _, out _) == true || weight.Matrix(DType.BF16) != 0
+        ? weight.Out
+        : nint.Max(64, (tokens <= FewRows ? SmallScratchBytes : ScratchBytes) / (weight.In * sizeof(ushort)) / 64 * 64);
+
+    private static bool Fits(CudaPacking weight, Tensor x, Tensor y) =>
+        weight.In % Alignment == 0 && weight.Out % Alignment == 0 && (CudaStorage.AddressOf(x) | CudaStorage.AddressOf(y)) % (Alignment * sizeof(ushort)) == 0;
 
     private void Convert(nint source, DType from, nint target, DType to, nint count)
     {

@@ -24,6 +24,9 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
         return true;
     }
 
+    public bool TryGelu(Tensor x, in FusedProduct product, GeluKind kind) =>
+        kind == GeluKind.Tanh && half.TryMultiplyGelu((CudaPacking)product.Weight, x, product.Bias, product.Result);
+
     public bool TryAttend(in AttentionArguments arguments, Tensor key, Tensor value, in RopeArguments? rope) =>
         _token.TryAttend(arguments, key, value, rope, Slot);
 

@@ -61,6 +61,9 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
     public bool TryMultiplyHalf(CudaPacking weight, in CudaProduct call, DType y) =>
         _wide.TryMultiply(weight, call, CudaNumber.BF16, y == DType.BF16 ? CudaNumber.BF16 : CudaNumber.F32);
 
+    /// <summary>True if <see cref="TryMultiplyHalf"/> has a product for so many rows.</summary>
+    public bool HasHalf(CudaPacking weight, nint rows) => _wide.Takes(weight, rows);
+
     /// <summary>dx += dy·W.</summary>
     public void MultiplyBack(nint dy, nint rows, CudaPacking weight, nint dx)
     {

@@ -110,15 +110,18 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     /// <param name="y">How y is stored: F32 or BF16.</param>
     public bool TryMultiply(CudaPacking weight, in CudaProduct call, CudaNumber x, CudaNumber y)
     {
-        if (call.Rows is < FewestRows or > MostRows || weight.TensorFormat is not { } format || !CudaKernelNames.WideFormats.Contains(format)
-            || !memory.Device.HasGroupProducts)
+        if (!Takes(weight, call.Rows))
         {
             return false;
         }
 
-        Multiply(weight, call, Plan(call, Units(weight), CudaKernelNames.WideRows), format, x, y);
+        Multiply(weight, call, Plan(call, Units(weight), CudaKernelNames.WideRows), weight.TensorFormat!, x, y);
         return true;
     }
+
+    /// <summary>True if card, weight and number of rows have a kernel here.</summary>
+    public bool Takes(CudaPacking weight, nint rows) =>
+        rows is >= FewestRows and <= MostRows && weight.TensorFormat is { } format && CudaKernelNames.WideFormats.Contains(format) && memory.Device.HasGroupProducts;
 
     /// <summary>The same by a plan.</summary>
     public void Multiply(CudaPacking weight, in CudaProduct call, in WidePlan plan, string format, CudaNumber x, CudaNumber y)

@@ -31,10 +31,11 @@ internal sealed unsafe class CublasLt : IDisposable
     {
         PlanKey key = new(
             call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Result, call.Bias != 0, call.Double,
-            Alignment(call.A, call.StepA, call.Type), Alignment(call.B, call.StepB, call.Type), Alignment(call.D | call.C, call.StepD, call.Result), call.Count, call.StepA, call.StepB, call.StepD);
+            Alignment(call.A, call.StepA, call.Type), Alignment(call.B, call.StepB, call.Type), Alignment(call.D | call.C, call.StepD, call.Result), call.Count, call.StepA, call.StepB, call.StepD,
+            call.End, Alignment(call.Aux, 0, call.Result));
         if (!_plans.TryGetValue(key, out Plan? plan))
         {
-            plan = new Plan(_handle, key);
+            plan = new Plan(_handle, key, call.Aux);
             _plans.Add(key, plan);
         }
 
@@ -57,14 +58,14 @@ internal sealed unsafe class CublasLt : IDisposable
 
     private readonly record struct PlanKey(
         long M, long N, long K, bool TransposeA, bool TransposeB, long StrideA, long StrideB, long StrideD, DType Type, DType Result, bool Biased, bool Double, int AlignA, int AlignB, int AlignD,
-        int Count, long StepA, long StepB, long StepD);
+        int Count, long StepA, long StepB, long StepD, GemmEnd End, int AlignAux);
 
     private sealed class Plan : IDisposable
     {
         private readonly nint _description, _a, _b, _d;
         private CublasHeuristic _algorithm;
 
-        public Plan(nint handle, PlanKey key)
+        public Plan(nint handle, PlanKey key, nint aux)
         {
             int type = key.Double ? CublasLtApi.TypeF64 : TypeOf(key.Type), result = key.Double ? CublasLtApi.TypeF64 : TypeOf(key.Result);
             bool whole = key.Result == DType.I32;
@@ -74,9 +75,13 @@ internal sealed unsafe class CublasLt : IDisposable
                 "cublasLtMatmulDescCreate");
             Set(CublasLtApi.DescTransposeA, key.TransposeA ? 1 : 0);
             Set(CublasLtApi.DescTransposeB, key.TransposeB ? 1 : 0);
-            if (key.Biased)
+            int end = key.End switch { GemmEnd.Gelu => CublasLtApi.EpilogueGelu, GemmEnd.GeluSlope => CublasLtApi.EpilogueGeluSlope, _ => 0 } | (key.Biased ? CublasLtApi.EpilogueBias : 0);
+            Set(CublasLtApi.DescEpilogue, end == 0 ? CublasLtApi.EpiloguePlain : end);
+            if (key.End == GemmEnd.GeluSlope)
             {
-                Set(CublasLtApi.DescEpilogue, CublasLtApi.EpilogueBias);
+                // The choice of an algorithm looks at its alignment.
+                Point(CublasLtApi.DescAuxPointer, aux);
+                Point(CublasLtApi.DescAuxStride, (nint)key.StrideD);
             }
 
             _a = Layout(type, key.TransposeA ? (key.K, key.M) : (key.M, key.K), key.StrideA, key.Count, key.StepA);
@@ -89,9 +94,12 @@ internal sealed unsafe class CublasLt : IDisposable
         {
             if (call.Bias != 0)
             {
-                nint bias = call.Bias;
-                CudaErrors.CheckCublas(
-                    CublasLtApi.cublasLtMatmulDescSetAttribute(_description, CublasLtApi.DescBiasPointer, &bias, (nuint)sizeof(nint)), "cublasLtMatmulDescSetAttribute");
+                Point(CublasLtApi.DescBiasPointer, call.Bias);
+            }
+
+            if (call.End == GemmEnd.GeluSlope)
+            {
+                Point(CublasLtApi.DescAuxPointer, call.Aux);
             }
 
             // Factors are of the type of the sums.
@@ -144,6 +152,9 @@ internal sealed unsafe class CublasLt : IDisposable
 
         private void Set(int attribute, int value) =>
             CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulDescSetAttribute(_description, attribute, &value, sizeof(int)), "cublasLtMatmulDescSetAttribute");
+
+        private void Point(int attribute, nint value) =>
+            CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulDescSetAttribute(_description, attribute, &value, (nuint)sizeof(nint)), "cublasLtMatmulDescSetAttribute");
 
         private void Choose(nint handle, PlanKey key)
         {

@@ -28,7 +28,12 @@ internal static unsafe partial class CublasLtApi
     public const int DescTransposeB = 4;
     public const int DescEpilogue = 7;
     public const int DescBiasPointer = 8;
+    public const int DescAuxPointer = 11;
+    public const int DescAuxStride = 12;
+    public const int EpiloguePlain = 1;
     public const int EpilogueBias = 4;
+    public const int EpilogueGelu = 32;
+    public const int EpilogueGeluSlope = 64 | 128;
     public const int LayoutBatchCount = 5;
     public const int LayoutBatchStep = 6;
     public const int PreferenceWorkspaceBytes = 1;

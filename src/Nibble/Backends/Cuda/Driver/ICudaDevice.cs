@@ -28,6 +28,19 @@ internal readonly record struct KernelName(string Source, string Name)
     public string Symbol => "nibble_" + Name;
 }
 
+/// <summary>The end of a product; GELU is the approximation by tanh, cuBLASLt's only one.</summary>
+internal enum GemmEnd
+{
+    /// <summary>Sums and bias are the result.</summary>
+    Plain,
+
+    /// <summary>GELU of sums and bias.</summary>
+    Gelu,
+
+    /// <summary>The sums times the slope of GELU at other numbers: a gradient's way back through it.</summary>
+    GeluSlope,
+}
+
 /// <summary>
 /// D (±)= op(A)·op(B) + bias, column-major as cuBLAS has it: D is <c>[M, N]</c> of <paramref name="Result"/>, op(A) <c>[M, K]</c>, op(B)
 /// <c>[K, N]</c>, both of <paramref name="Type"/>; the bias has M values of the result's type and is added to each column.
@@ -56,6 +69,12 @@ internal readonly record struct GemmCall(
 
     /// <summary>Elements from one C and D to the next.</summary>
     public long StepD { get; init; }
+
+    /// <summary>What happens to the sums before they are rounded.</summary>
+    public GemmEnd End { get; init; }
+
+    /// <summary>What <see cref="GemmEnd.GeluSlope"/> reads: of D's type and shape, its columns <see cref="StrideD"/> apart.</summary>
+    public nint Aux { get; init; }
 
     /// <summary>All matrices hold double precision, whatever <see cref="Type"/> says; no bias.</summary>
     public bool Double { get; init; }
