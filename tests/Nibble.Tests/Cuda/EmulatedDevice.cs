@@ -14,6 +14,9 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public bool HasGroupProducts { get; init; } = true;
 
+    /// <summary>How many products ended in which way.</summary>
+    public Dictionary<GemmEnd, int> Ends { get; } = [];
+
     /// <summary>Blocks that are not given back yet.</summary>
     public int Blocks => _memory.Count;
 
@@ -62,6 +65,7 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public void Multiply(in GemmCall call)
     {
+        Ends[call.End] = Ends.GetValueOrDefault(call.End) + 1;
         for (int i = 0; i < call.Count; i++)
         {
             int size = call.Type.Size(), result = call.Result.Size();

@@ -2,6 +2,7 @@ using System.Text;
 using Nibble.Backends;
 using Nibble.Backends.Cpu;
 using Nibble.Backends.Cuda;
+using Nibble.Backends.Cuda.Driver;
 using Nibble.Benchmarks;
 using Nibble.Data;
 using Nibble.Formats;
@@ -10,6 +11,7 @@ using Nibble.Models;
 using Nibble.Quantization;
 using Nibble.Tensors;
 using Nibble.Tests.Kernels;
+using Nibble.Tests.Models;
 using Nibble.Tuning;
 
 namespace Nibble.Tests.Cuda;
@@ -59,6 +61,26 @@ public class EmulatedTrainingTests
         Assert.All(expected.Zip(actual), pair => Assert.Equal(pair.First, pair.Second, 0.01 * pair.First));
         double dot = exact.Zip(rounded).Sum(pair => (double)pair.First * pair.Second), a = exact.Sum(v => (double)v * v), b = rounded.Sum(v => (double)v * v);
         Assert.InRange(dot / Math.Sqrt(a * b), 0.99, 1.001);
+    }
+
+    /// <summary>The way back through a layer and the GELU before it is one product, for each of two blocks and three steps; a prompt's way forward, too.</summary>
+    [SkippableFact]
+    public void GeluIsAPartOfProductsInBf16()
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        EmulatedDevice device = new();
+        Losses(new CudaBackend(device, DType.BF16), Gpt2, "full", OptimizerKind.AdamW, checkpointing: false, out _);
+        Assert.Equal(6, device.Ends.GetValueOrDefault(GemmEnd.GeluSlope));
+        Assert.Equal(0, device.Ends.GetValueOrDefault(GemmEnd.Gelu));
+
+        EmulatedDevice other = new();
+        using CudaBackend backend = new(other, DType.BF16);
+        ModelConfig config = ModelConfig.Parse(Encoding.UTF8.GetBytes(Gpt2), "test");
+        using RandomWeights weights = new(config, Registry.Architecture(config), DType.BF16);
+        using CausalModel model = ModelBuilder.Build(config, weights, backend);
+        float[][] logits = ModelRun.Batched(model, [.. Enumerable.Range(0, 3).Select(row => Enumerable.Range(0, 50).Select(i => (row + (7 * i)) % 96).ToArray())], left: false).SelectMany(row => row).ToArray();
+        Assert.Equal(2, other.Ends.GetValueOrDefault(GemmEnd.Gelu));
+        Assert.All(logits, row => Assert.All(row, value => Assert.True(float.IsFinite(value))));
     }
 
     [SkippableTheory]
