@@ -188,6 +188,7 @@ inline unsigned __ballot_sync(unsigned, int value)
 
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline int __ffs(int value) { return __builtin_ffs(value); }
+inline unsigned atomicOr(unsigned* target, unsigned value) { unsigned old = *target; *target |= value; return old; }
 inline unsigned atomicAdd(unsigned* target, unsigned value) { unsigned old = *target; *target += value; return old; }
 inline unsigned long long atomicAdd(unsigned long long* target, unsigned long long value) { auto old = *target; *target += value; return old; }
 inline float __fmul_rn(float a, float b) { return a * b; }

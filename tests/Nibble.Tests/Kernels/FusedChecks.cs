@@ -11,6 +11,10 @@ internal static class FusedChecks
 {
     private const float Tolerance = 0.01f;
 
+    // Rounded and outlier columns both occur.
+    private const string Int8Kind = "llm.int8";
+    private const float Int8Threshold = 0.8f;
+
     public static IReadOnlyList<KernelCheck> All { get; } =
     [
         .. Kinds().SelectMany(kind => new[] { (200, 200), (40, 1160) }.Select(shape => new KernelCheck(
@@ -36,6 +40,7 @@ internal static class FusedChecks
         new("codebook, block 32", (o, i, r) => PackingCheckData.Codebook(o, i / 32 * 32, r, 32)),
         new("codebook, block 64, nested", (o, i, r) => PackingCheckData.Codebook(o, i / 64 * 64, r, 64, nested: true)),
         new("dense", null!),
+        new(Int8Kind, (o, i, r) => PackingCheckData.Affine(o, i, r, 8, i, offsets: 's')),
     ];
 
     private static void Products(IBackend backend, PackingKind kind, int outFeatures, int inFeatures)
@@ -110,7 +115,7 @@ internal static class FusedChecks
         }
 
         using QuantizedWeight weight = kind.Make(outFeatures, inFeatures, new Random(seed));
-        return backend.Prepare(weight, ActivationType.F32);
+        return kind.Name == Int8Kind ? backend.PrepareInt8((AffineWeight)weight, Int8Threshold) : backend.Prepare(weight, ActivationType.F32);
     }
 
     private static void Normalize(IBackend backend, in InputNorm norm, Tensor x, Tensor y)

@@ -66,7 +66,8 @@ internal static class CudaKernelNames
         ]),
         ("awq", ["scaled_errors", "shares_of_largest", "row_dots", "keep_least"]),
         ("attention", ["attention_join"]),
-        ("int8tensor", ["int8_absmax", "int8_codes", "int8_one", "int8_matrix", "int8_end", .. Int8Eights.Select(eights => $"int8_rows_{eights}")]),
+        ("int8tensor", ["int8_absmax", "int8_codes", "int8_matrix", "int8_end", .. Int8Eights.Select(eights => $"int8_rows_{eights}")]),
+        ("int8few", ["few_int8"]),
         ("int8wide", ["int8_kept", .. Int8WideRows.Select(rows => $"int8_wide_{rows}")]),
         ("token", ["attend_token_64", "attend_token_128", "attend_token_bytes_64", "attend_token_bytes_128", "append_bytes", "widen_bytes"]),
     ];

@@ -55,7 +55,7 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
 
     /// <summary>Products of the same few rows in one launch; see <see cref="IFusedKernels"/>.</summary>
     public bool TryMultiplyFew(in InputNorm norm, nint x, nint rows, ReadOnlySpan<FusedProduct> calls, bool gated) =>
-        compute == DType.BF16 && _tensor.TryMultiply(norm, x, rows, calls, gated);
+        compute == DType.BF16 && (_tensor.TryMultiply(norm, x, rows, calls, gated) || _int8.TryMultiply(norm, x, rows, calls, gated));
 
     /// <summary>y (+)= x·Wᵀ + bias with x in BF16, and y in it or in F32, straight from a packed weight, if there is such a product.</summary>
     public bool TryMultiplyHalf(CudaPacking weight, in CudaProduct call, DType y) =>

@@ -90,7 +90,7 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
 internal sealed unsafe class WideProducts(CachingMemory memory)
 {
     // Constants of wide.cuh.
-    private const int UnitRows = 16, UnitColumns = 128, Groups = 2, Warps = 4 * Groups, StageRow = 128, TurnedBytes = 64 * 48, MostCounters = 1 << 12;
+    private const int UnitRows = 16, UnitColumns = 128, Groups = 2, Warps = 4 * Groups, StageRow = 128, TurnedBytes = 2 * 16 * 68 * 4, LevelTable = 1 << 16, MostCounters = 1 << 12;
 
     /// <summary>Threads of a block, and features of a tile.</summary>
     public const int Threads = (128 * Groups) + 128, TileFeatures = 64 * Groups;
@@ -150,11 +150,11 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
         return WidePlan.Of((int)((tiles + Warps - 1) / Warps), (int)call.Rows, units, Blocks, sizes);
     }
 
-    /// <summary>Shared memory of the products of integers: INT8_WIDE's stages.</summary>
+    /// <summary>Shared memory of the products of integers: INT8_WIDE's stages, and what WideIntegers' end needs.</summary>
     public static int SharedOfInt8(int tileRows)
     {
         (int ofX, int ofW) = tileRows == 128 ? (7, 4) : (4, 3);
-        return Shared(tileRows, ofX, ofW, 8 * 256);
+        return Shared(tileRows, ofX, ofW, 8 * 256, ((256 * 2) + (8 * (256 + 64))) * sizeof(float));
     }
 
     private static int Units(CudaPacking weight) => (int)((weight.In + UnitColumns - 1) / UnitColumns);
@@ -162,10 +162,16 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     // WideShape of wide.cuh, with WIDE_FORMAT's stages.
     private static int SharedOf(string format, int tileRows)
     {
-        int bits = format[^1] - '0', planes = format == "codebook4" ? 2 : 3, table = format switch { "codebook4" => 256 * 128, "affine3" => 64 * 128, _ => 0 };
-        (int ofX, int ofW) = tileRows switch { 64 => (8, 5), 128 => (5, 4), _ => (3, 4) };
-        return Shared(tileRows, ofX, ofW, (bits * 256) + (planes * 128)) + table;
+        if (format == "codebook4")
+        {
+            return (2 * LevelTable) + ((tileRows switch { 64 => 8, 128 => 5, _ => 3 }) * tileRows * StageRow);
+        }
+
+        int bits = format[^1] - '0', table = format == "affine3" ? 64 * 128 : 0;
+        (int ofX, int ofW) = tileRows switch { 64 => (8, 5), 128 => (5, 4), _ => (format == "affine8" ? 3 : 4, 4) };
+        return Shared(tileRows, ofX, ofW, (bits * 256) + (3 * 128), TurnedBytes) + table;
     }
 
-    private static int Shared(int tileRows, int ofX, int ofW, int warpBytes) => 1024 + (ofX * tileRows * StageRow) + (ofW * Warps * warpBytes) + (Warps * TurnedBytes);
+    private static int Shared(int tileRows, int ofX, int ofW, int warpBytes, int endBytes) =>
+        1024 + (ofX * tileRows * StageRow) + (ofW * Warps * warpBytes) + (Groups * endBytes);
 }

@@ -8,28 +8,6 @@
 #define INT8_STRIDE 160
 #define OUTLIERS_AT_ONCE 32
 #define SCALE_ROWS 32
-#define INT8_ONE_THREADS 1024
-
-#ifdef NIBBLE_HOST
-inline void multiply_add_int8(int* d, const u32* a, u32 b0, u32 b1)
-{
-    Fragments f(a, b0, b1);
-    int lane = threadIdx.x & 31;
-    for (int k = 0; k < 32; k++)
-    {
-        int owner = k / 4 % 4, shift = 32 * (k / 16) + 8 * (k % 4);
-        int x[2] = {(signed char)(f.upper[lane / 4 * 4 + owner] >> shift), (signed char)(f.lower[lane / 4 * 4 + owner] >> shift)};
-        for (int i = 0; i < 4; i++) d[i] += x[i >> 1] * (signed char)(f.columns[(2 * (lane % 4) + (i & 1)) * 4 + owner] >> shift);
-    }
-}
-#else
-// d[16 × 8] += a[16 × 32]·b[32 × 8].
-__device__ inline void multiply_add_int8(int* d, const u32* a, u32 b0, u32 b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-#endif
 
 // Four columns of a row; those beyond the last are 0.
 __device__ inline float4 four_columns(const float* row, i64 column, i64 columns)
@@ -167,62 +145,6 @@ KERNEL(int8_codes)(
         outliers[0] = all;
         count_outliers(counter, all, columns);
     }
-}
-
-// Both for a single row, in one launch: a block, whose threads own neighbouring columns. Rows of zeros fill up the eight.
-KERNEL(int8_one)(const float* x, i64 columns, i64 padded, float threshold, float* absmax, u32* codes, int* sums, int* outliers, u64* counter)
-{
-    __shared__ float scratch[32];
-    __shared__ int counts[32], found[INT8_ONE_THREADS];
-    allow_next();
-    await_previous();
-    int words = (int)(padded / 4), each = (words + INT8_ONE_THREADS - 1) / INT8_ONE_THREADS, from = min((int)threadIdx.x * each, words), to = min(from + each, words), own = 0;
-    float largest = 0, spoiled = 0;
-    for (int word = from; word < to; word++)
-    {
-        float4 v = four_columns(x, 4 * word, columns);
-        float values[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-        {
-            float magnitude = fabsf(values[e]);
-            if (threshold > 0 && magnitude >= threshold) own++;
-            else if (!(magnitude < infinity())) spoiled = 1;
-            else largest = fmaxf(largest, magnitude);
-        }
-    }
-
-    largest = block_max(largest, scratch);
-    spoiled = block_max(spoiled, scratch);
-    bool usable = spoiled == 0 && largest >= 1e-35f;
-    float inverse = usable ? __fdiv_rn(127.0f, largest) : 0;
-    int sum = 0, all = 0, before = outliers ? count_before(own, found, counts, &all) : 0;
-    for (int word = from; word < to; word++)
-    {
-        float4 v = four_columns(x, 4 * word, columns);
-        float values[4] = {v.x, v.y, v.z, v.w};
-        u32 four = 0;
-#pragma unroll
-        for (int e = 0; e < 4; e++)
-        {
-            bool kept = threshold > 0 && fabsf(values[e]) >= threshold;
-            if (kept && outliers) outliers[1 + before++] = 4 * word + e;
-            int code = kept || !usable ? 0 : (int)rintf(__fmul_rn(values[e], inverse));
-            sum += code;
-            four |= (u32)(code & 255) << (8 * e);
-        }
-
-        codes[word] = four;
-    }
-
-    for (int word = words + threadIdx.x; word < 8 * words; word += INT8_ONE_THREADS) codes[word] = 0;
-    sum = block_sum(sum, counts);
-    if (threadIdx.x < 8) sums[threadIdx.x] = threadIdx.x == 0 ? sum : 0;
-    if (threadIdx.x > 0) return;
-    absmax[0] = spoiled > 0 ? __uint_as_float(0x7fc00000u) : largest;
-    if (!outliers) return;
-    outliers[0] = all;
-    count_outliers(counter, all, columns);
 }
 
 __device__ inline float end_int8(const Packed& p, const Int8End& end, int row, i64 feature, int sum, float kept)

@@ -3,19 +3,29 @@
 #include "int8.cuh"
 #include "wide.cuh"
 
-// Outlier columns whose x is gathered for all tiles.
+// Outlier columns that are gathered for all tiles, and how many of them a tile adds at once.
 #define KEPT_OUTLIERS 32
+#define OUTLIERS_OF_TILE 8
 
-// x in outlier columns, [outlier, padded rows].
-KERNEL(int8_kept)(const float* x, i64 columns, int rows, int padded, const int* outliers, float* kept)
+// Of outlier columns, x [outlier, padded rows], and the weight's numbers [outlier, padded features] behind it; zeros up to whole tiles and a whole
+// number of OUTLIERS_OF_TILE.
+KERNEL(int8_kept)(const float* x, i64 columns, int rows, int padded, const int* outliers, float* kept, Packed p, i64 first, i64 features)
 {
     allow_next();
     await_previous();
-    int count = min(outliers[0], KEPT_OUTLIERS);
-    GRID_STRIDE(at, (i64)count * padded)
+    int count = min(outliers[0], KEPT_OUTLIERS), lines = (count + OUTLIERS_OF_TILE - 1) / OUTLIERS_OF_TILE * OUTLIERS_OF_TILE;
+    GRID_STRIDE(at, (i64)lines * padded)
     {
-        int row = (int)(at % padded);
-        kept[at] = row < rows ? x[row * columns + outliers[1 + at / padded]] : 0;
+        int row = (int)(at % padded), line = (int)(at / padded);
+        kept[at] = row < rows && line < count ? x[row * columns + outliers[1 + line]] : 0;
+    }
+
+    float* levels = kept + (i64)KEPT_OUTLIERS * padded;
+    GRID_STRIDE(at, lines * features)
+    {
+        i64 feature = first + at % features;
+        int line = (int)(at / features);
+        levels[at] = line < count && feature < p.rows ? level_at(p, feature, outliers[1 + line], zero_of(p, feature)) * read_number(p.scales, p.scale_type, feature) : 0;
     }
 }
 
@@ -24,18 +34,22 @@ struct WideIntegers
 {
     typedef int Sum;
     static const int HALVES = 1, PLANES = 0, UNIT_BYTES = UnitOf<8>::WORDS * 4, TABLE_BYTES = 0;
+    static const bool LEVELS = false, LOOKS_UP = false;
     struct Cursor
     {
         __device__ void open(const Packed&, i64, int) {}
     };
+    // What the end of 256 rows needs.
+    static const int END_BYTES = (256 * 2 + OUTLIERS_OF_TILE * (256 + 64)) * 4;
     LaneCodes<8> codes;
 
     __device__ static void fill_table(const Packed&, u8*) {}
     template <class BRING>
     __device__ static void places(const Packed&, const Cursor&, int, BRING) {}
     template <class READ>
-    __device__ void load(const Packed&, const Cursor&, int, int lane, const u32* unit, const float*, READ) { codes.load<true>(unit, lane); }
-    __device__ void decode(const PairTable&, int, int, u32 (*a)[4]) const
+    __device__ void load(const Packed&, int lane, const u32* unit, READ) { codes.load<true>(unit, lane); }
+    __device__ void begin(const Packed&, const Cursor&, int, const PairTable&, const LevelTable&, int, int, const float*) {}
+    __device__ void finish(const PairTable&, int, u32 (*a)[4]) const
     {
 #pragma unroll
         for (int i = 0; i < 4; i++)
@@ -46,67 +60,110 @@ struct WideIntegers
     }
 };
 
+// Sums of integers become numbers: scales, offsets and outlier columns. A load that each thread waited for in its turn would take longer than the
+// product; so a warpgroup loads what it needs at once, to its shared memory: for each row its scale and the sum of its codes, then x [outlier, row],
+// then the weight's numbers [outlier, feature].
 template <int N>
-__device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, const float* kept, int padded, const int* sums, i64 f, int r, u8* turned)
+__device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, const float* kept, int padded, const int* sums, i64 f, int r, float* turned)
 {
+    const int OF_THREAD = OUTLIERS_OF_TILE * N / 128;
+    static_assert(N <= 256 && TURNED_BYTES <= WideIntegers::END_BYTES, "what a tile's end needs");
     const Packed& p = call.weight;
-    float values[N / 2], zero[2], scale[2];
+    int lane = threadIdx.x & 31, thread = threadIdx.x & 127, group = threadIdx.x >> 7, own = 16 * (thread >> 5) + (lane >> 2), t2 = 2 * (lane & 3);
+    float *of_rows = turned, *inputs = of_rows + 2 * N, *levels = inputs + OUTLIERS_OF_TILE * N;
+    // Features of all tiles, as int8_kept has them.
+    i64 base = call.first / UNIT_ROWS * UNIT_ROWS, features = (i64)(call.tiles / call.row_tiles) * 128;
+    const float *next_x = kept + r, *next_level = kept + (i64)KEPT_OUTLIERS * padded + f - base;
+    int outliers = end.outliers ? end.outliers[0] : 0, together = min(outliers, KEPT_OUTLIERS);
+    float x[OF_THREAD], level[OUTLIERS_OF_TILE / 2];
+    auto fetch = [&]()
+    {
+#pragma unroll
+        for (int k = 0; k < OF_THREAD; k++) x[k] = next_x[(i64)(128 * k / N) * padded + thread + 128 * k % N];
+#pragma unroll
+        for (int k = 0; k < OUTLIERS_OF_TILE / 2; k++) level[k] = next_level[((thread >> 6) + 2 * k) * features + (thread & 63)];
+        next_x += OUTLIERS_OF_TILE * (i64)padded;
+        next_level += OUTLIERS_OF_TILE * features;
+    };
+    group_barrier(group);
+    if (together > 0) fetch();
+    // absmax and sums have room for whole tiles.
+#pragma unroll
+    for (int k = 0; k < N / 128; k++)
+    {
+        int row = thread + 128 * k;
+        of_rows[2 * row] = __fdiv_rn(end.absmax[r + row], 127.0f);
+        of_rows[2 * row + 1] = (float)end.sums[r + row];
+    }
+
+    float values[N / 2], shift[2], scale[2];
 #pragma unroll
     for (int h = 0; h < 2; h++)
     {
-        i64 feature = min(f + 8 * h, p.rows - 1);
-        zero[h] = zero_of(p, feature);
+        i64 feature = min(f + own + 8 * h, p.rows - 1);
+        shift[h] = 128.0f - zero_of(p, feature);
         scale[h] = read_number(p.scales, p.scale_type, feature);
     }
 
-    // absmax and sums have room for whole tiles.
+    group_barrier(group);
 #pragma unroll
     for (int n = 0; n < N / 8; n++)
     {
-        Couple largest = *(const Couple*)(end.absmax + r + 8 * n), of_codes = *(const Couple*)(end.sums + r + 8 * n);
+        float4 two = *(const float4*)(of_rows + 2 * (8 * n + t2));
 #pragma unroll
-        for (int c = 0; c < 2; c++)
-        {
-            float of_row = __fdiv_rn(__uint_as_float(largest.w[c]), 127.0f), sum = (float)(int)of_codes.w[c];
-#pragma unroll
-            for (int h = 0; h < 2; h++) values[4 * n + 2 * h + c] = ((float)sums[4 * n + 2 * h + c] + (128.0f - zero[h]) * sum) * of_row * scale[h];
-        }
+        for (int c = 0; c < 4; c++) values[4 * n + c] = ((float)sums[4 * n + c] + shift[c >> 1] * (c & 1 ? two.w : two.y)) * (c & 1 ? two.z : two.x) * scale[c >> 1];
     }
 
-    int outliers = end.outliers ? end.outliers[0] : 0;
-#pragma unroll 1
-    for (int j = 0; j < outliers; j++)
+    auto add = [&](const float* line, float upper, float lower)
     {
-        int column = end.outliers[1 + j];
-        float level[2];
-#pragma unroll
-        for (int h = 0; h < 2; h++) level[h] = level_at(p, min(f + 8 * h, p.rows - 1), column, zero[h]) * scale[h];
-        if (j < KEPT_OUTLIERS)
-        {
-            const float* line = kept + (i64)j * padded + r;
-#pragma unroll
-            for (int n = 0; n < N / 8; n++)
-            {
-                Couple x = *(const Couple*)(line + 8 * n);
-#pragma unroll
-                for (int c = 0; c < 4; c++) values[4 * n + c] = fmaf(__uint_as_float(x.w[c & 1]), level[c >> 1], values[4 * n + c]);
-            }
-
-            continue;
-        }
-
 #pragma unroll
         for (int n = 0; n < N / 8; n++)
         {
+            Couple two = *(const Couple*)(line + 8 * n + t2);
 #pragma unroll
-            for (int c = 0; c < 4; c++)
-            {
-                int row = r + 8 * n + (c & 1);
-                if (row < call.rows) values[4 * n + c] = fmaf(end.x[row * p.columns + column], level[c >> 1], values[4 * n + c]);
-            }
+            for (int c = 0; c < 4; c++) values[4 * n + c] = fmaf(__uint_as_float(two.w[c & 1]), c < 2 ? upper : lower, values[4 * n + c]);
         }
+    };
+#pragma unroll 1
+    for (int start = 0; start < together; start += OUTLIERS_OF_TILE)
+    {
+        if (start > 0) group_barrier(group);
+#pragma unroll
+        for (int k = 0; k < OF_THREAD; k++) inputs[thread + 128 * k] = x[k];
+#pragma unroll
+        for (int k = 0; k < OUTLIERS_OF_TILE / 2; k++) levels[thread + 128 * k] = level[k];
+        group_barrier(group);
+        if (start + OUTLIERS_OF_TILE < together) fetch();
+#pragma unroll 1
+        for (int j = 0; j < min(OUTLIERS_OF_TILE, together - start); j++) add(inputs + N * j, levels[64 * j + own], levels[64 * j + own + 8]);
     }
 
+    // Those that were not gathered; columns like these are few.
+#pragma unroll 1
+    for (int j = together; j < outliers; j++)
+    {
+        int column = end.outliers[1 + j];
+        group_barrier(group);
+#pragma unroll
+        for (int k = 0; k < N / 128; k++)
+        {
+            int row = thread + 128 * k;
+            inputs[row] = r + row < call.rows ? end.x[(r + row) * p.columns + column] : 0;
+        }
+
+        float of_feature[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+        {
+            i64 feature = min(f + own + 8 * h, p.rows - 1);
+            of_feature[h] = level_at(p, feature, column, zero_of(p, feature)) * scale[h];
+        }
+
+        group_barrier(group);
+        add(inputs, of_feature[0], of_feature[1]);
+    }
+
+    group_barrier(group);
     wide_write<N>(call, values, f, r, turned);
 }
 
@@ -115,7 +172,7 @@ __device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, c
         WideCall call, Int8End end, const float* kept, int padded) \
     { \
         WIDE_BODY(wide_product<WideIntegers, n, 2, 1, x_stages, w_stages>( \
-            call, [&](int* sums, i64 f, int r, u8* turned) { wide_end_int8<n>(call, end, kept, padded, sums, f, r, turned); })); \
+            call, [&](int* sums, i64 f, int r, float* turned) { wide_end_int8<n>(call, end, kept, padded, sums, f, r, turned); })); \
     }
 
 INT8_WIDE(128, 7, 4)

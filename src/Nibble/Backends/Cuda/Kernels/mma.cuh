@@ -71,6 +71,13 @@ inline void multiply_add(float* d, const u32* a, u32 b0, u32 b1)
 
 inline u16 round_bf16(float value) { return to_bf16(value); }
 inline u32 pack_bf16(float low, float high) { return to_bf16(low) | (u32)to_bf16(high) << 16; }
+// Both numbers of a pair: rounded products, and products plus numbers, rounded once.
+inline u32 multiply_bf16(u32 a, u32 b) { return pack_bf16(from_bf16((u16)a) * from_bf16((u16)b), from_bf16((u16)(a >> 16)) * from_bf16((u16)(b >> 16))); }
+inline u32 multiply_add_bf16(u32 a, u32 b, u32 c)
+{
+    return pack_bf16(
+        std::fmaf(from_bf16((u16)a), from_bf16((u16)b), from_bf16((u16)c)), std::fmaf(from_bf16((u16)(a >> 16)), from_bf16((u16)(b >> 16)), from_bf16((u16)(c >> 16))));
+}
 inline float exp2_fast(float x) { return std::exp2(x); }
 #else
 __device__ inline u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
@@ -116,6 +123,21 @@ __device__ inline u32 pack_bf16(float low, float high)
     return packed;
 }
 
+// Both numbers of a pair: rounded products, and products plus numbers, rounded once. For cards of 9.0.
+__device__ inline u32 multiply_bf16(u32 a, u32 b)
+{
+    u32 product;
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+    return product;
+}
+
+__device__ inline u32 multiply_add_bf16(u32 a, u32 b, u32 c)
+{
+    u32 sum;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(c));
+    return sum;
+}
+
 __device__ inline float exp2_fast(float x)
 {
     float y;
@@ -123,6 +145,13 @@ __device__ inline float exp2_fast(float x)
     return y;
 }
 #endif
+
+// A number as two of BF16, the nearer one in the lower half: their sum has 16 of its bits.
+__device__ inline u32 split_bf16(float value)
+{
+    float first = from_bf16(round_bf16(value));
+    return pack_bf16(first, value - first);
+}
 
 template <int WIDTH>
 __device__ inline u16* tile_at(u16* tile, int row, int piece) { return tile + row * WIDTH + ((piece ^ (row & 7)) << 3); }

@@ -94,12 +94,15 @@ struct LaneCodes<4>
         *high = __uint_as_float(((pair < 2 ? word << (12 - 8 * pair) : word >> (8 * pair - 12)) & 0xf0000u) | 0x43000000u);
     }
     __device__ u32 code(int h, int i, int e) const { return (q[h].w[i] >> (4 * e)) & 15; }
+    __device__ u32 eight(int h, int i) const { return q[h].w[i]; }
     __device__ static int of_entry(int entry, int which) { return (entry >> (4 * which)) & 15; }
 };
 
 template <>
 struct LaneCodes<3>
 {
+    // Only codes of 4 bits are picked from levels.
+    __device__ u32 eight(int, int) const { return 0; }
     static const int ENTRIES = 64;
     Couple q[3];
     template <bool SHARED = false>
@@ -135,6 +138,8 @@ struct LaneCodes<3>
 template <>
 struct LaneCodes<2>
 {
+    // Only codes of 4 bits are picked from levels.
+    __device__ u32 eight(int, int) const { return 0; }
     static const int ENTRIES = 16;
     Quad q;
     template <bool SHARED = false>
@@ -158,6 +163,8 @@ struct LaneCodes<2>
 template <>
 struct LaneCodes<8>
 {
+    // Only codes of 4 bits are picked from levels.
+    __device__ u32 eight(int, int) const { return 0; }
     static const int ENTRIES = 0;
     Quad q[4];
     template <bool SHARED = false>
@@ -276,21 +283,22 @@ struct PackedTile
         }
     }
 
-    template <class READ>
-    __device__ void load_shared(const Packed& p, const Cursor& at, int unit, int lane, const u32* unit_codes, READ read)
+    // What was brought as words becomes numbers; without small groups. `map` is the weight's nested_map or a copy of it.
+    __device__ void arrive_words(const Packed& p, const Cursor& at, int unit, const u32* words, const float* map)
     {
-        codes.template load<true>(unit_codes, lane);
-#pragma unroll
-        for (int part = 0; part < PARTS; part++)
+        scales[0].word = words[0];
+        // What most weights have takes no look at where a number stands in its word.
+        if (p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32)) scales[0].shift = 0;
+        else
         {
-            u32 group = at.group_of(unit, part);
-            scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
-            scales[part].word = read(part);
-            if (p.nested_map) nested[part] = __uint_as_float(read(PARTS + part));
-            if (!OFFSETS || !p.offsets) continue;
-            offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
-            offsets[part].word = read(2 * PARTS + part);
+            u32 group = at.group_of(unit, 0);
+            scales[0].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
+            if (OFFSETS && p.offsets) offsets[0].place(at.offsets + (group << Stored::log_size(p.offset_type)));
         }
+
+        if (p.nested_map) nested[0] = __uint_as_float(words[1]);
+        if (OFFSETS && p.offsets) offsets[0].word = words[PLANES - 1];
+        arrive(p, map);
     }
 
     // Turns what was stored into numbers, when it has arrived. `map` is the weight's nested_map or a copy of it.

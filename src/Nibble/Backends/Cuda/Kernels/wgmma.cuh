@@ -32,16 +32,6 @@ inline void barrier_expect(StageBarrier* barrier, int) { barrier_arrive(barrier)
 inline void barrier_arrive_copied(StageBarrier* barrier) { barrier_arrive(barrier); }
 inline void fetch_bytes(void* shared, const void* source, int bytes, StageBarrier*) { memcpy(shared, source, bytes); }
 inline void fetch_word(void* shared, const void* source) { memcpy(shared, source, 4); }
-inline void store_matrices_turned(u8* column, const u32* a)
-{
-    u64 columns[32];
-    gather((u64)column, columns);
-    int lane = threadIdx.x & 31;
-    for (int j = 0; j < 4; j++)
-    {
-        for (int c = 0; c < 2; c++) ((u16*)columns[8 * j + 2 * (lane % 4) + c])[lane / 4] = (u16)(a[j] >> (16 * c));
-    }
-}
 template <int COUNT> inline void group_registers_more() {}
 template <int COUNT> inline void group_registers_less() {}
 
@@ -61,10 +51,12 @@ inline const u32 (*gather_group(const u32* a))[4]
     return group.values[half];
 }
 
+typedef const u8* StageMatrix;
+inline StageMatrix stage_matrix(const u8* stage) { return stage; }
 inline const u8* stage_piece(const u8* stage, int n, int byte) { return stage + n * STAGE_ROW + ((byte / 16) ^ (n & 7)) * 16 + byte % 16; }
 
 template <int N>
-inline void group_multiply(float* d, const u32* a, const u8* stage, int step)
+inline void group_multiply(float* d, const u32* a, StageMatrix stage, int step)
 {
     const u32 (*all)[4] = gather_group(a);
     int lane = threadIdx.x & 31, first = threadIdx.x & 96;
@@ -83,7 +75,7 @@ inline void group_multiply(float* d, const u32* a, const u8* stage, int step)
 }
 
 template <int N>
-inline void group_multiply(int* d, const u32* a, const u8* stage, int step)
+inline void group_multiply(int* d, const u32* a, StageMatrix stage, int step)
 {
     const u32 (*all)[4] = gather_group(a);
     int lane = threadIdx.x & 31, first = threadIdx.x & 96;
@@ -131,13 +123,6 @@ __device__ inline void fetch_word(void* shared, const void* source)
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(source) : "memory");
 }
 
-// Four 8 × 8 matrices of 16-bit numbers: lane l names column l mod 8 of matrix l/8, and has elements 2(l mod 4), +1 of row l/4 of each.
-__device__ inline void store_matrices_turned(u8* column, const u32* a)
-{
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};"
-        ::"r"(shared_address(column)), "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]) : "memory");
-}
-
 // How many registers a thread of this warpgroup has from now on.
 template <int COUNT> __device__ inline void group_registers_more() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT)); }
 template <int COUNT> __device__ inline void group_registers_less() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT)); }
@@ -150,11 +135,9 @@ __device__ inline void group_commit() { asm volatile("wgmma.commit_group.sync.al
 template <int PENDING>
 __device__ inline void group_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
 
-// Eight rows of a stage are 1,024 bytes; a step of k is 32 bytes.
-__device__ inline u64 stage_matrix(const u8* stage, int step)
-{
-    return (u64)1 << 62 | (u64)(1024 >> 4) << 32 | (u64)1 << 16 | (((shared_address(stage) + 32 * step) & 0x3ffff) >> 4);
-}
+// A stage as wgmma names it. Eight rows of it are 1,024 bytes; a step of k is 32 bytes.
+typedef u64 StageMatrix;
+__device__ inline StageMatrix stage_matrix(const u8* stage) { return (u64)1 << 62 | (u64)(1024 >> 4) << 32 | (u64)1 << 16 | ((shared_address(stage) & 0x3ffff) >> 4); }
 
 #define TEN(p) "%" #p "0,%" #p "1,%" #p "2,%" #p "3,%" #p "4,%" #p "5,%" #p "6,%" #p "7,%" #p "8,%" #p "9,"
 #define EIGHT(type, i) type(d[i]), type(d[i + 1]), type(d[i + 2]), type(d[i + 3]), type(d[i + 4]), type(d[i + 5]), type(d[i + 6]), type(d[i + 7])
@@ -163,20 +146,18 @@ __device__ inline u64 stage_matrix(const u8* stage, int step)
 #define SUMS_128(type) SUMS_64(type), EIGHT(type, 64), EIGHT(type, 72), EIGHT(type, 80), EIGHT(type, 88), EIGHT(type, 96), EIGHT(type, 104), EIGHT(type, 112), EIGHT(type, 120)
 
 // d[64 × N] += a[64 × 16]·b[16 × N] of BF16, or a[64 × 32]·b[32 × N] of integers of 8 bits: of a stage the part `step` of k.
-template <int N> __device__ void group_multiply(float* d, const u32* a, const u8* stage, int step);
-template <int N> __device__ void group_multiply(int* d, const u32* a, const u8* stage, int step);
+template <int N> __device__ void group_multiply(float* d, const u32* a, StageMatrix stage, int step);
+template <int N> __device__ void group_multiply(int* d, const u32* a, StageMatrix stage, int step);
 
-#define GROUP_MULTIPLY(n, sums, names, operands) \
-    template <> __device__ __forceinline__ void group_multiply<n>(float* d, const u32* a, const u8* stage, int step) \
+#define GROUP_MULTIPLY_ONE(n, type, sums, kind, flags, names, operands) \
+    template <> __device__ __forceinline__ void group_multiply<n>(type* d, const u32* a, StageMatrix stage, int step) \
     { \
-        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" names "}, " operands ", add, 1, 1, 0;\n}" \
-            : sums("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(stage_matrix(stage, step)) : "memory"); \
-    } \
-    template <> __device__ __forceinline__ void group_multiply<n>(int* d, const u32* a, const u8* stage, int step) \
-    { \
-        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" #n "k32.s32.s8.s8 {" names "}, " operands ", add;\n}" \
-            : sums("+r") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(stage_matrix(stage, step)) : "memory"); \
+        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" #n kind " {" names "}, " operands ", add" flags ";\n}" \
+            : sums : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(stage + 2 * step) : "memory"); \
     }
+#define GROUP_MULTIPLY(n, sums, names, operands) \
+    GROUP_MULTIPLY_ONE(n, float, sums("+f"), "k16.f32.bf16.bf16", ", 1, 1, 0", names, operands) \
+    GROUP_MULTIPLY_ONE(n, int, sums("+r"), "k32.s32.s8.s8", "", names, operands)
 
 GROUP_MULTIPLY(64, SUMS_32, TEN() TEN(1) TEN(2) "%30,%31", "{%32,%33,%34,%35}, %36")
 GROUP_MULTIPLY(128, SUMS_64, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63", "{%64,%65,%66,%67}, %68")

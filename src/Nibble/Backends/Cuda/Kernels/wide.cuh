@@ -74,166 +74,298 @@ __device__ inline void wide_rows_of(const void* x, int type, i64 columns, int ro
     }
 }
 
-// A packed format for wide_product: half a unit becomes A of four steps.
+// The pairs of levels that bytes of a codebook's codes stand for, as a lane sees them. An entry has 256 bytes, with a copy of the pair for each lane, so
+// that no two lanes meet in a bank; the table begins at a multiple of its size: then bytes make an address in one step. What comes before that place
+// has LEVELS_BEFORE bytes at least.
+#define LEVEL_TABLE (1 << 16)
+#define LEVELS_BEFORE (62 << 10)
+
+#ifdef NIBBLE_HOST
+inline int levels_offset(const void*) { return LEVELS_BEFORE; }
+struct LevelTable
+{
+    const u8* own;
+    LevelTable(const u8* table) : own(table + 4 * (threadIdx.x & 31)) {}
+    u32 pair(u32 codes, int pair) const { return *(const u32*)(own + 256 * (codes >> (8 * pair) & 255)); }
+};
+#else
+__device__ inline int levels_offset(const void* shared) { return (int)((0 - shared_address(shared)) & (LEVEL_TABLE - 1)); }
+struct LevelTable
+{
+    u32 own;
+    __device__ LevelTable(const u8* table) : own(shared_address(table) + 4 * (threadIdx.x & 31)) {}
+    __device__ u32 pair(u32 codes, int pair) const
+    {
+        u32 levels;
+        asm("ld.shared.u32 %0, [%1];" : "=r"(levels) : "r"(pick_bytes(codes, own, 0x7604 | pair << 4)));
+        return levels;
+    }
+};
+#endif
+
+__device__ inline void fill_levels(const float* levels, u8* table)
+{
+    int entry = threadIdx.x;
+    if (entry >= 256) return;
+    u32 pair = pack_bf16(levels[entry & 15], levels[entry >> 4]);
+    Quad copies = {{pair, pair, pair, pair}};
+#pragma unroll
+    for (int n = 0; n < 8; n++) *(Quad*)(table + entry * 256 + ((n + entry) & 7) * 16) = copies;
+}
+
+// What a warpgroup's sums pass through on their way to y: TURNED_ROWS rows of x by 64 features, twice. The stride keeps lanes out of each other's banks.
+#define TURNED_ROWS 16
+#define TURNED_STRIDE 68
+#define TURNED_FLOATS (TURNED_ROWS * TURNED_STRIDE)
+#define TURNED_BYTES (2 * TURNED_FLOATS * 4)
+
+// A packed format for wide_product: half a unit becomes A of four steps. What has to wait for memory (`load`, `begin`) is apart from what makes numbers
+// of it (`finish`), so that a multiplication can be queued between them. While tensor cores work, other instructions are slow: their number is what
+// decoding takes.
 template <class T>
 struct WideFloats
 {
     typedef float Sum;
     typedef typename T::Cursor Cursor;
-    static const int HALVES = 2, PLANES = T::PLANES, UNIT_BYTES = T::UNIT_BYTES, TABLE_BYTES = T::OFFSETS && T::CODE_BITS != 3 ? 0 : T::TABLE_BYTES;
+    // Levels of a codebook are BF16: for their product with a scale, two numbers of BF16 stand for it.
+    static const bool LEVELS = !T::OFFSETS, LOOKS_UP = LEVELS || T::CODE_BITS == 3;
+    static const int HALVES = 2, PLANES = T::PLANES, UNIT_BYTES = T::UNIT_BYTES, TABLE_BYTES = LEVELS ? LEVEL_TABLE : LOOKS_UP ? T::TABLE_BYTES : 0, END_BYTES = TURNED_BYTES;
     T tile;
+    u32 words[PLANES], own, high[2], low[2], found[2][2][4];
+    float scale[2], shift[2];
 
     __device__ static void fill_table(const Packed& p, u8* table)
     {
-        if (TABLE_BYTES > 0) T::fill_table(p, table);
+        if (LEVELS) fill_levels(p.levels, table);
+        else if (LOOKS_UP) T::fill_table(p, table);
     }
 
     template <class BRING>
     __device__ static void places(const Packed& p, const Cursor& at, int unit, BRING bring) { T::places(p, at, unit, bring); }
 
     template <class READ>
-    __device__ void load(const Packed& p, const Cursor& at, int unit, int lane, const u32* codes, const float* map, READ read)
+    __device__ void load(const Packed& p, int lane, const u32* codes, READ read)
     {
-        tile.load_shared(p, at, unit, lane, codes, read);
-        tile.arrive(p, map);
+        tile.codes.template load<true>(codes, lane);
+        words[0] = read(0);
+        if (p.nested_map) words[1] = read(1);
+        if (T::OFFSETS && p.offsets) words[PLANES - 1] = read(PLANES - 1);
     }
 
-    __device__ void decode(const PairTable& table, int half, int lane, u32 (*a)[4]) const
+    // Scales of a half, and what its codes have in the table. With the first half a unit's scales become numbers.
+    __device__ void begin(const Packed& p, const Cursor& at, int unit, const PairTable& table, const LevelTable& levels, int half, int lane, const float* map)
     {
+        if (half == 0) tile.arrive_words(p, at, unit, words, map);
+        if (half == 0 && LEVELS) own = split_bf16(tile.scale[0]);
 #pragma unroll
-        for (int n = 0; n < 2; n++)
+        for (int n = 0; n < 2 && LOOKS_UP; n++)
         {
-            int i = 2 * half + n;
-            float scale[2], shift[2];
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-            {
-                scale[h] = tile.scale_at(i, h, lane);
-                shift[h] = T::OFFSETS ? fmaf(-(float)T::Codes::BIAS, scale[h], tile.shift_at(i, h, lane)) : 0;
-            }
-
 #pragma unroll
             for (int j = 0; j < 2; j++)
             {
 #pragma unroll
                 for (int w = 0; w < 4; w++)
                 {
-                    float low, high;
-                    if (T::OFFSETS) tile.codes.numbers(w & 1, i, 2 * j + (w >> 1), table, &low, &high);
-                    else
+                    int h = w & 1, i = 2 * half + n, pair = 2 * j + (w >> 1);
+                    found[n][j][w] = LEVELS ? levels.pair(tile.codes.eight(h, i), pair) : tile.codes.pair(h, i, pair, table);
+                }
+            }
+        }
+
+#pragma unroll
+        for (int h = 0; h < 2; h++)
+        {
+            if (LEVELS)
+            {
+                u32 both = __shfl_sync(FULL_WARP, own, (lane & ~3) + h + 2 * half);
+                high[h] = pick_bytes(both, 0, 0x1010);
+                low[h] = pick_bytes(both, 0, 0x3232);
+                continue;
+            }
+
+            scale[h] = tile.scale_at(2 * half, h, lane);
+            shift[h] = fmaf(-(float)T::Codes::BIAS, scale[h], tile.shift_at(2 * half, h, lane));
+        }
+    }
+
+    __device__ void finish(const PairTable& table, int half, u32 (*a)[4]) const
+    {
+#pragma unroll
+        for (int n = 0; n < 2; n++)
+        {
+#pragma unroll
+            for (int j = 0; j < 2; j++)
+            {
+#pragma unroll
+                for (int w = 0; w < 4; w++)
+                {
+                    int h = w & 1;
+                    u32 pair = found[n][j][w];
+                    if (LEVELS)
                     {
-                        u32 pair = tile.codes.pair(w & 1, i, 2 * j + (w >> 1), table);
-                        low = __uint_as_float(pair << 16);
-                        high = __uint_as_float(pair & 0xffff0000u);
+                        a[2 * n + j][w] = multiply_add_bf16(pair, high[h], multiply_bf16(pair, low[h]));
+                        continue;
                     }
 
-                    float s = scale[w & 1], z = shift[w & 1];
-                    a[2 * n + j][w] = T::OFFSETS ? pack_bf16(fmaf(low, s, z), fmaf(high, s, z)) : pack_bf16(low * s, high * s);
+                    float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
+                    if (!LOOKS_UP) tile.codes.numbers(h, 2 * half + n, 2 * j + (w >> 1), table, &first, &second);
+                    a[2 * n + j][w] = pack_bf16(fmaf(first, scale[h], shift[h]), fmaf(second, scale[h], shift[h]));
                 }
             }
         }
     }
 };
 
-// Sums of features f and f + 8 and rows 8·n + r, +1 of x, to y; all are read before one is written, where they add to it. The code of a tile's
-// end runs once or twice a block: it must be short, as it is read from memory.
-template <int N, class NUMBER, class TO, class FROM>
-__device__ inline void wide_write(const WideCall& call, float* sums, i64 f, int r, TO to, FROM from)
+// Where a thread stands at a tile's end: it takes four features of every eighth row.
+struct WideEnd
 {
-    i64 feature = f - call.first;
-    int t2 = 2 * (int)(threadIdx.x & 3);
-    u8* tile = (u8*)call.y + (r - t2) * call.stride * (i64)sizeof(NUMBER);
-    u32 line = (u32)call.stride * sizeof(NUMBER), first = t2 * line + (u32)feature * sizeof(NUMBER);
-    // How many rows a feature still has; none if it is not asked for.
-    int left[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) left[h] = feature + 8 * h >= 0 && feature + 8 * h < call.count ? call.rows - r : 0;
-    u32 place = first;
-    if (call.add)
-    {
-#pragma unroll
-        for (int n = 0; n < N / 8; n++, place += 8 * line)
-        {
-#pragma unroll
-            for (int c = 0; c < 4; c++)
-            {
-                if (8 * n + (c & 1) < left[c >> 1]) sums[4 * n + c] += from(*(const NUMBER*)(tile + (u32)(place + (c & 1) * line + 8 * (c >> 1) * sizeof(NUMBER))));
-            }
-        }
-    }
+    float* column;               // of its sums in the memory that turns them
+    const float* own;            // what it takes from there
+    u8* place;                   // its first four numbers of y
+    i64 line;                    // bytes from one row of y to the next
+    i64 feature;                 // within y
+    int left;                    // rows from its first one on
+    float bias[4];
+};
 
-    place = first;
-#pragma unroll
-    for (int n = 0; n < N / 8; n++, place += 8 * line)
+// Four numbers of y.
+template <class NUMBER> struct FourNumbers;
+template <>
+struct FourNumbers<float>
+{
+    float4 four;
+    __device__ void load(const void* place) { four = *(const float4*)place; }
+    __device__ void store(void* place) const { *(float4*)place = four; }
+    __device__ void widen(float* values) const { values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w; }
+    __device__ void round(const float* values) { four.x = values[0], four.y = values[1], four.z = values[2], four.w = values[3]; }
+};
+template <>
+struct FourNumbers<u16>
+{
+    Couple pairs;
+    __device__ void load(const void* place) { pairs = *(const Couple*)place; }
+    __device__ void store(void* place) const { *(Couple*)place = pairs; }
+    __device__ void widen(float* values) const
     {
 #pragma unroll
-        for (int c = 0; c < 4; c++)
-        {
-            if (8 * n + (c & 1) < left[c >> 1]) *(NUMBER*)(tile + (u32)(place + (c & 1) * line + 8 * (c >> 1) * sizeof(NUMBER))) = to(sums[4 * n + c]);
-        }
+        for (int e = 0; e < 4; e++) values[e] = __uint_as_float(e & 1 ? pairs.w[e >> 1] & 0xffff0000u : pairs.w[e >> 1] << 16);
+    }
+    __device__ void round(const float* values)
+    {
+        pairs.w[0] = pack_bf16(values[0], values[1]);
+        pairs.w[1] = pack_bf16(values[2], values[3]);
+    }
+};
+
+// TURNED_ROWS rows of a warpgroup's sums to the memory that turns them.
+__device__ inline void turn_sums(float* column, const float* sums)
+{
+#pragma unroll
+    for (int n = 0; n < TURNED_ROWS / 8; n++)
+    {
+#pragma unroll
+        for (int c = 0; c < 4; c++) column[(8 * n + (c & 1)) * TURNED_STRIDE + 8 * (c >> 1)] = sums[4 * n + c];
     }
 }
 
-// Rows of x whose sums a warp turns in shared memory at once, and bytes that such a row stands apart, so that lanes meet in no bank.
-#define TURNED_ROWS 64
-#define TURNED_STRIDE 48
-#define TURNED_BYTES (TURNED_ROWS * TURNED_STRIDE)
-
-// BF16 that nothing is added to, of 16 features that stand in y in whole lines of 16 bytes: they come there by way of shared memory, as 32 bytes
-// a row.
-template <int N>
-__device__ inline void wide_write_lines(const WideCall& call, const float* sums, i64 f, int r, u8* turned)
+// A tile whose features are all asked for and stand in whole pieces of y. No branch stands between its loads.
+template <int N, class NUMBER, bool ADD>
+__device__ inline void wide_write_whole(WideEnd end, const float* sums)
 {
-    int lane = threadIdx.x & 31, first = r - 2 * (lane & 3), left = call.rows - first;
-    u8* tile = (u8*)call.y + (first * call.stride + f - (lane >> 2) - call.first) * 2;
-    u32 line = (u32)call.stride * 2;
-    u8* column = turned + (8 * (lane >> 4) + (lane & 7)) * TURNED_STRIDE + (lane >> 3 & 1) * 16;
 #pragma unroll
     for (int part = 0; part < N / TURNED_ROWS; part++)
     {
-        __syncwarp();
-#pragma unroll
-        for (int n = 0; n < TURNED_ROWS / 8; n += 2)
+        int buffer = (part & 1) * TURNED_FLOATS;
+        FourNumbers<NUMBER> before[TURNED_ROWS / 8];
+        if (ADD)
         {
-            const float* four = sums + part * (TURNED_ROWS / 2) + 4 * n;
-            u32 a[4] = {pack_bf16(four[0], four[1]), pack_bf16(four[2], four[3]), pack_bf16(four[4], four[5]), pack_bf16(four[6], four[7])};
-            store_matrices_turned(column + 8 * n * TURNED_STRIDE, a);
+#pragma unroll
+            for (int k = 0; k < TURNED_ROWS / 8; k++) before[k].load(end.place + (end.left > 8 * k ? 8 * k * end.line : 0));
         }
 
-        __syncwarp();
+        turn_sums(end.column + buffer, sums + part * (TURNED_ROWS / 2));
+        // Who has come here has read what stood in the other buffer.
+        group_barrier(threadIdx.x >> 7);
+        FourNumbers<float> values[TURNED_ROWS / 8];
 #pragma unroll
-        for (int k = 0; k < TURNED_ROWS / 16; k++)
+        for (int k = 0; k < TURNED_ROWS / 8; k++) values[k].load(end.own + buffer + 8 * k * TURNED_STRIDE);
+#pragma unroll
+        for (int k = 0; k < TURNED_ROWS / 8; k++)
         {
-            int row = 16 * k + (lane >> 1);
-            Quad piece = *(const Quad*)(turned + row * TURNED_STRIDE + (lane & 1) * 16);
-            row += part * TURNED_ROWS;
-            if (row < left) *(Quad*)(tile + (u32)(row * line + (lane & 1) * 16)) = piece;
+            float four[4], others[4] = {0, 0, 0, 0};
+            values[k].widen(four);
+            if (ADD) before[k].widen(others);
+#pragma unroll
+            for (int e = 0; e < 4; e++) four[e] = others[e] + (four[e] + end.bias[e]);
+            FourNumbers<NUMBER> result;
+            result.round(four);
+            if (end.left > 8 * k) result.store(end.place + 8 * k * end.line);
+        }
+
+        end.left -= TURNED_ROWS;
+        if (end.left > 0) end.place += TURNED_ROWS * end.line;
+    }
+}
+
+// Any other tile, number by number.
+template <int N>
+__device__ inline void wide_write_any(const WideCall& call, WideEnd end, const float* sums)
+{
+#pragma unroll 1
+    for (int part = 0; part < N / TURNED_ROWS; part++)
+    {
+        int buffer = (part & 1) * TURNED_FLOATS;
+        // One of these is taken: sums stand in registers, which have no address.
+#pragma unroll
+        for (int which = 0; which < N / TURNED_ROWS; which++)
+        {
+            if (which == part) turn_sums(end.column + buffer, sums + which * (TURNED_ROWS / 2));
+        }
+
+        group_barrier(threadIdx.x >> 7);
+#pragma unroll 1
+        for (int k = 0; k < TURNED_ROWS / 8 && end.left > 0; k++, end.left -= 8, end.place += 8 * end.line)
+        {
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+            {
+                if (end.feature + e < 0 || end.feature + e >= call.count) continue;
+                float value = end.own[buffer + 8 * k * TURNED_STRIDE + e] + end.bias[e];
+                if (call.type == NUMBER_F32) ((float*)end.place)[e] = (call.add ? ((const float*)end.place)[e] : 0) + value;
+                else ((u16*)end.place)[e] = round_bf16((call.add ? from_bf16(((const u16*)end.place)[e]) : 0) + value);
+            }
         }
     }
 }
 
-// `turned`: TURNED_BYTES of shared memory for each warp.
+// A warpgroup's sums, of 64 features from f on and N rows of x from r on, to y. A warp alone has 16 features, 32 bytes of a row of BF16: too short for
+// the cache's lines; so all four meet in shared memory (`turned`, TURNED_BYTES).
 template <int N>
-__device__ inline void wide_write(const WideCall& call, float* sums, i64 f, int r, u8* turned)
+__device__ inline void wide_write(const WideCall& call, const float* sums, i64 f, int r, float* turned)
 {
-    if (call.bias)
+    int lane = threadIdx.x & 31, thread = threadIdx.x & 127, size = call.type == NUMBER_F32 ? 4 : 2, row = thread >> 4;
+    WideEnd end;
+    end.column = turned + 2 * (lane & 3) * TURNED_STRIDE + 16 * (thread >> 5) + (lane >> 2);
+    end.own = turned + row * TURNED_STRIDE + 4 * (thread & 15);
+    end.feature = f + 4 * (thread & 15) - call.first;
+    end.line = call.stride * size;
+    end.place = (u8*)call.y + (r + row) * end.line + end.feature * size;
+    end.left = call.rows - r - row;
+#pragma unroll
+    for (int e = 0; e < 4; e++) end.bias[e] = call.bias && end.feature + e >= 0 && end.feature + e < call.count ? call.bias[call.first + end.feature + e] : 0;
+    i64 group = f - call.first;
+    bool whole = group >= 0 && group + 64 <= call.count && (((u64)call.y | (u64)end.line | (u64)(group * size)) & (4 * size - 1)) == 0;
+    if (!whole)
     {
-        float bias[2];
-#pragma unroll
-        for (int h = 0; h < 2; h++) bias[h] = f + 8 * h < call.weight.rows ? call.bias[f + 8 * h] : 0;
-#pragma unroll
-        for (int i = 0; i < N / 2; i++) sums[i] += bias[(i >> 1) & 1];
+        wide_write_any<N>(call, end, sums);
+        return;
     }
 
-    if (call.type == NUMBER_F32) wide_write<N, float>(call, sums, f, r, [](float value) { return value; }, [](float value) { return value; });
-    else
-    {
-        // Where the warp's features begin in y, in the card's memory.
-        i64 feature = f - (threadIdx.x >> 2 & 7) - call.first;
-        bool lines = !call.add && feature >= 0 && feature + UNIT_ROWS <= call.count && (call.stride & 7) == 0 && (((u64)call.y + 2 * feature) & 15) == 0;
-        if (lines) wide_write_lines<N>(call, sums, f, r, turned);
-        else wide_write<N, u16>(call, sums, f, r, [](float value) { return round_bf16(value); }, [](u16 bits) { return from_bf16(bits); });
-    }
+    if (end.left <= 0) end.place = (u8*)call.y;
+    if (call.type == NUMBER_F32 && !call.add) wide_write_whole<N, float, false>(end, sums);
+    else if (call.type == NUMBER_F32) wide_write_whole<N, float, true>(end, sums);
+    else if (!call.add) wide_write_whole<N, u16, false>(end, sums);
+    else wide_write_whole<N, u16, true>(end, sums);
 }
 
 struct WideItem { int tile, row_tile, feature_tile, split, from, to; };
@@ -285,7 +417,9 @@ struct WideShape
     static const int WARPS = 4 * GROUPS, THREADS = 128 * GROUPS + 128, STAGE = N * STAGE_ROW, CODES = WARPS * D::UNIT_BYTES, W_STAGE = CODES + D::PLANES * WARPS * 128;
     // Registers of a thread at the start, of one that fetches, and of one that multiplies.
     static const int AT_START = 65536 / (THREADS * BLOCKS) / 8 * 8, FEW_REGISTERS = 40, REGISTERS = (AT_START * (GROUPS + 1) - FEW_REGISTERS) / GROUPS / 8 * 8;
-    static const int SHARED = 1024 + X_STAGES * STAGE + W_STAGES * W_STAGE + WARPS * TURNED_BYTES + D::TABLE_BYTES;
+    // A table of levels stands between what is small and x.
+    static const int SMALL = W_STAGES * W_STAGE + GROUPS * D::END_BYTES, SHARED = D::LEVELS ? 2 * LEVEL_TABLE + X_STAGES * STAGE : 1024 + X_STAGES * STAGE + SMALL + D::TABLE_BYTES;
+    static_assert(!D::LEVELS || SMALL <= LEVELS_BEFORE, "room before the table");
 };
 
 template <class D, int N, int GROUPS, int BLOCKS, int X_STAGES, int W_STAGES, class END>
@@ -296,10 +430,10 @@ __device__ inline void wide_product(const WideCall& call, END end)
     __shared__ StageBarrier x_full[X_STAGES], x_empty[X_STAGES], w_full[W_STAGES], w_empty[W_STAGES];
     __shared__ u32 arrived[GROUPS];
     __shared__ float map[256];
-    u8* x_stages = raw + stages_offset(raw);
-    u8* w_stages = x_stages + X_STAGES * S::STAGE;
+    u8* table = raw + (D::LEVELS ? levels_offset(raw) : stages_offset(raw) + X_STAGES * S::STAGE);
+    u8* x_stages = D::LEVELS ? table + D::TABLE_BYTES : raw + stages_offset(raw);
+    u8* w_stages = D::LEVELS ? raw : table + D::TABLE_BYTES;
     u8* turned = w_stages + W_STAGES * S::W_STAGE;
-    u8* table = turned + S::WARPS * TURNED_BYTES;
     const Packed& p = call.weight;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     WidePlan plan(call);
@@ -396,6 +530,7 @@ __device__ inline void wide_product(const WideCall& call, END end)
         RingPlace<X_STAGES> x_at(0);
         RingPlace<W_STAGES> w_at(0);
         PairTable pairs(table);
+        LevelTable levels(table);
         for (int n = blockIdx.x; n < plan.items; n += gridDim.x)
         {
             WideItem item = plan.item(call, n);
@@ -404,33 +539,66 @@ __device__ inline void wide_product(const WideCall& call, END end)
             typename D::Sum sums[N / 2];
 #pragma unroll
             for (int i = 0; i < N / 2; i++) sums[i] = 0;
-            u32 a[2][4][4];
-            for (int unit = item.from; unit < item.to; unit++)
+            u32 a[D::HALVES][4][4];
+            D part;
+            auto load = [&]()
             {
                 u8* w_stage = w_stages + w_at.stage * S::W_STAGE;
                 const u32* words = (const u32*)(w_stage + S::CODES) + 32 * warp + lane;
-                D part;
                 barrier_wait(w_full + w_at.stage, w_at.parity);
-                part.load(p, cursor, unit, lane, (const u32*)(w_stage + warp * D::UNIT_BYTES), map, [&](int plane) { return words[plane * 32 * S::WARPS]; });
+                part.load(p, lane, (const u32*)(w_stage + warp * D::UNIT_BYTES), [&](int plane) { return words[plane * 32 * S::WARPS]; });
+            };
+            // What was loaded has been read.
+            auto begin = [&](int unit)
+            {
+                part.begin(p, cursor, unit, pairs, levels, 0, lane, map);
+                if (lane == 0) barrier_arrive(w_empty + w_at.stage);
+                w_at.next();
+            };
+            auto multiply = [&](const u32 (*words)[4])
+            {
+                barrier_wait(x_full + x_at.stage, x_at.parity);
+                StageMatrix matrix = stage_matrix(x_stages + x_at.stage * S::STAGE);
+                group_fence();
 #pragma unroll
-                for (int half = 0; half < D::HALVES; half++)
+                for (int step = 0; step < 4; step++) group_multiply<N>(sums, words[step], matrix, step);
+                group_commit();
+            };
+            // All but the last multiplication has ended: its stage is free, and so are its words of A.
+            auto release = [&]()
+            {
+                group_wait<1>();
+                if (before >= 0 && lane == 0) barrier_arrive(x_empty + before);
+                before = x_at.stage;
+                x_at.next();
+            };
+            load();
+            if (D::HALVES == 2) begin(item.from);
+            for (int unit = item.from; unit < item.to; unit++)
+            {
+                bool more = unit + 1 < item.to;
+                if (D::HALVES == 1)
                 {
-                    if (D::HALVES == 1) group_wait<0>();
-                    part.decode(pairs, half, lane, a[half]);
-                    if (half == D::HALVES - 1 && lane == 0) barrier_arrive(w_empty + w_at.stage);
-                    barrier_wait(x_full + x_at.stage, x_at.parity);
-                    group_fence();
-#pragma unroll
-                    for (int step = 0; step < 4; step++) group_multiply<N>(sums, a[half][step], x_stages + x_at.stage * S::STAGE, step);
-                    group_commit();
-                    // What was multiplied before this has ended: its stage is free, and so are its words of A.
-                    group_wait<1>();
-                    if (before >= 0 && lane == 0) barrier_arrive(x_empty + before);
-                    before = x_at.stage;
-                    x_at.next();
+                    group_wait<0>();
+                    begin(unit);
+                    part.finish(pairs, 0, a[0]);
+                    multiply(a[0]);
+                    if (more) load();
+                    release();
+                    continue;
                 }
 
-                w_at.next();
+                part.finish(pairs, 0, a[0]);
+                part.begin(p, cursor, unit, pairs, levels, 1, lane, map);
+                multiply(a[0]);
+                if (D::LOOKS_UP && more) load();
+                release();
+                part.finish(pairs, 1, a[D::HALVES - 1]);
+                if (D::LOOKS_UP && more) begin(unit + 1);
+                if (!D::LOOKS_UP && more) load();
+                multiply(a[D::HALVES - 1]);
+                if (!D::LOOKS_UP && more) begin(unit + 1);
+                release();
             }
 
             group_wait<0>();
@@ -460,7 +628,7 @@ __device__ inline void wide_product(const WideCall& call, END end)
                 }
             }
 
-            end(sums, (call.first / UNIT_ROWS + (i64)item.feature_tile * S::WARPS + warp) * UNIT_ROWS + (lane >> 2), item.row_tile * N + 2 * (lane & 3), turned + warp * TURNED_BYTES);
+            end(sums, (call.first / UNIT_ROWS + (i64)item.feature_tile * S::WARPS + 4 * group) * UNIT_ROWS, item.row_tile * N, (float*)(turned + group * D::END_BYTES));
         }
     }
 }
@@ -478,10 +646,11 @@ __device__ inline void wide_product(const WideCall& call, END end)
     extern "C" __global__ void __launch_bounds__(WideShape<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>::THREADS, 1) nibble_wide_##name##_##n(WideCall call) \
     { \
         WIDE_BODY(wide_product<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>( \
-            call, [&](float* sums, i64 f, int r, u8* turned) { wide_write<n>(call, sums, f, r, turned); })); \
+            call, [&](float* sums, i64 f, int r, float* turned) { wide_write<n>(call, sums, f, r, turned); })); \
     }
 
-#define WIDE_FORMAT(name, format) \
-    WIDE_PRODUCT(name, format, 64, 8, 5) \
+// Stages of x for 256 rows, and of codes for 64: what the rest of shared memory leaves room for.
+#define WIDE_FORMAT(name, format, x_stages, w_stages) \
+    WIDE_PRODUCT(name, format, 64, 8, w_stages) \
     WIDE_PRODUCT(name, format, 128, 5, 4) \
-    WIDE_PRODUCT(name, format, 256, 3, 4)
+    WIDE_PRODUCT(name, format, 256, x_stages, 4)
