@@ -23,6 +23,8 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
 
     public (long Free, long Total) Memory() => inner.Memory();
 
+    public StageMap MapStages(nint matrix, nint rows, nint columns, int tileRows) => inner.MapStages(matrix, rows, columns, tileRows);
+
     public void Upload(void* source, nint destination, nint bytes) => inner.Upload(source, destination, bytes);
 
     public void Download(nint source, void* destination, nint bytes) => inner.Download(source, destination, bytes);

@@ -63,6 +63,15 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
     public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments) =>
         HostKernels.Launch(kernel, shape, arguments, reverse);
 
+    // What fetch_rows of wgmma.cuh reads.
+    public StageMap MapStages(nint matrix, nint rows, nint columns, int tileRows)
+    {
+        Assert.True(matrix % 16 == 0 && columns % 8 == 0, "what cuTensorMapEncodeTiled asks for");
+        StageMap map = default;
+        (map[0], map[1], map[2]) = ((ulong)matrix, (ulong)rows, (ulong)columns);
+        return map;
+    }
+
     public void Multiply(in GemmCall call)
     {
         Ends[call.End] = Ends.GetValueOrDefault(call.End) + 1;

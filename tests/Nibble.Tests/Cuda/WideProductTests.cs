@@ -21,7 +21,7 @@ public class WideProductTests
                 {
                     foreach (int units in new[] { 1, 2, 7, 8, 32, 86 })
                     {
-                        WidePlan plan = WidePlan.Of(features, rows, units, WideProducts.Blocks, sizes);
+                        WidePlan plan = WidePlan.Of(features, rows, units, WideProducts.Blocks, sizes, integers: sizes == CudaKernelNames.Int8WideRows);
                         Assert.Contains(plan.TileRows, sizes);
                         Assert.InRange(rows, ((plan.RowTiles - 1) * plan.TileRows) + 1, plan.RowTiles * plan.TileRows);
                         Assert.Equal(plan.RowTiles * features, plan.Tiles);
@@ -58,16 +58,18 @@ public class WideProductTests
         {
             int rows = size + 11;
             using Tensor host = KernelData.Random(new Shape(rows, packing.In), size), x = host.Upload(backend), dense = weight.Dequantize();
+            // As BF16 it is read as it stands, by formats that can turn their codes.
+            using Tensor rounded = host.To(DType.BF16), half = rounded.Upload(backend);
             float[] wanted = Product(host, dense, first, count);
             float largest = wanted.Max(Math.Abs);
             float[]? whole = null;
-            foreach ((int kept, int splits) in new[] { (6, 1), (2, 3), (0, units) })
+            foreach ((int kept, int splits, CudaNumber type) in new[] { (6, 1, CudaNumber.F32), (6, 1, CudaNumber.BF16), (2, 3, CudaNumber.F32), (0, units, CudaNumber.BF16) })
             {
                 using CudaStorage y = backend.Memory.Upload<float>(Enumerable.Repeat(float.NaN, rows * stride).ToArray(), "tensors");
-                CudaProduct call = new(CudaStorage.AddressOf(x), rows, 0, y.Address, stride, first, count);
+                CudaProduct call = new(CudaStorage.AddressOf(type == CudaNumber.F32 ? x : half), rows, 0, y.Address, stride, first, count);
                 WidePlan plan = WideProducts.Plan(call, units, [size]) with { Whole = kept, Splits = splits };
                 Assert.Equal(6, plan.Tiles);
-                products.Multiply(packing, call, plan, format, CudaNumber.F32, CudaNumber.F32);
+                products.Multiply(packing, call, plan, format, type, CudaNumber.F32);
                 float[] all = backend.Memory.Download<float>(y), made = [.. Enumerable.Range(0, rows * count).Select(i => all[(i / count * stride) + (i % count)])];
                 Assert.Equal(rows * 3, all.Count(float.IsNaN));
                 whole ??= made;

@@ -17,6 +17,7 @@
 #define __shared__ static
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define NIBBLE_SHARED(type, name) type* name = (type*)nibble_host::shared_memory
 
 using std::max;

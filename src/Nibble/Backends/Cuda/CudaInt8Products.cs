@@ -91,7 +91,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
 
         int eights = CudaKernelNames.Int8Eights.Last();
         nint units = (weight.In + UnitColumns - 1) / UnitColumns, width = units * UnitColumns;
-        WidePlan? wide = memory.Device.HasGroupProducts && call.Rows >= FewestWideRows ? WideProducts.Plan(call, (int)units, CudaKernelNames.Int8WideRows) : null;
+        WidePlan? wide = memory.Device.HasGroupProducts && call.Rows >= FewestWideRows ? WideProducts.Plan(call, (int)units, CudaKernelNames.Int8WideRows, integers: true) : null;
         nint padded = wide is { } tiles ? (nint)tiles.RowTiles * tiles.TileRows : call.Rows <= 8 * eights ? 8 * CudaKernelNames.Int8Eights.First(Fits(call.Rows)) : (call.Rows + (8 * eights) - 1) / (8 * eights) * 8 * eights;
         float threshold = ThresholdOf(weight);
         nint counter = CounterOf(weight);

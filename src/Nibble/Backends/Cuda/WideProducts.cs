@@ -14,7 +14,7 @@ internal struct WideCall
     public nint Parts, Counters;
     public int Rows, RowTiles, Tiles, Whole, Splits;
     public CudaNumber Type;
-    public int Add;
+    public int Add, Plain, Unused;
 }
 
 /// <summary>How rows and features become tiles, and which of them have their columns split so that all blocks have work.</summary>
@@ -34,7 +34,8 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
     /// <param name="units">Units of 128 columns.</param>
     /// <param name="blocks">Blocks at once; a constant, so that sums keep their order on any card.</param>
     /// <param name="sizes">Rows that a tile may have.</param>
-    public static WidePlan Of(int features, int rows, int units, int blocks, IEnumerable<int> sizes)
+    /// <param name="integers">x on the grid of 8-bit integers.</param>
+    public static WidePlan Of(int features, int rows, int units, int blocks, IEnumerable<int> sizes, bool integers = false)
     {
         WidePlan best = default;
         double least = double.PositiveInfinity;
@@ -44,7 +45,7 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
             for (int splits = 1; splits <= Math.Min(8, units); splits++)
             {
                 WidePlan plan = new(tileRows, rowTiles, tiles, splits == 1 ? tiles : tiles / blocks * blocks, splits);
-                double cost = plan.Cost(units, blocks);
+                double cost = plan.Cost(units, blocks, integers);
                 if (cost < least)
                 {
                     (best, least) = (plan, cost);
@@ -68,18 +69,21 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
     /// <summary>The kernel's launch.</summary>
     public LaunchShape Shape(int sharedBytes) => new(Math.Min(Items, WideProducts.Blocks), WideProducts.Threads, 1, sharedBytes, Overlaps: true);
 
-    // In microseconds on an H100, fitted to products of LLaMA-7B's shapes: a unit, what comes once, each further round, and parts.
-    private double Cost(int units, int blocks)
+    // In microseconds on an H100, fitted to products of LLaMA-7B's shapes by every plan: a unit, what comes once, each further round, and each part, which
+    // goes to memory and back.
+    private double Cost(int units, int blocks, bool integers)
     {
-        (double unit, double once, double round, double parts, double part) = TileRows switch
+        (double unit, double once, double round, double part) = (TileRows, integers) switch
         {
-            64 => (0.78, 1.0, 2.5, 1.7, 0.8),
-            128 => (0.91, 5.1, 4.0, 2.2, 0.45),
-            _ => (1.37, 6.7, 5.0, 6.0, 0.65),
+            (64, _) => (0.95, 2.8, 4.0, 0.016),
+            (128, false) => (1.11, 3.8, 5.5, 0.035),
+            (_, false) => (1.45, 6.0, 5.3, 0.075),
+            (128, true) => (0.43, 5.8, 4.5, 0.06),
+            (_, true) => (0.63, 12.0, 9.0, 0.09),
         };
-        int rest = Tiles - Whole, wholeRounds = (Whole + blocks - 1) / blocks, partRounds = ((rest * Splits) + blocks - 1) / blocks;
+        int parts = (Tiles - Whole) * Splits, wholeRounds = (Whole + blocks - 1) / blocks, partRounds = (parts + blocks - 1) / blocks;
         double ofUnits = unit * units * (wholeRounds + ((double)partRounds / Splits));
-        return once + (round * (wholeRounds + partRounds - 1)) + ofUnits + (rest > 0 ? parts + (part * Splits) : 0);
+        return once + (round * (wholeRounds + partRounds - 1)) + ofUnits + (Splits > 1 ? part * parts : 0);
     }
 }
 
@@ -127,27 +131,35 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     public void Multiply(CudaPacking weight, in CudaProduct call, in WidePlan plan, string format, CudaNumber x, CudaNumber y)
     {
         int units = Units(weight), rows = (int)call.Rows;
-        using CudaStorage stages = memory.Rent((nint)plan.RowTiles * units * 2 * plan.TileRows * StageRow, "activations");
-        using CudaStorage? parts = plan.RentParts(memory);
-        memory.Device.Launch(
-            CudaKernelNames.Of("wide_rows"),
-            CudaGrid.Elements(stages.ByteLength / 16) with { Overlaps = true },
-            [call.X, (int)x, weight.In, rows, plan.TileRows, stages.Address]);
-        WideCall wide = plan.Call(weight, stages.Address, parts, _counters.Address) with
+        // Codes of 4 bits are turned into the order of x; for others x comes in theirs.
+        bool plain = x == CudaNumber.BF16 && format[^1] == '4' && weight.In % 8 == 0 && call.X % 16 == 0;
+        using CudaStorage? stages = plain ? null : memory.Rent((nint)plan.RowTiles * units * 2 * plan.TileRows * StageRow, "activations"), parts = plan.RentParts(memory);
+        StageMap map = plain ? memory.Device.MapStages(call.X, rows, weight.In, plan.TileRows) : default;
+        if (stages is not null)
         {
-            Bias = call.Bias, Y = call.Y, Stride = call.YStride, First = call.First, Count = call.Count, Rows = rows, Type = y, Add = call.Add ? 1 : 0,
+            memory.Device.Launch(
+                CudaKernelNames.Of("wide_rows"),
+                CudaGrid.Elements(stages.ByteLength / 16) with { Overlaps = true },
+                [call.X, (int)x, weight.In, rows, plan.TileRows, stages.Address]);
+        }
+
+        WideCall wide = plan.Call(weight, stages?.Address ?? 0, parts, _counters.Address) with
+        {
+            Bias = call.Bias, Y = call.Y, Stride = call.YStride, First = call.First, Count = call.Count, Rows = rows, Type = y, Add = call.Add ? 1 : 0, Plain = plain ? 1 : 0,
         };
-        memory.Device.Launch(CudaKernelNames.Wide(format, plan.TileRows), plan.Shape(SharedOf(format, plan.TileRows)), [KernelArgument.Structure(&wide)]);
+        memory.Device.Launch(
+            CudaKernelNames.Wide(format, plan.TileRows), plan.Shape(SharedOf(format, plan.TileRows)), [KernelArgument.Structure(&wide), KernelArgument.Structure(&map)]);
     }
 
     /// <summary>The plan of a product; tiles that are split are fewer than blocks.</summary>
     /// <param name="call">The product.</param>
     /// <param name="units">Units of 128 columns.</param>
     /// <param name="sizes">Rows that a tile may have.</param>
-    public static WidePlan Plan(in CudaProduct call, int units, int[] sizes)
+    /// <param name="integers">x on the grid of 8-bit integers.</param>
+    public static WidePlan Plan(in CudaProduct call, int units, int[] sizes, bool integers = false)
     {
         nint tiles = ((call.First + call.Count + UnitRows - 1) / UnitRows) - (call.First / UnitRows);
-        return WidePlan.Of((int)((tiles + Warps - 1) / Warps), (int)call.Rows, units, Blocks, sizes);
+        return WidePlan.Of((int)((tiles + Warps - 1) / Warps), (int)call.Rows, units, Blocks, sizes, integers);
     }
 
     /// <summary>Shared memory of the products of integers: INT8_WIDE's stages, and what WideIntegers' end needs.</summary>

@@ -205,6 +205,22 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         }
     }
 
+    public StageMap MapStages(nint matrix, nint rows, nint columns, int tileRows)
+    {
+        Enter();
+        // The driver wants it at a multiple of 64 bytes.
+        byte* memory = stackalloc byte[sizeof(StageMap) + 64];
+        StageMap* map = (StageMap*)(((nint)memory + 63) & ~63);
+        ulong* sizes = stackalloc ulong[2] { (ulong)columns, (ulong)rows };
+        ulong stride = (ulong)columns * sizeof(ushort);
+        uint* box = stackalloc uint[2] { 64, (uint)tileRows }, steps = stackalloc uint[2] { 1, 1 };
+        CudaErrors.Check(
+            DriverApi.cuTensorMapEncodeTiled(
+                map, DriverApi.MapBFloat16, 2, matrix, sizes, &stride, box, steps, 0, DriverApi.MapSwizzle128, DriverApi.MapPromotion128, 0),
+            $"cuTensorMapEncodeTiled of {rows} × {columns}");
+        return *map;
+    }
+
     public void Multiply(in GemmCall call)
     {
         Enter();

@@ -10,6 +10,9 @@ internal static unsafe partial class DriverApi
     public const int MultiprocessorCount = 16;
     public const int CaptureRelaxed = 2;
     public const int MaxDynamicSharedBytes = 8;
+    public const int MapBFloat16 = 9;
+    public const int MapSwizzle128 = 3;
+    public const int MapPromotion128 = 2;
     public const uint StreamNonBlocking = 1;
     public const uint EventWithoutTime = 2;
     private const string Library = "nibble-cuda";
@@ -119,6 +122,10 @@ internal static unsafe partial class DriverApi
 
     [LibraryImport(Library)]
     public static partial int cuLaunchKernelEx(LaunchConfig* config, nint function, void** arguments, void** extra);
+
+    [LibraryImport(Library)]
+    public static partial int cuTensorMapEncodeTiled(
+        void* map, int type, uint rank, nint address, ulong* sizes, ulong* strides, uint* box, uint* steps, int interleave, int swizzle, int promotion, int fill);
 
     [LibraryImport(Library)]
     public static partial int cuStreamBeginCapture_v2(StreamHandle stream, int mode);

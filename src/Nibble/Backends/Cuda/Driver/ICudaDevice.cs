@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cuda.Driver;
@@ -80,6 +81,13 @@ internal readonly record struct GemmCall(
     public bool Double { get; init; }
 }
 
+/// <summary>A matrix of BF16 as copies of a kernel know it: <c>StageMap</c> of <c>wgmma.cuh</c>, which the driver makes.</summary>
+[InlineArray(16)]
+internal struct StageMap
+{
+    private ulong _word;
+}
+
 /// <summary>Recorded work: queues all of it at once; what it holds is given back by disposing of it.</summary>
 internal sealed record RecordedWork(Action Queue, IDisposable Held);
 
@@ -102,6 +110,9 @@ internal unsafe interface ICudaDevice : IDisposable
 
     /// <summary>Free and total bytes of the card.</summary>
     (long Free, long Total) Memory();
+
+    /// <summary>Rows of a matrix of BF16, of a multiple of 8 columns and at a multiple of 16 bytes, as stages of 64 columns and some rows.</summary>
+    StageMap MapStages(nint matrix, nint rows, nint columns, int tileRows);
 
     /// <summary>Copies from the host; the source may change when the call returns.</summary>
     void Upload(void* source, nint destination, nint bytes);

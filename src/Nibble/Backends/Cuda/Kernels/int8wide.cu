@@ -48,7 +48,7 @@ struct WideIntegers
     __device__ static void places(const Packed&, const Cursor&, int, BRING) {}
     template <class READ>
     __device__ void load(const Packed&, int lane, const u32* unit, READ) { codes.load<true>(unit, lane); }
-    __device__ void begin(const Packed&, const Cursor&, int, const PairTable&, const LevelTable&, int, int, const float*) {}
+    __device__ void begin(const Packed&, const Cursor&, int, const PairTable&, const LevelTable&, const LaneTurn&, bool, int, int, const float*) {}
     __device__ void finish(const PairTable&, int, u32 (*a)[4]) const
     {
 #pragma unroll
@@ -172,7 +172,7 @@ __device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, c
         WideCall call, Int8End end, const float* kept, int padded) \
     { \
         WIDE_BODY(wide_product<WideIntegers, n, 2, 1, x_stages, w_stages>( \
-            call, [&](int* sums, i64 f, int r, float* turned) { wide_end_int8<n>(call, end, kept, padded, sums, f, r, turned); })); \
+            call, nullptr, [&](int* sums, i64 f, int r, float* turned) { wide_end_int8<n>(call, end, kept, padded, sums, f, r, turned); })); \
     }
 
 INT8_WIDE(128, 7, 4)

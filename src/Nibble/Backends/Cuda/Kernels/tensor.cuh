@@ -65,6 +65,30 @@ __device__ inline T load_codes(const T* p)
     return load_once(p);
 }
 
+// Of 32 columns a lane t of four holds those from 8·t on, four pairs. Turned, it holds pair t of each of the four lanes: what mma's fragments have of
+// columns in their own order. Bytes are pairs of codes of 4 bits; which bytes go where depends on the lane.
+struct LaneTurn
+{
+    u32 first, second, last;
+
+    __device__ LaneTurn(int lane)
+    {
+        int t = lane & 3;
+        first = t & 2 ? 0x5410 : 0x7632;
+        second = t & 1 ? 0x6240 : 0x7351;
+        last = t == 0 ? 0x5140 : t == 1 ? 0x1504 : t == 2 ? 0x4051 : 0x0415;
+    }
+
+    // Two words at once: a half of each goes to lane t xor 2, then half of what is there to t xor 1.
+    __device__ void turn(u32& a, u32& b) const
+    {
+        u32 kept = pick_bytes(a, b, first ^ 0x2222), met = __shfl_xor_sync(FULL_WARP, pick_bytes(a, b, first), 2);
+        u32 own = pick_bytes(kept, met, second ^ 0x1111), other = __shfl_xor_sync(FULL_WARP, pick_bytes(kept, met, second), 1);
+        a = pick_bytes(own, other, last);
+        b = pick_bytes(own, other, last + 0x2222);
+    }
+};
+
 // What a lane holds of a unit, and the pair of codes (2·pair, 2·pair + 1) of (h, i): as the place in the table, or as numbers.
 template <int BITS>
 struct LaneCodes;
@@ -95,14 +119,20 @@ struct LaneCodes<4>
     }
     __device__ u32 code(int h, int i, int e) const { return (q[h].w[i] >> (4 * e)) & 15; }
     __device__ u32 eight(int h, int i) const { return q[h].w[i]; }
+    __device__ void turn(const LaneTurn& turn)
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++) turn.turn(q[0].w[i], q[1].w[i]);
+    }
     __device__ static int of_entry(int entry, int which) { return (entry >> (4 * which)) & 15; }
 };
 
 template <>
 struct LaneCodes<3>
 {
-    // Only codes of 4 bits are picked from levels.
+    // Only codes of 4 bits have tables of bytes, and are turned.
     __device__ u32 eight(int, int) const { return 0; }
+    __device__ void turn(const LaneTurn&) {}
     static const int ENTRIES = 64;
     Couple q[3];
     template <bool SHARED = false>
@@ -138,8 +168,9 @@ struct LaneCodes<3>
 template <>
 struct LaneCodes<2>
 {
-    // Only codes of 4 bits are picked from levels.
+    // Only codes of 4 bits have tables of bytes, and are turned.
     __device__ u32 eight(int, int) const { return 0; }
+    __device__ void turn(const LaneTurn&) {}
     static const int ENTRIES = 16;
     Quad q;
     template <bool SHARED = false>
@@ -163,8 +194,9 @@ struct LaneCodes<2>
 template <>
 struct LaneCodes<8>
 {
-    // Only codes of 4 bits are picked from levels.
+    // Only codes of 4 bits have tables of bytes, and are turned.
     __device__ u32 eight(int, int) const { return 0; }
+    __device__ void turn(const LaneTurn&) {}
     static const int ENTRIES = 0;
     Quad q[4];
     template <bool SHARED = false>

@@ -8,7 +8,10 @@
 
 #define STAGE_ROW 128
 
+// A matrix of BF16 whose rows copies bring as stages, in the matrix's own order of columns, zeros beyond it. The driver makes it; in the emulation it
+// says where the matrix stands. StageMap in C# has the same size.
 #ifdef NIBBLE_HOST
+struct StageMap { u64 words[16]; };
 // Threads of a warpgroup meet as those of a block do. A step computes at once, so that commits and waits have nothing to do.
 struct HostGroup { unsigned arrived = 0, generation = 0; u32 values[2][128][4]; };
 inline HostGroup nibble_groups[8];
@@ -31,6 +34,16 @@ inline void barrier_wait(StageBarrier* barrier, u32 parity)
 inline void barrier_expect(StageBarrier* barrier, int) { barrier_arrive(barrier); }
 inline void barrier_arrive_copied(StageBarrier* barrier) { barrier_arrive(barrier); }
 inline void fetch_bytes(void* shared, const void* source, int bytes, StageBarrier*) { memcpy(shared, source, bytes); }
+inline void fetch_rows(u8* stage, const StageMap* map, int column, int row, int n, StageBarrier*)
+{
+    const u16* matrix = (const u16*)map->words[0];
+    for (int at = 0; at < 64 * n; at++)
+    {
+        int r = at / 64, c = at % 64;
+        bool inside = row + r < (int)map->words[1] && column + c < (int)map->words[2];
+        *(u16*)(stage + r * STAGE_ROW + ((c / 8) ^ (r & 7)) * 16 + c % 8 * 2) = inside ? matrix[(i64)(row + r) * (i64)map->words[2] + column + c] : 0;
+    }
+}
 inline void fetch_word(void* shared, const void* source) { memcpy(shared, source, 4); }
 template <int COUNT> inline void group_registers_more() {}
 template <int COUNT> inline void group_registers_less() {}
@@ -92,7 +105,11 @@ inline void group_multiply(int* d, const u32* a, StageMatrix stage, int step)
         }
     }
 }
-#elif defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__)
+#else
+struct __align__(64) StageMap { u64 words[16]; };
+#endif
+
+#if !defined(NIBBLE_HOST) && (defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__))
 typedef u64 StageBarrier;
 __device__ inline void barrier_init(StageBarrier* barrier, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory"); }
 __device__ inline void barriers_are_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
@@ -117,6 +134,12 @@ __device__ inline void fetch_bytes(void* shared, const void* source, int bytes, 
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
         ::"r"(shared_address(shared)), "l"(source), "r"(bytes), "r"(shared_address(barrier)) : "memory");
+}
+// 64 columns of n rows: the map has n.
+__device__ inline void fetch_rows(void* stage, const StageMap* map, int column, int row, int, StageBarrier* barrier)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+        ::"r"(shared_address(stage)), "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)) : "memory");
 }
 __device__ inline void fetch_word(void* shared, const void* source)
 {

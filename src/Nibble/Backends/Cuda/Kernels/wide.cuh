@@ -1,10 +1,11 @@
 // Products of many rows with a packed weight, decoded on its way to the tensor cores: BF16 numbers, sums in F32 (wgmma, cards of 9.0).
 //
 // y is computed as its transpose. A warpgroup owns 64 features; each warp decodes its 16 (a unit of packed.cuh is a warp's share of A, eight
-// steps of k) and multiplies them with scale and offset in F32, rounded to BF16 once, as a weight that becomes a matrix is. x has been written
-// as stages of a ring (wgmma.cuh), its columns in the order in which lanes hold codes. A warpgroup of its own fetches x, codes and scales, far
-// ahead; while tensor cores work on one half of a unit, the next is decoded. Blocks take items (64·GROUPS features × N rows × a part of the columns) in turns, where
-// columns are in parts the last block to end adds the parts up, in order.
+// steps of k) and multiplies them with scale and offset, rounded to BF16 once, as a weight that becomes a matrix is. x comes through a ring of stages
+// (wgmma.cuh): a matrix of BF16 as it stands, where codes of 4 bits are turned into its order of columns, or written as stages before, its columns in
+// the order in which lanes hold codes. A warpgroup of its own fetches x, codes and scales, far ahead; while tensor cores work on one half of a unit,
+// the next is decoded. Blocks take items (64·GROUPS features × N rows × a part of the columns) in turns, where columns are in parts the last block
+// to end adds the parts up, in order.
 #pragma once
 #include "tensor.cuh"
 #include "wgmma.cuh"
@@ -25,6 +26,8 @@ struct WideCall
     int whole, splits;           // tiles whose columns stay together come first; those of the others are split
     int type;                    // of y
     int add;
+    int plain;                   // x is a matrix of BF16 as it stands; `x` is not used
+    int unused;
 };
 
 // Rows of x as stages of BF16: [row tile, half unit, n, 64], zeros beyond the rows and columns. Four lanes share 32 columns; lane t reads the
@@ -153,9 +156,10 @@ struct WideFloats
     }
 
     // Scales of a half, and what its codes have in the table. With the first half a unit's scales become numbers.
-    __device__ void begin(const Packed& p, const Cursor& at, int unit, const PairTable& table, const LevelTable& levels, int half, int lane, const float* map)
+    __device__ void begin(const Packed& p, const Cursor& at, int unit, const PairTable& table, const LevelTable& levels, const LaneTurn& turn, bool plain, int half, int lane, const float* map)
     {
         if (half == 0) tile.arrive_words(p, at, unit, words, map);
+        if (half == 0 && plain) tile.codes.turn(turn);
         if (half == 0 && LEVELS) own = split_bf16(tile.scale[0]);
 #pragma unroll
         for (int n = 0; n < 2 && LOOKS_UP; n++)
@@ -423,7 +427,7 @@ struct WideShape
 };
 
 template <class D, int N, int GROUPS, int BLOCKS, int X_STAGES, int W_STAGES, class END>
-__device__ inline void wide_product(const WideCall& call, END end)
+__device__ inline void wide_product(const WideCall& call, const StageMap* plain_x, END end)
 {
     typedef WideShape<D, N, GROUPS, BLOCKS, X_STAGES, W_STAGES> S;
     NIBBLE_SHARED(u8, raw);
@@ -475,7 +479,8 @@ __device__ inline void wide_product(const WideCall& call, END end)
                 {
                     barrier_wait(x_empty + at.stage, at.parity);
                     barrier_expect(x_full + at.stage, S::STAGE);
-                    fetch_bytes(x_stages + at.stage * S::STAGE, x, S::STAGE, x_full + at.stage);
+                    if (call.plain) fetch_rows(x_stages + at.stage * S::STAGE, plain_x, 64 * half, item.row_tile * N, N, x_full + at.stage);
+                    else fetch_bytes(x_stages + at.stage * S::STAGE, x, S::STAGE, x_full + at.stage);
                     at.next();
                 }
             }
@@ -531,6 +536,7 @@ __device__ inline void wide_product(const WideCall& call, END end)
         RingPlace<W_STAGES> w_at(0);
         PairTable pairs(table);
         LevelTable levels(table);
+        LaneTurn turn(lane);
         for (int n = blockIdx.x; n < plan.items; n += gridDim.x)
         {
             WideItem item = plan.item(call, n);
@@ -551,7 +557,7 @@ __device__ inline void wide_product(const WideCall& call, END end)
             // What was loaded has been read.
             auto begin = [&](int unit)
             {
-                part.begin(p, cursor, unit, pairs, levels, 0, lane, map);
+                part.begin(p, cursor, unit, pairs, levels, turn, call.plain, 0, lane, map);
                 if (lane == 0) barrier_arrive(w_empty + w_at.stage);
                 w_at.next();
             };
@@ -589,7 +595,7 @@ __device__ inline void wide_product(const WideCall& call, END end)
                 }
 
                 part.finish(pairs, 0, a[0]);
-                part.begin(p, cursor, unit, pairs, levels, 1, lane, map);
+                part.begin(p, cursor, unit, pairs, levels, turn, false, 1, lane, map);
                 multiply(a[0]);
                 if (D::LOOKS_UP && more) load();
                 release();
@@ -643,10 +649,10 @@ __device__ inline void wide_product(const WideCall& call, END end)
 // The kernel of a format for n rows of x a tile.
 #define WIDE_PRODUCT(name, format, n, x_stages, w_stages) \
     typedef WideFloats<PackedTile<format, false>> wide_floats_##name##_##n; \
-    extern "C" __global__ void __launch_bounds__(WideShape<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>::THREADS, 1) nibble_wide_##name##_##n(WideCall call) \
+    extern "C" __global__ void __launch_bounds__(WideShape<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>::THREADS, 1) nibble_wide_##name##_##n(WideCall call, const __grid_constant__ StageMap plain_x) \
     { \
         WIDE_BODY(wide_product<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>( \
-            call, [&](float* sums, i64 f, int r, float* turned) { wide_write<n>(call, sums, f, r, turned); })); \
+            call, &plain_x, [&](float* sums, i64 f, int r, float* turned) { wide_write<n>(call, sums, f, r, turned); })); \
     }
 
 // Stages of x for 256 rows, and of codes for 64: what the rest of shared memory leaves room for.
