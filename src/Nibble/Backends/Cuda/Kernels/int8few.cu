@@ -163,11 +163,12 @@ struct OutlierParts
 extern "C" __global__ void __launch_bounds__(TENSOR_THREADS, 2) nibble_few_int8(FewInt8Call call)
 {
     __shared__ int results[2][TENSOR_WARPS][32][4];
-    __shared__ float kept[2][FEW_INT8_SLOTS][FEW_INT8_ROWS][UNIT_ROWS];
     __shared__ float scratch[TENSOR_WARPS];
     __shared__ int counts[TENSOR_WARPS];
     __shared__ RoundedRows rounded;
-    NIBBLE_SHARED(u8, codes);
+    typedef float OutlierSums[FEW_INT8_SLOTS][FEW_INT8_ROWS][UNIT_ROWS];
+    NIBBLE_SHARED(OutlierSums, kept);
+    u8* codes = (u8*)(kept + 2);
     const FewCall& few = call.few;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, rows = few.rows;
     int units = (int)((few.weights[0].columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS);
