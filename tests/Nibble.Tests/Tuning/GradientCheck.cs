@@ -124,6 +124,9 @@ internal sealed class GradientCheck : IDisposable
             sum += (double)a[i] * b[i];
         }
 
+        // A span of native memory does not keep its tensor: without this a collection could free the result while it is read.
+        GC.KeepAlive(output);
+        GC.KeepAlive(weights);
         return sum;
     }
 }
