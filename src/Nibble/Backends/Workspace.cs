@@ -49,7 +49,8 @@ public sealed class Workspace : IDisposable
     /// <summary>A tensor whose content is undefined and which is valid until the innermost scope ends.</summary>
     public Tensor Rent(Shape shape, DType dtype = DType.F32)
     {
-        nint bytes = (checked(shape.Count * dtype.Size()) + Alignment - 1) & ~(Alignment - 1);
+        // Something even for nothing: a piece that an empty tensor stands in is in use.
+        nint bytes = nint.Max(Alignment, (checked(shape.Count * dtype.Size()) + Alignment - 1) & ~(Alignment - 1));
         int first = _used == 0 ? _chunk : _chunk + 1;
         while (_chunk < _chunks.Count && _used + bytes > _chunks[_chunk].ByteLength)
         {

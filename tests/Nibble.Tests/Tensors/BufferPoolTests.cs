@@ -32,6 +32,58 @@ public class BufferPoolTests
     }
 
     [Fact]
+    public void AWorkspaceGivesUpWhatIsTooSmallAndNothingThatIsInUse()
+    {
+        using CpuBackend backend = new(new CpuOptions(Threads: 1));
+        using Workspace workspace = new(backend, chunkBytes: 1024);
+        using Workspace.Scope scope = workspace.Begin();
+        Tensor empty = workspace.Rent(new Shape(0, 8)), first = workspace.Rent(new Shape(200));
+        first.HostSpan<float>().Fill(3);
+        nint kept = workspace.ByteLength;
+        for (int size = 1024; size <= 8192; size *= 2)
+        {
+            using Workspace.Scope inner = workspace.Begin();
+            workspace.Rent(new Shape(size));
+            Assert.Equal(kept + (size * sizeof(float)), workspace.ByteLength);
+        }
+
+        for (int size = 8192; size <= 32768; size *= 2)
+        {
+            using Workspace.Scope inner = workspace.Begin();
+            Tensor second = workspace.Rent(new Shape(size)), small = workspace.Rent(new Shape(0)), third = workspace.Rent(new Shape(500));
+            second.HostSpan<float>().Fill(4);
+            third.HostSpan<float>().Fill(5);
+            workspace.Rent(new Shape(3 * size)).HostSpan<float>().Fill(6);
+            Assert.Equal(-1, second.HostSpan<float>().IndexOfAnyExcept(4f));
+            Assert.Equal(-1, third.HostSpan<float>().IndexOfAnyExcept(5f));
+            Assert.True(small.HostSpan<float>().IsEmpty);
+        }
+
+        // Empty tensors stand in pieces too.
+        Assert.True(empty.HostSpan<float>().IsEmpty);
+        Assert.Equal(-1, first.HostSpan<float>().IndexOfAnyExcept(3f));
+        nint most = workspace.ByteLength;
+        for (int round = 0; round < 6; round++)
+        {
+            using Workspace.Scope inner = workspace.Begin();
+            workspace.Rent(new Shape(round % 2 == 0 ? 32768 : 1000));
+            workspace.Rent(new Shape(3 * 32768));
+            Assert.Equal(most, workspace.ByteLength);
+        }
+    }
+
+    [Fact]
+    public void AnEmptyTensorAtTheStartKeepsItsPiece()
+    {
+        using CpuBackend backend = new(new CpuOptions(Threads: 1));
+        using Workspace workspace = new(backend, chunkBytes: 1024);
+        using Workspace.Scope scope = workspace.Begin();
+        Tensor empty = workspace.Rent(new Shape(0, 8));
+        workspace.Rent(new Shape(1000));
+        Assert.True(empty.HostSpan<float>().IsEmpty);
+    }
+
+    [Fact]
     public void AWorkspaceStopsGrowingHoweverShapesChange()
     {
         using CpuBackend backend = new(new CpuOptions(Threads: 1));
