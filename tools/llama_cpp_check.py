@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """GGUF files between Nibble and llama.cpp: each opens what the other writes, and the predictions are compared.
 
-    tools/llama_cpp_check.py NIBBLE MODEL WORK --source CHECKOUT --libraries CHECKOUT/build/bin [--only TYPE …]
+    tools/llama_cpp_check.py NIBBLE MODEL WORK --source CHECKOUT --libraries FOLDER [--only TYPE …]
 
-CHECKOUT is llama.cpp with its libraries built (cmake -DBUILD_SHARED_LIBS=ON, target llama; 2025 or later). The script compiles tools/llama_cpp_peer.c against it. 'ours': Nibble's file of the type opened in
+CHECKOUT is llama.cpp's source (2025 or later), for its headers; FOLDER has its libraries as shared ones. The script compiles tools/llama_cpp_peer.c against both. 'ours': Nibble's file of the type opened in
 llama.cpp; 'theirs': what llama.cpp's quantizer makes of Nibble's F32 file opened in Nibble, of one type alone ('pure') and as its own mixture of types. Both programs read the same file and
 tokenize the same text; over all tokens but the first of each window: mean loss in both, the largest difference of any token's loss, and the mean KL divergence between the two predictions
 (Nibble's logits are stored in F16, which alone gives some 1e-8). Exit code 1 if a row is above its limit: 1e-3 for F32, else 0.01 nats of mean KL.

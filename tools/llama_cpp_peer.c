@@ -1,4 +1,4 @@
-/* What tools/llama_cpp_check.py asks of llama.cpp through its C API: logits of a text, and files that it quantizes. Built against a checkout of llama.cpp by the script. */
+/* What tools/llama_cpp_check.py asks of llama.cpp through its C API: logits of a text, and files that it quantizes. The script compiles it. */
 #include <llama.h>
 #include <stdbool.h>
 #include <stdio.h>
