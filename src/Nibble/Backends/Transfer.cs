@@ -11,6 +11,7 @@ public static unsafe class Transfer
     {
         Tensor target = backend.Allocate(source.Shape, source.DType);
         backend.CopyFromHost(new ReadOnlySpan<byte>(source.HostPointer, checked((int)source.ByteLength)), target);
+        Operands.Hold(source);
         return target;
     }
 

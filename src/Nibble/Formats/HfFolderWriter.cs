@@ -57,7 +57,11 @@ public sealed class HfFolderWriter : IDisposable
     public IReadOnlyList<string> ShardNames => Enumerable.Range(0, _shards.Count).Select(ShardName).ToArray();
 
     /// <summary>Writes a whole tensor.</summary>
-    public unsafe void Append(string name, Tensor tensor) => Open(name).Append(name, tensor.HostPointer, tensor.ByteLength);
+    public unsafe void Append(string name, Tensor tensor)
+    {
+        Open(name).Append(name, tensor.HostPointer, tensor.ByteLength);
+        GC.KeepAlive(tensor);
+    }
 
     /// <summary>Writes the next bytes of a tensor.</summary>
     public void Append(string name, ReadOnlySpan<byte> bytes) => Open(name).Append(name, bytes);

@@ -61,7 +61,11 @@ public sealed unsafe class SafetensorsWriter : IDisposable
     }
 
     /// <summary>Writes a whole tensor.</summary>
-    public void Append(string name, Tensor tensor) => Append(name, tensor.HostPointer, tensor.ByteLength);
+    public void Append(string name, Tensor tensor)
+    {
+        Append(name, tensor.HostPointer, tensor.ByteLength);
+        GC.KeepAlive(tensor);
+    }
 
     /// <summary>Writes the next bytes of a tensor.</summary>
     public void Append(string name, ReadOnlySpan<byte> bytes)

@@ -161,15 +161,17 @@ public sealed class AffineWeight : QuantizedWeight
                 int length = Math.Min(GroupSize, codes.Length - start);
                 Dequantize(codes.Slice(start, length), Scales[group], Offsets[group], destination.Slice(start, length));
             }
-
-            return;
         }
-
-        for (int i = 0; i < codes.Length; i++)
+        else
         {
-            nint group = GroupOf(row, i);
-            Dequantize(codes.Slice(i, 1), Scales[group], Offsets[group], destination.Slice(i, 1));
+            for (int i = 0; i < codes.Length; i++)
+            {
+                nint group = GroupOf(row, i);
+                Dequantize(codes.Slice(i, 1), Scales[group], Offsets[group], destination.Slice(i, 1));
+            }
         }
+
+        GC.KeepAlive(this);
     }
 
     private void Dequantize(ReadOnlySpan<byte> codes, float scale, float offset, Span<float> destination)

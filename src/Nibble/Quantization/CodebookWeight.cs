@@ -69,6 +69,8 @@ public sealed class CodebookWeight : QuantizedWeight
             start = end;
             left = BlockSize;
         }
+
+        GC.KeepAlive(this);
     }
 }
 

@@ -49,10 +49,11 @@ public abstract class QuantizedWeight : IDisposable
             DequantizeRow(row, values.Slice(row, 1).HostSpan<float>());
         }
 
+        GC.KeepAlive(this);
         return values;
     }
 
-    /// <summary>The codes of one row.</summary>
+    /// <summary>The codes of one row. The span does not keep the weight: see <see cref="Tensor.HostSpan{T}"/>.</summary>
     public Span<byte> CodeRow(nint row) => Codes.Slice(row, 1).HostSpan<byte>();
 
     /// <summary>Frees the codes.</summary>

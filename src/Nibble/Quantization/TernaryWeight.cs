@@ -47,5 +47,7 @@ public sealed class TernaryWeight : QuantizedWeight
         {
             destination[i] = (codes[i] - 1) * scale;
         }
+
+        GC.KeepAlive(this);
     }
 }

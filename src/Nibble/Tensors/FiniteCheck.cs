@@ -8,7 +8,14 @@ namespace Nibble.Tensors;
 public static unsafe class FiniteCheck
 {
     /// <summary>The first element that is NaN or infinite, or −1; integers are always finite.</summary>
-    public static nint FirstNonFinite(Tensor tensor) => tensor.DType switch
+    public static nint FirstNonFinite(Tensor tensor)
+    {
+        nint index = Find(tensor);
+        GC.KeepAlive(tensor);
+        return index;
+    }
+
+    private static nint Find(Tensor tensor) => tensor.DType switch
     {
         DType.F32 => First(tensor.HostPointer, tensor.Shape.Count, (start, from, count) => FindF32((uint*)start + from, count)),
         DType.F16 => First(tensor.HostPointer, tensor.Shape.Count, (start, from, count) => Find16((ushort*)start + from, count, 0x7C00)),

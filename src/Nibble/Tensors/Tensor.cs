@@ -48,7 +48,7 @@ public sealed unsafe class Tensor : IDisposable
     /// <summary>True if the processor can read the elements without a copy.</summary>
     public bool IsOnHost => Storage is HostStorage;
 
-    /// <summary>First element, for kernels of the CPU backend.</summary>
+    /// <summary>First element, for kernels of the CPU backend. It does not keep the tensor: see <see cref="HostSpan{T}"/>.</summary>
     /// <exception cref="InvalidOperationException">The tensor lives on a device.</exception>
     public byte* HostPointer => Storage is HostStorage host
         ? host.Pointer + ByteOffset
@@ -73,7 +73,11 @@ public sealed unsafe class Tensor : IDisposable
         return tensor;
     }
 
-    /// <summary>The elements as a span; at most 2 GiB at a time (use <see cref="HostPointer"/> beyond).</summary>
+    /// <summary>
+    /// The elements as a span; at most 2 GiB at a time (use <see cref="HostPointer"/> beyond). A span of native memory does not keep the tensor:
+    /// if nothing else does, a collection may free the elements while they are read. Hold the tensor with <c>using</c>, or call
+    /// <see cref="GC.KeepAlive"/> after the last access. Ops and copies of this library hold their operands until they end.
+    /// </summary>
     /// <exception cref="InvalidOperationException">The tensor lives on a device, or <typeparamref name="T"/> has another size.</exception>
     public Span<T> HostSpan<T>()
         where T : unmanaged

@@ -31,6 +31,7 @@ public static unsafe class TensorConvert
         if (source.DType == target.DType)
         {
             Buffer.MemoryCopy(source.HostPointer, target.HostPointer, target.ByteLength, source.ByteLength);
+            Backends.Operands.Hold(source, target);
             return;
         }
 
@@ -56,6 +57,8 @@ public static unsafe class TensorConvert
                 F32ToF16((float*)source.HostPointer, (ushort*)target.HostPointer, count);
                 break;
         }
+
+        Backends.Operands.Hold(source, target);
     }
 
     /// <summary>bfloat16 bits to F32.</summary>

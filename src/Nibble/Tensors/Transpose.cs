@@ -33,6 +33,7 @@ public static unsafe class Transpose
                 break;
         }
 
+        GC.KeepAlive(matrix);
         return result;
     }
 

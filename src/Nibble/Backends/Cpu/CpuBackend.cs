@@ -69,10 +69,18 @@ public sealed class CpuBackend : IBackend
     public Tensor Allocate(Shape shape, DType dtype) => Tensor.OnHost(shape, dtype);
 
     /// <inheritdoc/>
-    public void CopyFromHost(ReadOnlySpan<byte> source, Tensor destination) => source.CopyTo(Bytes(destination, source.Length));
+    public void CopyFromHost(ReadOnlySpan<byte> source, Tensor destination)
+    {
+        source.CopyTo(Bytes(destination, source.Length));
+        Operands.Hold(destination);
+    }
 
     /// <inheritdoc/>
-    public void CopyToHost(Tensor source, Span<byte> destination) => Bytes(source, destination.Length).CopyTo(destination);
+    public void CopyToHost(Tensor source, Span<byte> destination)
+    {
+        Bytes(source, destination.Length).CopyTo(destination);
+        Operands.Hold(source);
+    }
 
     /// <inheritdoc/>
     public void Synchronize()
@@ -80,13 +88,28 @@ public sealed class CpuBackend : IBackend
     }
 
     /// <inheritdoc/>
-    public IPackedWeight Prepare(Tensor weight) => _variant.PackDense(weight, _threads);
+    public IPackedWeight Prepare(Tensor weight)
+    {
+        IPackedWeight packed = _variant.PackDense(weight, _threads);
+        Operands.Hold(weight);
+        return packed;
+    }
 
     /// <inheritdoc/>
-    public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations) => CpuPackings.Create(weight, activations, _variant, _threads);
+    public IPackedWeight Prepare(QuantizedWeight weight, ActivationType activations)
+    {
+        IPackedWeight packed = CpuPackings.Create(weight, activations, _variant, _threads);
+        Operands.Hold(weight);
+        return packed;
+    }
 
     /// <inheritdoc/>
-    public IPackedWeight PrepareInt8(AffineWeight weight, float threshold) => CpuPackings.CreateInt8(weight, threshold, _variant, _threads);
+    public IPackedWeight PrepareInt8(AffineWeight weight, float threshold)
+    {
+        IPackedWeight packed = CpuPackings.CreateInt8(weight, threshold, _variant, _threads);
+        Operands.Hold(weight);
+        return packed;
+    }
 
     /// <inheritdoc/>
     public void Dispose()

@@ -93,6 +93,7 @@ internal sealed class TruncatedSvd
                 Add(m[((long)row * columns) + column], x.AsSpan(column * width, width), y.AsSpan(row * width, width));
             }
         });
+        GC.KeepAlive(matrix);
         return y;
     }
 
@@ -114,6 +115,7 @@ internal sealed class TruncatedSvd
                 }
             }
         });
+        GC.KeepAlive(matrix);
         return y;
     }
 

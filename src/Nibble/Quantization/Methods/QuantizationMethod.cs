@@ -56,7 +56,9 @@ internal abstract class QuantizationMethod : IQuantizationMethod
         }
 
         FiniteCheck.Require(weight, name, Name);
-        return Quantize(weight, settings, statistics);
+        QuantizedWeight quantized = Quantize(weight, settings, statistics);
+        GC.KeepAlive(weight);
+        return quantized;
     }
 
     protected abstract QuantizedWeight Quantize(Tensor weight, QuantizationSettings settings, CalibrationStatistics? statistics);

@@ -16,12 +16,14 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
     {
         PanelOrderJob job = new() { Panels = Floats(values), Rows = Floats(rows), Columns = weight.In, Width = Blocks<S, V>.Width };
         threads.Run(checked((int)weight.Out), job);
+        Operands.Hold(weight, values, rows);
     }
 
     public void FromRows(IPackedWeight weight, Tensor rows, Tensor values)
     {
         PanelOrderJob job = new() { Panels = Floats(values), Rows = Floats(rows), Columns = weight.In, Width = Blocks<S, V>.Width, Back = true };
         threads.Run(checked((int)weight.Out), job);
+        Operands.Hold(weight, rows, values);
     }
 
     public void MatMulInput(Tensor dy, IPackedWeight w, Tensor dx) => MatMulInput(dy, w, dx, overwrite: false);
@@ -39,6 +41,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
                 Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width), Add = true, Kernels = half,
             };
             product.Run(threads);
+            Operands.Hold(dy, x, w, dw);
             return;
         }
 
@@ -48,9 +51,14 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Rows = w.In, Columns = Blocks<S, V>.Panels(w.Out) * width, Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width),
         };
         job.Run(threads);
+        Operands.Hold(dy, x, w, dw);
     }
 
-    public void SumRows(Tensor dy, Tensor db) => SumRows(Floats(dy), dy.Shape.Columns, dy.Shape.Rows, db);
+    public void SumRows(Tensor dy, Tensor db)
+    {
+        SumRows(Floats(dy), dy.Shape.Columns, dy.Shape.Rows, db);
+        Operands.Hold(dy);
+    }
 
     public void Gather(Tensor dy, Tensor ids, IPackedWeight table, Tensor dTable)
     {
@@ -60,6 +68,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Width = Blocks<S, V>.Width,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(dy, ids, table, dTable);
     }
 
     public void LayerNorm(Tensor x, Tensor weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias) =>
@@ -76,6 +85,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Rows = d.Shape[0], Heads = d.Shape[1], Half = d.Shape[2] / 2, Backward = true,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(d, positions, cos, sin);
     }
 
     public void AppendToCache(Tensor dCache, int start, Tensor dx) => AppendToCache(dCache, start, dx, overwrite: false);
@@ -93,18 +103,23 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             X = Floats(x), Factor = Floats(factor), D = Floats(d), DFactor = Floats(dFactor), Rows = d.Shape.Rows, Columns = d.Shape.Columns,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(x, factor, d, dFactor);
     }
 
     public void Attention(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
     {
         AttentionGradientJob<S, V> job = new(forward, dOutput, dQuery, dKeys, dValues);
         threads.Run(job.Parts, job);
+        Operands.Hold(forward.Query, forward.Keys, forward.Values, forward.Output, forward.FirstKey);
+        Operands.Hold(dOutput, dQuery, dKeys, dValues);
     }
 
     public void AttentionInto(in AttentionArguments forward, Tensor dOutput, Tensor dQuery, Tensor dKeys, Tensor dValues)
     {
         AttentionGradientJob<S, V> job = new(forward, dOutput, dQuery, dKeys, dValues) { Overwrite = true };
         threads.Run(job.Parts, job);
+        Operands.Hold(forward.Query, forward.Keys, forward.Values, forward.Output, forward.FirstKey);
+        Operands.Hold(dOutput, dQuery, dKeys, dValues);
     }
 
     public void Gelu(Tensor x, GeluKind kind, Tensor d)
@@ -132,32 +147,41 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Columns = logits.Shape.Columns, Scale = scale,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(logits, targets, losses);
     }
 
     public void AdamW(in AdamWArguments arguments)
     {
         AdamWJob<S, V> job = new(arguments);
         threads.Run(job.Parts, job);
+        Operands.Hold(arguments.Values, arguments.Gradient, arguments.First, arguments.Second);
     }
 
     public void AdamW8Bit(in AdamW8BitArguments arguments)
     {
         AdamW8BitJob<S, V> job = new(arguments);
         threads.Run(job.Parts, job);
+        Operands.Hold(arguments.Values, arguments.Gradient, arguments.First, arguments.FirstScales, arguments.Second, arguments.SecondScales);
     }
 
-    public void Round(IPackedWeight source, IPackedWeight target) => ((CpuPacking)target).Round(threads, ((CpuPacking)source).FloatPanels);
+    public void Round(IPackedWeight source, IPackedWeight target)
+    {
+        ((CpuPacking)target).Round(threads, ((CpuPacking)source).FloatPanels);
+        Operands.Hold(source, target);
+    }
 
     public void Copy(Tensor source, Tensor target)
     {
         CopyJob job = new() { Source = Floats(source), Target = Floats(target), Count = target.Shape.Count };
         threads.Run(job.Parts, job);
+        Operands.Hold(source, target);
     }
 
     public void Fill(Tensor x, float value)
     {
         CopyJob job = new() { Target = Floats(x), Value = value, Count = x.Shape.Count };
         threads.Run(job.Parts, job);
+        Operands.Hold(x);
     }
 
     public double SumOfSquares(Tensor x)
@@ -166,6 +190,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
         using CpuScratch.Lease lease = CpuScratch.Rent(job.Parts * sizeof(double));
         job.Sums = (double*)lease.Pointer;
         threads.Run(job.Parts, job);
+        Operands.Hold(x);
         double sum = 0;
         for (int part = 0; part < job.Parts; part++)
         {
@@ -187,6 +212,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
                 C = new(Floats(dx), w.In, Blocks<S, V>.Width), Add = !overwrite, Kernels = half,
             };
             product.Run(threads);
+            Operands.Hold(dy, w, dx);
             return;
         }
 
@@ -196,6 +222,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Rows = dy.Shape.Rows, Columns = w.In, Depth = w.Out, C = new(Floats(dx), w.In, Blocks<S, V>.Width), Overwrite = overwrite,
         };
         job.Run(threads);
+        Operands.Hold(dy, w, dx);
     }
 
     private void AppendToCache(Tensor dCache, int start, Tensor dx, bool overwrite)
@@ -206,6 +233,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Heads = dCache.Shape[1], Capacity = dCache.Shape[2], Dim = dCache.Shape[3], Overwrite = overwrite,
         };
         threads.Run(checked((int)dx.Shape[0]), job);
+        Operands.Hold(dx, dCache);
     }
 
     private void CopyColumns(Tensor dy, nint first, Tensor dx, bool overwrite)
@@ -216,12 +244,14 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Overwrite = overwrite,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(dx, dy);
     }
 
     private void SumRows(float* rows, nint stride, nint count, Tensor sum)
     {
         SumRowsJob<S, V> job = new() { X = rows, Y = Floats(sum), Rows = count, Columns = sum.Shape.Count, RowStride = stride };
         threads.Run(job.Parts, job);
+        Operands.Hold(sum);
     }
 
     private void RunNorm(Tensor x, Tensor? weight, float epsilon, bool centered, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias)
@@ -238,6 +268,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
         job.Partial = sums ? (float*)lease.Pointer : null;
         new Span<float>(job.Partial, checked((int)floats)).Clear();
         threads.Run(job.Parts, job);
+        Operands.Hold(x, weight, dy, dx);
         if (dWeight is not null)
         {
             SumRows(job.Partial, 2 * columns, job.Parts, dWeight);
@@ -254,6 +285,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
     {
         ElementwiseJob<S, V, F> job = new() { A = Floats(x), B = Floats(d), Y = Floats(d), Count = d.Shape.Count };
         threads.Run(job.Parts, job);
+        Operands.Hold(x, d);
     }
 
     private void RunGate<F>(Tensor gate, Tensor up, Tensor dy, Tensor dGate, Tensor dUp)
@@ -264,5 +296,6 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             Gate = Floats(gate), Up = Floats(up), Dy = Floats(dy), DGate = Floats(dGate), DUp = Floats(dUp), Count = dy.Shape.Count,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(gate, up, dy, dGate, dUp);
     }
 }

@@ -9,31 +9,25 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
     where S : struct, ILanes<V>
     where V : unmanaged
 {
-    public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) =>
+    public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y)
+    {
         ((CpuPacking)w).MatMul(
             new CpuMatMul(threads, (nint)Floats(x), y.Shape.Rows, (nint)Floats(bias), (nint)Floats(y), w.Out, First: 0, w.Out), half);
+        Operands.Hold(x, w, bias, y);
+    }
 
     public void Gather(IPackedWeight table, Tensor ids, Tensor y)
     {
         GatherJob job = new() { Table = (CpuPacking)table, Ids = (int*)ids.HostPointer, Y = Floats(y) };
         threads.Run(checked((int)ids.Shape.Count), job);
+        Operands.Hold(table, ids, y);
     }
 
     public void GatherSome(IPackedWeight table, Tensor ids, Tensor y) => Gather(table, ids, y);
 
-    public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y) =>
-        RunNorm(new NormJob<S, V>
-        {
-            X = Floats(x), Weight = Floats(weight), Bias = Floats(bias), Y = Floats(y),
-            Rows = x.Shape.Rows, Columns = x.Shape.Columns, Epsilon = epsilon, Centered = true,
-        });
+    public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y) => RunNorm(x, weight, bias, epsilon, centered: true, y);
 
-    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor y) =>
-        RunNorm(new NormJob<S, V>
-        {
-            X = Floats(x), Weight = Floats(weight), Y = Floats(y),
-            Rows = x.Shape.Rows, Columns = x.Shape.Columns, Epsilon = epsilon,
-        });
+    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor y) => RunNorm(x, weight, null, epsilon, centered: false, y);
 
     public void Rope(Tensor x, Tensor positions, Tensor cos, Tensor sin)
     {
@@ -43,6 +37,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
             Rows = x.Shape[0], Heads = x.Shape[1], Half = x.Shape[2] / 2,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(x, positions, cos, sin);
     }
 
     public void AppendToCache(Tensor x, Tensor cache, int start)
@@ -65,6 +60,8 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
             case DType.U8: AttentionJob<S, V, ByteRows>.Run(arguments, threads); break;
             default: AttentionJob<S, V, FloatRows>.Run(arguments, threads); break;
         }
+
+        Operands.Hold(arguments.Query, arguments.Keys, arguments.Values, arguments.Output, arguments.FirstKey);
     }
 
     public void Gelu(Tensor x, GeluKind kind, Tensor y)
@@ -92,6 +89,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
             X = Floats(x) + first, Y = Floats(y), Rows = x.Shape.Rows, Columns = y.Shape.Columns, Stride = x.Shape.Columns,
         };
         threads.Run(job.Parts, job);
+        Operands.Hold(x, y);
     }
 
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y)
@@ -104,6 +102,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
                 C = new(Floats(y), w.Out, Blocks<S, V>.Width), Add = true, Kernels = half,
             };
             product.Run(threads);
+            Operands.Hold(x, w, y);
             return;
         }
 
@@ -113,6 +112,7 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
             Rows = x.Shape.Rows, Columns = w.Out, Depth = w.In, C = new(Floats(y), w.Out, Blocks<S, V>.Width),
         };
         job.Run(threads);
+        Operands.Hold(x, w, y);
     }
 
     public void AddGram(Tensor x, double[] sum)
@@ -121,43 +121,53 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
         {
             Gram<S, V>.Add(threads, Floats(x), x.Shape.Rows, x.Shape.Columns, target);
         }
+
+        Operands.Hold(x);
     }
 
     public void Scale(Tensor x, float factor)
     {
         ScaleJob<S, V> job = new() { X = Floats(x), Count = x.Shape.Count, Factor = factor };
         threads.Run(job.Parts, job);
+        Operands.Hold(x);
     }
 
     public void ScaleColumns(Tensor x, Tensor factor, Tensor? shift)
     {
         ScaleColumnsJob<S, V> job = new() { X = Floats(x), Factor = Floats(factor), Shift = Floats(shift), Rows = x.Shape.Rows, Columns = x.Shape.Columns };
         threads.Run(job.Parts, job);
+        Operands.Hold(x, factor, shift);
     }
 
     public void Dropout(Tensor x, ulong key, float probability)
     {
         DropoutJob job = new(Floats(x), x.Shape.Count, key, probability);
         threads.Run(job.Parts, job);
+        Operands.Hold(x);
     }
 
     public void RoundRows(Tensor x, float share)
     {
         RoundRowsJob job = new() { X = Floats(x), Rows = x.Shape.Rows, Columns = x.Shape.Columns, Share = share };
         threads.Run(job.Parts, job);
+        Operands.Hold(x);
     }
 
     public void Softmax(Tensor x)
     {
         SoftmaxJob<S, V> job = new() { X = Floats(x), Rows = x.Shape.Rows, Columns = x.Shape.Columns };
         threads.Run(job.Parts, job);
+        Operands.Hold(x);
     }
 
     public void LogLikelihood(
-        Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace) =>
+        Tensor hidden, IPackedWeight head, Tensor? bias, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace)
+    {
         LogLikelihood<S, V>.Run(
             threads, half, Floats(hidden), hidden.Shape.Rows, (CpuPacking)head, Floats(bias), (int*)targets.HostPointer,
             Floats(logProbabilities), best is null ? null : (int*)best.HostPointer, workspace);
+        Operands.Hold(hidden, head, bias, targets, logProbabilities, best);
+    }
 
     private static float* Floats(Tensor? tensor) => tensor is null ? null : (float*)tensor.HostPointer;
 
@@ -170,15 +180,26 @@ internal sealed unsafe class CpuKernels<S, V>(CpuThreads threads, BFloat16Kernel
             Heads = cache.Shape[1], Capacity = cache.Shape[2], Dim = x.Shape[2],
         };
         threads.Run(checked((int)x.Shape[0]), job);
+        Operands.Hold(x, cache);
     }
 
-    private void RunNorm(in NormJob<S, V> job) => threads.Run(job.Parts, job);
+    private void RunNorm(Tensor x, Tensor? weight, Tensor? bias, float epsilon, bool centered, Tensor y)
+    {
+        NormJob<S, V> job = new()
+        {
+            X = Floats(x), Weight = Floats(weight), Bias = Floats(bias), Y = Floats(y),
+            Rows = x.Shape.Rows, Columns = x.Shape.Columns, Epsilon = epsilon, Centered = centered,
+        };
+        threads.Run(job.Parts, job);
+        Operands.Hold(x, weight, bias, y);
+    }
 
     private void RunElementwise<F>(Tensor a, Tensor b, Tensor y)
         where F : struct, IElementwise
     {
         ElementwiseJob<S, V, F> job = new() { A = Floats(a), B = Floats(b), Y = Floats(y), Count = y.Shape.Count };
         threads.Run(job.Parts, job);
+        Operands.Hold(a, b, y);
     }
 
     private struct GatherJob : ICpuJob
