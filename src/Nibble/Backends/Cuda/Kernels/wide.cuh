@@ -79,9 +79,9 @@ __device__ inline void wide_rows_of(const void* x, int type, i64 columns, int ro
 
 // The pairs of levels that bytes of a codebook's codes stand for, as a lane sees them. An entry has 256 bytes, with a copy of the pair for each lane, so
 // that no two lanes meet in a bank; the table begins at a multiple of its size: then bytes make an address in one step. What comes before that place
-// has LEVELS_BEFORE bytes at least.
+// has LEVELS_BEFORE bytes at least: the card itself takes 1 KiB, a kernel's own variables a little more.
 #define LEVEL_TABLE (1 << 16)
-#define LEVELS_BEFORE (62 << 10)
+#define LEVELS_BEFORE (60 << 10)
 
 #ifdef NIBBLE_HOST
 inline int levels_offset(const void*) { return LEVELS_BEFORE; }
