@@ -3,6 +3,7 @@ using Nibble.Backends.Cuda;
 using Nibble.Backends.Cuda.Driver;
 using Nibble.Backends.Cuda.Quantization;
 using Nibble.IO;
+using Nibble.Quantization;
 using Nibble.Tensors;
 using Nibble.Tests.Kernels;
 
@@ -83,6 +84,34 @@ public class CudaMemoryTests
         cuda.Int8.MostSumBytes = bytes;
         using MirrorCheckBackend backend = new(cuda);
         Int8Checks.All.First(check => check.Name == "llm.int8 with injected outliers").Run(backend);
+    }
+
+    /// <summary>Rows that are too many for a block's memory take the ways of more rows.</summary>
+    [SkippableFact]
+    public void CardsWithLittleSharedMemoryMultiplyFewRowsToo()
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        const int Rows = 8, Columns = 3584;
+        using AffineWeight weight = PackingCheckData.Affine(20, Columns, new Random(1), 8, Columns, offsets: 's');
+        using Tensor x = KernelData.Random(new Shape(Rows, Columns), 2, scale: 2), values = KernelData.Random(new Shape(20, Columns), 3), half = values.To(DType.BF16);
+        x.HostSpan<float>()[7] = 9;
+        float[][][] results = [.. new[] { 227, 48 }.Select(kib =>
+        {
+            EmulatedDevice device = new();
+            using CudaBackend backend = new(new EmulatedDevice() { Facts = device.Facts with { SharedBytes = kib << 10 } }, DType.BF16);
+            using Tensor own = x.Upload(backend), y = Rent(backend, new Shape(Rows, 20), DType.F32);
+            using IPackedWeight integers = backend.PrepareInt8(weight, 6), floats = backend.Prepare(half);
+            return new[] { integers, floats }.Select(packed =>
+            {
+                backend.Kernels.MatMul(own, packed, null, y);
+                return backend.Memory.Download<float>((CudaStorage)y.Storage);
+            }).ToArray();
+        })];
+        for (int way = 0; way < 2; way++)
+        {
+            float largest = results[0][way].Max(Math.Abs);
+            Assert.All(results[0][way].Zip(results[1][way]), pair => Assert.InRange(pair.Second, pair.First - (1e-4f * largest), pair.First + (1e-4f * largest)));
+        }
     }
 
     private static Tensor Rent(CudaBackend backend, Shape shape, DType dtype) => new(shape, dtype, backend.Memory.Rent(shape.Count * (dtype == DType.U8 ? 1 : sizeof(float)), "tensors"));

@@ -10,7 +10,7 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
     private readonly HashSet<nint> _memory = [];
     private bool _recording;
 
-    public CudaFacts Facts { get; } = new("emulated card", 9, 0, 4, 1 << 30, 12000);
+    public CudaFacts Facts { get; init; } = new("emulated card", 9, 0, 4, 1 << 30, 12000, 227 << 10);
 
     public bool HasGroupProducts { get; init; } = true;
 
@@ -60,8 +60,11 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
         }
     }
 
-    public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments) =>
+    public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments)
+    {
+        Assert.True(shape.SharedBytes <= Facts.SharedBytes, $"{kernel.Name} asks for {shape.SharedBytes} bytes of shared memory");
         HostKernels.Launch(kernel, shape, arguments, reverse);
+    }
 
     // What fetch_rows of wgmma.cuh reads.
     public StageMap MapStages(nint matrix, nint rows, nint columns, int tileRows)

@@ -34,6 +34,19 @@ public class KernelCompilerTests
         byte[] code = new KernelCompiler(architecture, 0, cache.Path).Compile(source);
         string names = Encoding.Latin1.GetString(code);
         Assert.All(CudaKernelNames.All.Where(kernel => kernel.Source == source), kernel => Assert.Contains($".text.{kernel.Symbol}\0", names, StringComparison.Ordinal));
+        // What a launch may ask for without saying so counts on it: 48 KiB less CudaDevice's 32, and, with 9.0, 1 KiB of the card's own.
+        Assert.All(SharedBytes(code), own => Assert.InRange(own.Value, 0, own.Key.Contains("nibble_few", StringComparison.Ordinal) ? TensorProducts.OwnShared : 17 << 10));
+    }
+
+    // Sections .nv.shared.KERNEL of a file in ELF: what a kernel has without asking.
+    private static Dictionary<string, long> SharedBytes(byte[] elf)
+    {
+        int first = (int)BitConverter.ToInt64(elf, 0x28), size = BitConverter.ToInt16(elf, 0x3A), count = BitConverter.ToInt16(elf, 0x3C), ofNames = BitConverter.ToInt16(elf, 0x3E);
+        int names = (int)BitConverter.ToInt64(elf, first + (ofNames * size) + 0x18);
+        return Enumerable.Range(0, count).Select(i => first + (i * size)).Select(at => (Name: Text(names + BitConverter.ToInt32(elf, at)), Bytes: BitConverter.ToInt64(elf, at + 0x20)))
+            .Where(section => section.Name.StartsWith(".nv.shared.", StringComparison.Ordinal)).ToDictionary(section => section.Name, section => section.Bytes);
+
+        string Text(int at) => Encoding.Latin1.GetString(elf, at, Array.IndexOf(elf, (byte)0, at) - at);
     }
 
     [SkippableFact]

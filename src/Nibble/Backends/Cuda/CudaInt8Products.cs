@@ -57,8 +57,8 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
     // Constants of int8tensor.cu, int8wide.cu and tensor.cuh.
     private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, KeptOutliers = 32, BlockRows = 128, MostCounters = 1 << 14;
 
-    // Constants of int8few.cu, and the most shared memory that a block of it may have besides its own: at all, and where two share a multiprocessor.
-    private const int FewRows = 8, FewSlots = 16, MostFewShared = 200 << 10, MostFewSharedByTwo = 102 << 10, MostFewColumns = 1 << 16;
+    // Constants of int8few.cu, and the most shared memory that a block of it may have besides its own where two share a multiprocessor.
+    private const int FewRows = 8, FewSlots = 16, MostFewSharedByTwo = 102 << 10, MostFewColumns = 1 << 16;
 
     // Blocks that a card runs at once, about; integers have the same sums in any order.
     private const int Blocks = 264;
@@ -176,11 +176,11 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
 
     private static nint CounterOf(CudaPacking weight) => weight is LlmInt8CudaPacking llm ? llm.Counts : 0;
 
-    // Sums of outlier columns, codes of the rows, a bit for each column, and a list of columns; null if there are too many.
-    private static int? SharedOfFew(nint columns, nint rows)
+    // Sums of outlier columns, codes of the rows, a bit for each column, and a list of columns; null if they are too many for the card.
+    private int? SharedOfFew(nint columns, nint rows)
     {
         nint padded = (columns + UnitColumns - 1) / UnitColumns * UnitColumns, shared = (2 * FewSlots * FewRows * UnitRows * sizeof(float)) + (rows * (padded + 32)) + (padded / 8) + (padded * sizeof(ushort));
-        return rows <= FewRows && columns is > 0 and <= MostFewColumns && shared <= MostFewShared ? (int)shared : null;
+        return rows <= FewRows && columns is > 0 and <= MostFewColumns && shared <= TensorProducts.MostShared(memory.Device.Facts) ? (int)shared : null;
     }
 
     private void LaunchFew(FewInt8Call call, nint tiles, int shared) =>

@@ -48,10 +48,13 @@ internal sealed unsafe class TensorProducts(CachingMemory memory)
     private const int Blocks = 264;
 
     // Beyond these a weight that becomes a matrix once is faster.
-    private const int FewRows = 8, MostRows = 128, MostRowsDense = 16, MostShared = 200 << 10, MostCounters = 1 << 14;
+    private const int FewRows = 8, MostRows = 128, MostRowsDense = 16, MostCounters = 1 << 14;
 
-    // Shared memory of a multiprocessor of cards from 9.0 on, and what a block takes besides its call's.
-    private const int MultiprocessorShared = 227 << 10, OwnShared = 11 << 10;
+    /// <summary>Shared memory that a block takes besides its call's.</summary>
+    public const int OwnShared = 11 << 10;
+
+    // Shared memory of a multiprocessor of cards from 9.0 on.
+    private const int MultiprocessorShared = 227 << 10;
 
     // Rows that one pass over a weight takes, in eights: what its sums leave registers for.
     private static readonly int[] ManyEights = CudaKernelNames.ManyEights;
@@ -153,12 +156,15 @@ internal sealed unsafe class TensorProducts(CachingMemory memory)
         return true;
     }
 
+    /// <summary>Shared memory that a kernel of few rows may ask for: cards before 9.0 have less.</summary>
+    public static int MostShared(CudaFacts facts) => Math.Min(200 << 10, facts.SharedBytes - OwnShared);
+
     // Bytes of shared memory, or null if the kernel of few rows can't take them.
-    private static int? SharedOfFew(string format, nint columns, nint rows)
+    private int? SharedOfFew(string format, nint columns, nint rows)
     {
         nint units = (columns + UnitColumns - 1) / UnitColumns;
         nint shared = TableBytes(format) + (rows * ((units * UnitColumns * 2) + 64)) + (units * 4 * FewRows * sizeof(float));
-        return rows <= FewRows && shared <= MostShared ? (int)shared : null;
+        return rows <= FewRows && shared <= MostShared(memory.Device.Facts) ? (int)shared : null;
     }
 
     private void LaunchFew(FewCall call, string format, nint tiles, int shared)

@@ -54,7 +54,7 @@ internal static unsafe class CudaCards
         CudaErrors.Check(DriverApi.cuDriverGetVersion(out int version), "cuDriverGetVersion");
         return new CudaFacts(
             Text(name), Attribute(device, DriverApi.ComputeCapabilityMajor), Attribute(device, DriverApi.ComputeCapabilityMinor),
-            Attribute(device, DriverApi.MultiprocessorCount), (long)bytes, version);
+            Attribute(device, DriverApi.MultiprocessorCount), (long)bytes, version, Attribute(device, DriverApi.MostSharedBytes));
     }
 
     /// <summary>PCI address of a device.</summary>

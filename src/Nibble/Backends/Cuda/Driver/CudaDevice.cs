@@ -358,9 +358,9 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         // A kernel may have 16 KiB of static shared memory besides: together no more than every card gives without being asked.
         if (sharedBytes > FreeSharedBytes && sharedBytes > _sharedBytes.GetValueOrDefault(kernel))
         {
-            _sharedBytes[kernel] = sharedBytes;
             CudaErrors.Check(
                 DriverApi.cuFuncSetAttribute(function, DriverApi.MaxDynamicSharedBytes, sharedBytes), $"cuFuncSetAttribute of {kernel.Name} to {sharedBytes:N0} bytes of shared memory");
+            _sharedBytes[kernel] = sharedBytes;
         }
 
         return function;

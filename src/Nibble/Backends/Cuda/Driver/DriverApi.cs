@@ -8,6 +8,7 @@ internal static unsafe partial class DriverApi
     public const int ComputeCapabilityMajor = 75;
     public const int ComputeCapabilityMinor = 76;
     public const int MultiprocessorCount = 16;
+    public const int MostSharedBytes = 97;
     public const int CaptureRelaxed = 2;
     public const int MaxDynamicSharedBytes = 8;
     public const int MapBFloat16 = 9;

@@ -10,7 +10,8 @@ namespace Nibble.Backends.Cuda.Driver;
 /// <param name="Multiprocessors">Number of multiprocessors.</param>
 /// <param name="MemoryBytes">Memory of the card.</param>
 /// <param name="DriverVersion">CUDA version that the driver supports, 1000·major + 10·minor.</param>
-internal sealed record CudaFacts(string Name, int Major, int Minor, int Multiprocessors, long MemoryBytes, int DriverVersion)
+/// <param name="SharedBytes">Shared memory that a block may have if it asks.</param>
+internal sealed record CudaFacts(string Name, int Major, int Minor, int Multiprocessors, long MemoryBytes, int DriverVersion, int SharedBytes)
 {
     /// <summary>For example <c>sm_90</c>.</summary>
     public string Architecture => $"sm_{Major}{Minor}";
