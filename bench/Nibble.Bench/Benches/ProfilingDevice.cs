@@ -51,6 +51,8 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
         Add(kernel.Name, () => inner.Launch(kernel, shape, copy));
     }
 
+    public bool Has(in GemmCall call) => inner.Has(call);
+
     public void Multiply(in GemmCall call)
     {
         GemmCall copy = call;

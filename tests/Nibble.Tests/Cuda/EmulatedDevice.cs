@@ -75,8 +75,14 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
         return map;
     }
 
+    /// <summary>False if products have no end of their own.</summary>
+    public bool HasEnds { get; init; } = true;
+
+    public bool Has(in GemmCall call) => HasEnds || call.End == GemmEnd.Plain;
+
     public void Multiply(in GemmCall call)
     {
+        Assert.True(Has(call), "no algorithm for this product");
         Ends[call.End] = Ends.GetValueOrDefault(call.End) + 1;
         for (int i = 0; i < call.Count; i++)
         {

@@ -83,6 +83,17 @@ public class EmulatedTrainingTests
         Assert.All(logits, row => Assert.All(row, value => Assert.True(float.IsFinite(value))));
     }
 
+    [SkippableFact]
+    public void WithoutProductsForItGeluIsAKernelOfItsOwn()
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        EmulatedDevice device = new() { HasEnds = false };
+        double[] actual = Losses(new CudaBackend(device, DType.BF16), Gpt2, "full", OptimizerKind.AdamW, checkpointing: false, out _);
+        Assert.Equal([GemmEnd.Plain], device.Ends.Keys);
+        double[] expected = Losses(Open(DType.BF16), Gpt2, "full", OptimizerKind.AdamW, checkpointing: false, out _);
+        Assert.All(expected.Zip(actual), pair => Assert.Equal(pair.First, pair.Second, 0.02));
+    }
+
     [SkippableTheory]
     [InlineData("nf4", false)]
     [InlineData("nf4", true)]

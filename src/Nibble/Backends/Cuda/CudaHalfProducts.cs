@@ -90,11 +90,17 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
         foreach ((nint first, nint count, nint matrix) in Parts(weight, weight.Out, rows))
         {
             nint part = first * sizeof(ushort);
-            memory.Device.Multiply(new GemmCall(
+            GemmCall call = new(
                 matrix, CudaStorage.AddressOf(x), CudaStorage.AddressOf(y) + part, shift + part, count, rows, weight.In, true, false, weight.In, weight.In, weight.Out, DType.BF16, false, DType.BF16)
             {
                 End = GemmEnd.Gelu,
-            });
+            };
+            if (!memory.Device.Has(call))
+            {
+                return false;
+            }
+
+            memory.Device.Multiply(call);
         }
 
         return true;
@@ -112,11 +118,17 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
         using CudaStorage? own = AsHalf(dy, out nint slopes);
         foreach ((_, nint count, nint matrix) in Parts(weight, weight.Out, rows))
         {
-            memory.Device.Multiply(new GemmCall(
+            GemmCall call = new(
                 matrix, slopes, CudaStorage.AddressOf(dx), 0, weight.In, rows, count, false, false, weight.In, weight.Out, weight.In, DType.BF16, false, DType.BF16)
             {
                 End = GemmEnd.GeluSlope, Aux = CudaStorage.AddressOf(x),
-            });
+            };
+            if (!memory.Device.Has(call))
+            {
+                return false;
+            }
+
+            memory.Device.Multiply(call);
         }
 
         return true;

@@ -26,19 +26,14 @@ internal sealed unsafe class CublasLt : IDisposable
         CudaErrors.CheckCublas(CublasLtApi.cublasLtCreate(out _handle), "cublasLtCreate");
     }
 
+    /// <summary>True if there is an algorithm for a product.</summary>
+    public bool Has(in GemmCall call) => PlanOf(call).HasAlgorithm;
+
     /// <summary>Queues a product.</summary>
     public void Multiply(in GemmCall call, nint workspace, nint stream)
     {
-        PlanKey key = new(
-            call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Result, call.Bias != 0, call.Double,
-            Alignment(call.A, call.StepA, call.Type), Alignment(call.B, call.StepB, call.Type), Alignment(call.D | call.C, call.StepD, call.Result), call.Count, call.StepA, call.StepB, call.StepD,
-            call.End, Alignment(call.Aux, 0, call.Result));
-        if (!_plans.TryGetValue(key, out Plan? plan))
-        {
-            plan = new Plan(_handle, key, call.Aux);
-            _plans.Add(key, plan);
-        }
-
+        Plan plan = PlanOf(call);
+        CudaErrors.CheckCublas(plan.HasAlgorithm ? 0 : CudaErrors.NoAlgorithm, $"cublasLtMatmulAlgoGetHeuristic of {call.M} × {call.N} × {call.K}");
         plan.Run(_handle, call, workspace, stream);
     }
 
@@ -51,6 +46,21 @@ internal sealed unsafe class CublasLt : IDisposable
 
         _plans.Clear();
         CublasLtApi.cublasLtDestroy(_handle);
+    }
+
+    private Plan PlanOf(in GemmCall call)
+    {
+        PlanKey key = new(
+            call.M, call.N, call.K, call.TransposeA, call.TransposeB, call.StrideA, call.StrideB, call.StrideD, call.Type, call.Result, call.Bias != 0, call.Double,
+            Alignment(call.A, call.StepA, call.Type), Alignment(call.B, call.StepB, call.Type), Alignment(call.D | call.C, call.StepD, call.Result), call.Count, call.StepA, call.StepB, call.StepD,
+            call.End, Alignment(call.Aux, 0, call.Result));
+        if (!_plans.TryGetValue(key, out Plan? plan))
+        {
+            plan = new Plan(_handle, key, call.Aux);
+            _plans.Add(key, plan);
+        }
+
+        return plan;
     }
 
     // Of every matrix of a batch: their distances matter as the first address does.
@@ -87,8 +97,10 @@ internal sealed unsafe class CublasLt : IDisposable
             _a = Layout(type, key.TransposeA ? (key.K, key.M) : (key.M, key.K), key.StrideA, key.Count, key.StepA);
             _b = Layout(type, key.TransposeB ? (key.N, key.K) : (key.K, key.N), key.StrideB, key.Count, key.StepB);
             _d = Layout(result, (key.M, key.N), key.StrideD, key.Count, key.StepD);
-            Choose(handle, key);
+            HasAlgorithm = Choose(handle, key);
         }
+
+        public bool HasAlgorithm { get; }
 
         public void Run(nint handle, in GemmCall call, nint workspace, nint stream)
         {
@@ -156,7 +168,7 @@ internal sealed unsafe class CublasLt : IDisposable
         private void Point(int attribute, nint value) =>
             CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulDescSetAttribute(_description, attribute, &value, (nuint)sizeof(nint)), "cublasLtMatmulDescSetAttribute");
 
-        private void Choose(nint handle, PlanKey key)
+        private bool Choose(nint handle, PlanKey key)
         {
             CudaErrors.CheckCublas(CublasLtApi.cublasLtMatmulPreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate");
             try
@@ -173,11 +185,11 @@ internal sealed unsafe class CublasLt : IDisposable
                 }
 
                 CublasHeuristic found;
-                CudaErrors.CheckCublas(
-                    CublasLtApi.cublasLtMatmulAlgoGetHeuristic(handle, _description, _a, _b, _d, _d, preference, 1, &found, out int count),
-                    $"cublasLtMatmulAlgoGetHeuristic of {key.M} × {key.N} × {key.K}");
-                CudaErrors.CheckCublas(count == 0 ? 15 : found.State, $"cublasLtMatmulAlgoGetHeuristic of {key.M} × {key.N} × {key.K}");
+                int code = CublasLtApi.cublasLtMatmulAlgoGetHeuristic(handle, _description, _a, _b, _d, _d, preference, 1, &found, out int count);
+                code = code == 0 ? count == 0 ? CudaErrors.NoAlgorithm : found.State : code;
+                CudaErrors.CheckCublas(code == CudaErrors.NoAlgorithm ? 0 : code, $"cublasLtMatmulAlgoGetHeuristic of {key.M} × {key.N} × {key.K}");
                 _algorithm = found;
+                return code == 0;
             }
             finally
             {

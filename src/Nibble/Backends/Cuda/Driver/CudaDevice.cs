@@ -221,6 +221,13 @@ internal sealed unsafe class CudaDevice : ICudaDevice
         return *map;
     }
 
+    public bool Has(in GemmCall call)
+    {
+        Enter();
+        _products ??= new CublasLt();
+        return _products.Has(call);
+    }
+
     public void Multiply(in GemmCall call)
     {
         Enter();

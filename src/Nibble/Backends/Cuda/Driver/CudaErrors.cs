@@ -7,6 +7,10 @@ namespace Nibble.Backends.Cuda.Driver;
 internal static class CudaErrors
 {
     public const int OutOfMemory = 2;
+
+    /// <summary>cuBLASLt has no algorithm for a product.</summary>
+    public const int NoAlgorithm = 15;
+
     private const int NoDevice = 100;
 
     /// <summary>Throws unless a call of the driver succeeded.</summary>
@@ -40,7 +44,7 @@ internal static class CudaErrors
                 7 => "a value that cuBLASLt does not accept",
                 8 => "the card lacks a feature",
                 13 => "the product failed on the card",
-                15 => "no algorithm for this product",
+                NoAlgorithm => "no algorithm for this product",
                 _ => "see cublasStatus_t in NVIDIA's documentation",
             };
             throw new NibbleException(ErrorKind.Failed, $"{call} failed: status {code}", text, "report this with the output of nibble doctor, or use --device cpu");

@@ -153,6 +153,9 @@ internal unsafe interface ICudaDevice : IDisposable
     /// <summary>Queues a kernel.</summary>
     void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments);
 
+    /// <summary>True if cuBLASLt has an algorithm for a product: of those with an end of their own it lacks some.</summary>
+    bool Has(in GemmCall call);
+
     /// <summary>Queues a matrix product.</summary>
     void Multiply(in GemmCall call);
 
