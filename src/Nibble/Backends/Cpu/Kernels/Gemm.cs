@@ -42,7 +42,8 @@ internal static unsafe class Gemm<S, V>
     public static void Multiply(CpuPacking weights, in CpuMatMul call)
     {
         nint depth = weights.In;
-        nint most = nint.Max(1, MostPackedBytes / (sizeof(float) * nint.Max(depth, 1)) / MostBlockRows) * MostBlockRows;
+        nint fit = MostPackedBytes / (sizeof(float) * nint.Max(depth, 1)), block = fit < MostBlockRows ? LeastBlockRows : MostBlockRows;
+        nint most = nint.Max(1, fit / block) * block;
         for (nint row = 0; row < call.Rows; row += most)
         {
             nint rows = nint.Min(most, call.Rows - row);
