@@ -33,6 +33,9 @@ internal sealed class ObjectServer : IDisposable
     /// <summary>So many of the next requests are answered by 503.</summary>
     public void Fail(int times) => Interlocked.Exchange(ref _failures, times);
 
+    /// <summary>Where requests are sent on to; null answers them here.</summary>
+    public string? Elsewhere { get; set; }
+
     /// <summary>Answers of more bytes than this end early, without a word; 0 for never.</summary>
     public int CutAfter { get; set; }
 
@@ -75,6 +78,12 @@ internal sealed class ObjectServer : IDisposable
             if (Interlocked.Decrement(ref _failures) >= 0)
             {
                 Write(stream, "503 Busy", string.Empty, "later"u8.ToArray());
+                return;
+            }
+
+            if (Elsewhere is not null)
+            {
+                Write(stream, "307 Elsewhere", $"Location: {Elsewhere}{first.Split(' ')[1]}\r\n", []);
                 return;
             }
 

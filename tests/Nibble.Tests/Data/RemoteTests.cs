@@ -94,6 +94,21 @@ public sealed class RemoteTests : IDisposable
     }
 
     [Fact]
+    public void CredentialsDoNotFollowToAnotherServer()
+    {
+        using ObjectServer other = new();
+        other.Objects["a b/ü.bin"] = _bytes;
+        _server.Elsewhere = other.Address;
+        Environment.SetEnvironmentVariable("GOOGLE_OAUTH_ACCESS_TOKEN", "tok");
+        byte[] part = new byte[100];
+        DataPlace.Open("gs://bucket/a b/ü.bin").File!.ReadAt(1234, part);
+        Assert.Equal(_bytes[1234..1334], part);
+        Assert.Contains(_server.Requests, request => request.Contains("Bearer tok", StringComparison.Ordinal));
+        Assert.DoesNotContain(other.Requests, request => request.Contains("Authorization", StringComparison.Ordinal));
+        Assert.Equal(2, other.Requests.Count);
+    }
+
+    [Fact]
     public void SignaturesEqualAmazonsExample()
     {
         // "GET Object" of the page that AwsSigner names.

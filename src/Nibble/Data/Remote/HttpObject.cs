@@ -44,7 +44,9 @@ internal sealed class HttpObject : DataObject
             Throw.Failed($"{name} can't be read by ranges", "the server tells no length", "download the file and name it instead");
         }
 
-        return new HttpObject(client, response.RequestMessage?.RequestUri ?? address, name, length!.Value, response.Headers.ETag?.Tag);
+        // Where the address led to is asked directly from now on, without credentials that are for another server.
+        Uri found = response.RequestMessage?.RequestUri ?? address;
+        return new HttpObject(client.For(found, address), found, name, length!.Value, response.Headers.ETag?.Tag);
     }
 
     public override Stream Open(long from = 0) => new RangeStream(this, from);

@@ -75,6 +75,11 @@ internal sealed class RemoteClient(IRequestSigner? signer = null)
         Thread.Sleep(wait is { } told && told > pause ? TimeSpan.FromTicks(Math.Min(told.Ticks, TimeSpan.FromSeconds(30).Ticks)) : pause);
     }
 
+    /// <summary>The client for an address to which <paramref name="own"/>, for which the credentials are, has led.</summary>
+    public RemoteClient For(Uri address, Uri own) => IsSameServer(address, own) ? this : new RemoteClient { FirstPause = FirstPause };
+
+    private static bool IsSameServer(Uri one, Uri other) => one.Host == other.Host && one.Port == other.Port;
+
     private HttpResponseMessage Follow(HttpMethod method, Uri address, string name, Action<HttpRequestMessage>? prepare)
     {
         Uri target = address;
@@ -82,7 +87,7 @@ internal sealed class RemoteClient(IRequestSigner? signer = null)
         {
             using HttpRequestMessage request = new(method, target);
             prepare?.Invoke(request);
-            if (target.Host == address.Host && target.Port == address.Port)
+            if (IsSameServer(target, address))
             {
                 signer?.Sign(request);
             }
