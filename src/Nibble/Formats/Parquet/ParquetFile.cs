@@ -30,9 +30,9 @@ internal sealed class ParquetFile : IDisposable
         _fields = ParquetSchema.Read(footer.Structs(2));
         RowGroups = [.. footer.Structs(4).Select(group => new ParquetRowGroup(group.Number(3), group.Structs(1)))];
         int columns = _fields.Sum(field => field.Leaves.Count());
-        if (RowGroups.Any(group => group.Rows < 0 || group.Columns.Count != columns))
+        if (RowGroups.Any(group => group.Rows < 0 || group.Rows > long.MaxValue / RowGroups.Count || group.Columns.Count != columns))
         {
-            throw new ParquetDamage($"a row group has another number of columns than the schema ({columns}), or a negative number of rows");
+            throw new ParquetDamage($"a row group has another number of columns than the schema ({columns}), or a number of rows that cannot be");
         }
     }
 

@@ -66,11 +66,7 @@ internal sealed class ThriftReader(ReadOnlyMemory<byte> data)
     /// <summary>Reads a structure.</summary>
     public ThriftStruct Struct()
     {
-        if (++_depth > DeepestNesting)
-        {
-            throw new ParquetDamage("metadata is nested too deeply");
-        }
-
+        Enter();
         ThriftStruct result = new();
         int id = 0;
         while (true)
@@ -125,6 +121,7 @@ internal sealed class ThriftReader(ReadOnlyMemory<byte> data)
     {
         int count = Size(VarInt());
         byte types = count == 0 ? (byte)0 : Byte();
+        Enter();
         List<object> values = [];
         for (int i = 0; i < count; i++)
         {
@@ -132,17 +129,15 @@ internal sealed class ThriftReader(ReadOnlyMemory<byte> data)
             values.Add(Value(types & 15, inList: true));
         }
 
+        _depth--;
         return values;
     }
 
     private List<object> Values(int count, int type)
     {
-        if (++_depth > DeepestNesting)
-        {
-            throw new ParquetDamage("metadata is nested too deeply");
-        }
-
-        List<object> values = new(count);
+        Enter();
+        // A list may claim as many items as there are bytes left, at every depth: memory comes with the items.
+        List<object> values = [];
         for (int i = 0; i < count; i++)
         {
             values.Add(Value(type, inList: true));
@@ -150,6 +145,14 @@ internal sealed class ThriftReader(ReadOnlyMemory<byte> data)
 
         _depth--;
         return values;
+    }
+
+    private void Enter()
+    {
+        if (++_depth > DeepestNesting)
+        {
+            throw new ParquetDamage("metadata is nested too deeply");
+        }
     }
 
     /// <summary>A count of things of at least one byte each.</summary>

@@ -64,6 +64,15 @@ public class HostileParquetTests
         Assert.Contains("encrypted", Assert.Throws<NibbleException>(() => Read([.. new byte[96], .. "PARE"u8])).Message, StringComparison.Ordinal);
     }
 
+    /// <summary>A map in a map in a map … in two bytes each: reading them one inside the other would end the process.</summary>
+    [Fact]
+    public void DeeplyNestedMetadataIsRefused()
+    {
+        byte[] footer = [0x1B, .. Enumerable.Repeat(new byte[] { 1, 0xBB }, 200_000).SelectMany(pair => pair)];
+        byte[] bytes = [.. "PAR1"u8, .. footer, .. BitConverter.GetBytes(footer.Length), .. "PAR1"u8];
+        Assert.Contains("nested too deeply", Assert.Throws<NibbleException>(() => Read(bytes)).Message, StringComparison.Ordinal);
+    }
+
     private static void Read(byte[] bytes)
     {
         foreach (RowRead row in ParquetRows.Read(new MemoryObject("x.parquet", bytes), Small))
