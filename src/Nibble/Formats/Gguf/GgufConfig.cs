@@ -139,23 +139,31 @@ internal sealed class GgufConfig
     private void WriteRope(Utf8JsonWriter json, int width)
     {
         double theta = Short(_data.Number($"{Architecture}.rope.freq_base", 10000));
-        string type = _data.Text($"{Architecture}.rope.scaling.type", "none");
+        double factor = Stretch();
+        string type = _data.Text($"{Architecture}.rope.scaling.type", "linear");
         json.WriteNumber("rope_theta", theta);
         if (_file.Find("rope_freqs.weight") is { } factors)
         {
             WriteLlama3(json, factors, theta, width);
         }
-        else if (type == "linear")
+        else if (type == "linear" && factor != 1)
         {
             json.WriteStartObject("rope_scaling");
             json.WriteString("rope_type", "linear");
-            json.WriteNumber("factor", Short(_data.Number($"{Architecture}.rope.scaling.factor")));
+            json.WriteNumber("factor", factor);
             json.WriteEndObject();
         }
-        else if (type != "none")
+        else if (type is not ("none" or "linear"))
         {
             _data[$"{Architecture}.rope.scaling.type"]!.Refuse("supported are none and linear, and LLaMA-3's rope_freqs.weight");
         }
+    }
+
+    /// <summary>By how much positions are stretched: an older key holds it too, and 0 stands for 1, as the reference implementation reads them.</summary>
+    private double Stretch()
+    {
+        double factor = Short(_data.Number($"{Architecture}.rope.scaling.factor", _data.Number($"{Architecture}.rope.scale_linear", 0)));
+        return factor == 0 ? 1 : factor;
     }
 
     /// <summary>The file has LLaMA-3's factors per frequency but not the four numbers that they come from; the usual ones are tried.</summary>

@@ -89,7 +89,11 @@ public sealed class GgufValue
     };
 
     /// <summary>A whole number of any integer type.</summary>
-    public long Integer() => Integers()[0];
+    public long Integer()
+    {
+        Require(Count == 1, "a whole number");
+        return Integers()[0];
+    }
 
     /// <summary>The whole numbers of an array (a scalar counts as one of one element).</summary>
     public long[] Integers()

@@ -115,6 +115,41 @@ public class GgufModelTests
         Assert.Contains("has no such token", Refusal(() => Tokens(role)), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(2)]
+    public void ARoleIsOneNumber(int count)
+    {
+        GgufBytes role = GgufBytes.Header(0, 3).Value("tokenizer.ggml.model", "gpt2").Key("tokenizer.ggml.tokens", GgufKind.Array).U32(8).U64(1).Text("a")
+            .Key("tokenizer.ggml.bos_token_id", GgufKind.Array).U32((uint)GgufKind.U32).U64((ulong)count).Zeros(4 * count);
+        Assert.Contains("expected a whole number", Refusal(() => Tokens(role)), StringComparison.Ordinal);
+    }
+
+    /// <summary>As llama.cpp reads them (llama-hparams.cpp): without a type a factor is linear, and an older key holds it too.</summary>
+    [Theory]
+    [InlineData(null, "rope.scaling.factor", 4f, 4)]
+    [InlineData(null, "rope.scale_linear", 4f, 4)]
+    [InlineData("linear", "rope.scaling.factor", 4f, 4)]
+    [InlineData("linear", "rope.scaling.factor", 0f, 1)]
+    [InlineData("none", "rope.scaling.factor", 4f, 1)]
+    [InlineData("linear", null, 0f, 1)]
+    [InlineData(null, null, 0f, 1)]
+    public void PositionsAreStretchedAsTheFormatSays(string? type, string? key, float factor, double expected)
+    {
+        using TempFolder folder = new();
+        GgufBytes bytes = GgufBytes.Header(1, (ulong)(6 + (type is null ? 0 : 1) + (key is null ? 0 : 1))).Value("general.architecture", "llama");
+        foreach ((string name, uint value) in new[] { ("embedding_length", 8u), ("attention.head_count", 2u), ("feed_forward_length", 8u), ("block_count", 1u), ("context_length", 16u) })
+        {
+            bytes.Key("llama." + name, GgufKind.U32).U32(value);
+        }
+
+        _ = type is null ? bytes : bytes.Value("llama.rope.scaling.type", type);
+        _ = key is null ? bytes : bytes.Key("llama." + key, GgufKind.F32).U32(BitConverter.SingleToUInt32Bits(factor));
+        File.WriteAllBytes(folder["m.gguf"], bytes.Tensor("token_embd.weight", GgufType.F32, 0, 8, 4).Pad(32).Zeros(128).ToArray());
+        using GgufFile file = GgufFile.Open(folder["m.gguf"]);
+        Assert.Equal(expected, Nibble.Nn.RopeSettings.Read(GgufConfig.Of(file).Text).Factor);
+    }
+
     [Fact]
     public void SentencePieceModelsSurviveBeingWritten()
     {
