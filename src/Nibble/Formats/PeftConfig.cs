@@ -14,6 +14,8 @@ public static class PeftConfig
     /// <summary>Name of the weights.</summary>
     public const string WeightsName = "adapter_model.safetensors";
 
+    private const int MostRank = 1 << 20;
+
     // What changes the arithmetic or brings weights beyond A and B: as plain LoRA it would give wrong numbers without a word.
     private static readonly string[] Unsupported =
     [
@@ -54,7 +56,7 @@ public static class PeftConfig
         (IReadOnlyList<string> excludes, bool excludeRegex) = Names(json, "exclude_modules");
         return new LoraSettings
         {
-            Rank = json.GetInt("r", 8, 1, 1 << 20),
+            Rank = json.GetInt("r", 8, 1, MostRank),
             Alpha = json.GetDouble("lora_alpha", 8),
             Dropout = json.GetDouble("lora_dropout", 0, 0, 1),
             TargetModules = targets,
@@ -62,8 +64,8 @@ public static class PeftConfig
             ExcludeModules = excludes,
             ExcludesAreRegex = excludeRegex,
             Layers = json.GetInts("layers_to_transform", 0),
-            RankPattern = Numbers(json, "rank_pattern").ToDictionary(item => item.Key, item => (int)item.Value),
-            AlphaPattern = Numbers(json, "alpha_pattern").ToDictionary(item => item.Key, item => item.Value),
+            RankPattern = Numbers(json, "rank_pattern", value => value >= 1 && value <= MostRank && value == Math.Floor(value)).ToDictionary(item => item.Key, item => (int)item.Value),
+            AlphaPattern = Numbers(json, "alpha_pattern", double.IsFinite),
             UseRsLora = json.GetBool("use_rslora", false),
             UseDora = json.GetBool("use_dora", false),
             BaseModel = json.GetString("base_model_name_or_path", null),
@@ -126,9 +128,21 @@ public static class PeftConfig
         return (names, single && names is not [TargetModules.AllLinear]);
     }
 
-    private static IEnumerable<KeyValuePair<string, double>> Numbers(JsonConfig json, string key)
+    /// <summary>Numbers by patterns of names, which may hold any character.</summary>
+    private static Dictionary<string, double> Numbers(JsonConfig json, string key, Func<double, bool> fits)
     {
-        JsonConfig? section = json.Section(key);
-        return section is null ? [] : section.Element.EnumerateObject().Select(item => KeyValuePair.Create(item.Name, item.Value.GetDouble()));
+        Dictionary<string, double> numbers = [];
+        foreach (JsonProperty item in json.Section(key)?.Element.EnumerateObject() ?? Enumerable.Empty<JsonProperty>())
+        {
+            double number = item.Value.ValueKind == JsonValueKind.Number && item.Value.TryGetDouble(out double read) ? read : double.NaN;
+            if (!fits(number))
+            {
+                json.Refuse(key, $"the value of '{item.Name}' is none that a {key[..key.IndexOf('_', StringComparison.Ordinal)]} can have", "correct the file");
+            }
+
+            numbers[item.Name] = number;
+        }
+
+        return numbers;
     }
 }

@@ -127,6 +127,10 @@ public class GoldenAdapterTests
     [InlineData("lora_bias", "true")]
     [InlineData("modules_to_save", "[\"lm_head\"]")]
     [InlineData("peft_type", "\"ADALORA\"")]
+    [InlineData("rank_pattern", "{\"q_proj\": \"16\"}")]
+    [InlineData("rank_pattern", "{\"q_proj\": 1.5}")]
+    [InlineData("rank_pattern", "{\"q_proj\": 0}")]
+    [InlineData("alpha_pattern", "{\"q_proj\": null}")]
     public void AdaptersThatArePlainLoraOnlyInPartAreRefusedByName(string key, string value)
     {
         using CpuBackend backend = new(new CpuOptions(Threads: 1));
