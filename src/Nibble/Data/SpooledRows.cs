@@ -43,8 +43,7 @@ internal sealed class SpooledRows : IReadOnlyList<TrainingRow>, IDisposable
         }
 
         int[] record = [row.Ids.Length, row.Starts.Count, .. row.Ids, .. row.Targets, .. row.Starts];
-        _file ??= AtomicFile.Attempt(Path.GetTempPath(), 0, () => File.OpenHandle(
-            Path.Combine(Path.GetTempPath(), $"nibble-rows-{Guid.NewGuid():N}"), FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, FileOptions.DeleteOnClose));
+        _file ??= AtomicFile.Attempt(Path.GetTempPath(), 0, Open);
         AtomicFile.Attempt(Path.GetTempPath(), record.Length * 4L, () => RandomAccess.Write(_file, MemoryMarshal.AsBytes(record.AsSpan()), _end));
         _places.Add(_end);
         _end += record.Length * 4L;
@@ -63,6 +62,20 @@ internal sealed class SpooledRows : IReadOnlyList<TrainingRow>, IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _file?.Dispose();
+
+    /// <summary>Windows deletes such a file whatever becomes of the process; elsewhere its name goes at once, and the open handle is all that holds it.</summary>
+    private static SafeFileHandle Open()
+    {
+        string path = Path.Combine(Path.GetTempPath(), $"nibble-rows-{Guid.NewGuid():N}");
+        FileOptions options = OperatingSystem.IsWindows() ? FileOptions.DeleteOnClose : FileOptions.None;
+        SafeFileHandle file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, options);
+        if (!OperatingSystem.IsWindows())
+        {
+            File.Delete(path);
+        }
+
+        return file;
+    }
 
     private TrainingRow Read(long place)
     {

@@ -118,7 +118,14 @@ public sealed class RowFormatTests : IDisposable
     {
         using SpooledRows rows = new(most: 50);
         TrainingRow[] given = [.. Enumerable.Range(1, 40).Select(n => new TrainingRow([.. Enumerable.Range(n, n % 7 + 1)], [.. Enumerable.Repeat(n % 3 == 0 ? -1 : n, n % 7 + 1)]))];
+        string[] before = Directory.GetFiles(Path.GetTempPath(), "nibble-rows-*");
         given.ToList().ForEach(rows.Add);
+        if (!OperatingSystem.IsWindows())
+        {
+            // Killed now, the process would leave nothing. (Other tests that do the same leave nothing either.)
+            Assert.Empty(Directory.GetFiles(Path.GetTempPath(), "nibble-rows-*").Except(before));
+        }
+
         Assert.Equal((40, given.Sum(row => (long)row.ScoredTokens)), (rows.Count, rows.ScoredTokens));
         foreach (int i in new[] { 39, 0, 17, 38, 5, 17 })
         {
