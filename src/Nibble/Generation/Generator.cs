@@ -142,6 +142,7 @@ public sealed class Generator : IDisposable
     {
         for (int start = Kept; start < _prompts.Length; start += PrefillTokens)
         {
+            _options.Cancellation.ThrowIfCancellationRequested();
             using Workspace.Scope scope = _workspace.Begin();
             int length = Math.Min(PrefillTokens, _prompts.Length - start);
             using Tensor ids = TokenBatch.Upload(_model.Backend, [.. _prompts.Ids.SelectMany(row => row[start..(start + length)])]);

@@ -38,7 +38,8 @@ internal sealed class Sampler(GenerationOptions options, int vocabulary)
 
     private int Draw(ReadOnlySpan<float> scores, float largest, double uniform)
     {
-        float inverse = (float)(1 / options.Temperature);
+        // Infinity times the zero of the largest would be no number.
+        float inverse = (float)Math.Min(1 / options.Temperature, float.MaxValue);
         double sum = 0;
         for (int id = 0; id < scores.Length; id++)
         {

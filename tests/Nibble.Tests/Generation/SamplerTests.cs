@@ -50,6 +50,13 @@ public class SamplerTests
         Assert.True(warm[1] + warm[9] < 1200);
     }
 
+    /// <summary>1/temperature is beyond F32's range here.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(0.5)]
+    public void TheSmallestTemperatureIsGreedy(double topP) =>
+        Assert.Equal(200, Draw(new GenerationOptions { Temperature = double.Epsilon, TopP = topP }, 200).Where((_, id) => id is 1 or 9).Sum());
+
     [Fact]
     public void RepetitionPenaltyDividesPositiveAndMultipliesNegativeLogits()
     {
