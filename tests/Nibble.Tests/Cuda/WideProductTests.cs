@@ -40,15 +40,21 @@ public class WideProductTests
     [InlineData("affine3")]
     [InlineData("affine4")]
     [InlineData("affine8")]
+    [InlineData("codebook4_small")]
+    [InlineData("affine2_small")]
+    [InlineData("affine3_small")]
+    [InlineData("affine4_small")]
+    [InlineData("affine8_small")]
     public void AnyPlanGivesTheProduct(string format)
     {
         Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
         // Neither features, rows nor columns are whole tiles; features are asked for from within a unit on, and rows of y are longer.
         const int outs = 301, ins = 712, first = 20, count = 270, stride = count + 3;
         Random random = new(outs);
-        using QuantizedWeight weight = format == "codebook4"
-            ? PackingCheckData.Codebook(outs, 704, random, 64, nested: true)
-            : PackingCheckData.Affine(outs, ins, random, format[^1] - '0', 128, offsets: 'r');
+        bool small = format.EndsWith("_small", StringComparison.Ordinal);
+        using QuantizedWeight weight = format.StartsWith("codebook4", StringComparison.Ordinal)
+            ? PackingCheckData.Codebook(outs, 704, random, small ? 32 : 64, nested: true)
+            : PackingCheckData.Affine(outs, ins, random, format["affine".Length] - '0', small ? 32 : 128, offsets: 'r');
         using CudaBackend backend = new(new EmulatedDevice(), DType.BF16);
         using CudaPacking packing = (CudaPacking)backend.Prepare(weight, ActivationType.F32);
         Assert.Equal(format, packing.TensorFormat);

@@ -5,6 +5,9 @@ namespace Nibble.Backends.Cuda;
 /// <summary>Every kernel, by source. The sources are embedded (<c>Kernels/*.cu</c>) and compiled for the card at hand.</summary>
 internal static class CudaKernelNames
 {
+    /// <summary>Ends the name of a format in groups of 32 columns.</summary>
+    public const string Small = "_small";
+
     /// <summary>Rows of x for which a product has a kernel of its own.</summary>
     public static readonly int[] GemvRows = [1, 2, 4, 8];
 
@@ -17,8 +20,9 @@ internal static class CudaKernelNames
     /// <summary>The same for sums of integers.</summary>
     public static readonly int[] Int8WideRows = [128, 256];
 
-    /// <summary>Formats that have products by warpgroups.</summary>
-    public static readonly string[] WideFormats = ["codebook4", "affine4", "affine8", "affine3", "affine2"];
+    /// <summary>Formats that have products by warpgroups; small: in groups of 32 columns.</summary>
+    public static readonly string[] WideFormats =
+        [.. new[] { "codebook4", "affine4", "affine8", "affine3", "affine2" }.SelectMany(format => new[] { format, format + Small })];
 
     /// <summary>Rows of x, in eights, for which the product of integers has a kernel.</summary>
     public static readonly int[] Int8Eights = [1, 2, 4, 8];
@@ -126,7 +130,7 @@ internal static class CudaKernelNames
 
     private static IEnumerable<KernelName> TensorKernels(string format) => format == "bf16"
         ? [Tensor("few", format), .. ManyEights.Select(eights => Many(format, eights))]
-        : from suffix in new[] { string.Empty, "_small" }
+        : from suffix in new[] { string.Empty, Small }
           from kernel in ManyEights.Select(eights => Many(format + suffix, eights)).Append(Tensor("few", format + suffix)).Append(Tensor("expand", format + suffix))
           select kernel;
 

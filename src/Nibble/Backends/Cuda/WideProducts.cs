@@ -132,7 +132,7 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     {
         int units = Units(weight), rows = (int)call.Rows;
         // Codes of 4 bits are turned into the order of x; for others x comes in theirs.
-        bool plain = x == CudaNumber.BF16 && format[^1] == '4' && weight.In % 8 == 0 && call.X % 16 == 0;
+        bool plain = x == CudaNumber.BF16 && BitsOf(format) == 4 && weight.In % 8 == 0 && call.X % 16 == 0;
         using CudaStorage? stages = plain ? null : memory.Rent((nint)plan.RowTiles * units * 2 * plan.TileRows * StageRow, "activations"), parts = plan.RentParts(memory);
         StageMap map = plain ? memory.Device.MapStages(call.X, rows, weight.In, plan.TileRows) : default;
         if (stages is not null)
@@ -174,15 +174,18 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     // WideShape of wide.cuh, with WIDE_FORMAT's stages.
     private static int SharedOf(string format, int tileRows)
     {
-        if (format == "codebook4")
+        bool small = format.EndsWith(CudaKernelNames.Small, StringComparison.Ordinal);
+        if (format.StartsWith("codebook", StringComparison.Ordinal))
         {
             return (2 * LevelTable) + ((tileRows switch { 64 => 8, 128 => 5, _ => 3 }) * tileRows * StageRow);
         }
 
-        int bits = format[^1] - '0', table = format == "affine3" ? 64 * 128 : 0;
-        (int ofX, int ofW) = tileRows switch { 64 => (8, 5), 128 => (5, 4), _ => (format == "affine8" ? 3 : 4, 4) };
-        return Shared(tileRows, ofX, ofW, (bits * 256) + (3 * 128), TurnedBytes) + table;
+        int bits = BitsOf(format), planes = small ? 6 : 3, table = bits == 3 ? 64 * 128 : 0;
+        (int ofX, int ofW) = tileRows switch { 64 => (8, small ? 4 : 5), 128 => (5, 4), _ => (bits == 8 ? 3 : 4, 4) };
+        return Shared(tileRows, ofX, ofW, (bits * 256) + (planes * 128), TurnedBytes) + table;
     }
+
+    private static int BitsOf(string format) => format.Split('_')[0][^1] - '0';
 
     private static int Shared(int tileRows, int ofX, int ofW, int warpBytes, int endBytes) =>
         1024 + (ofX * tileRows * StageRow) + (ofW * Warps * warpBytes) + (Groups * endBytes);

@@ -315,21 +315,26 @@ struct PackedTile
         }
     }
 
-    // What was brought as words becomes numbers; without small groups. `map` is the weight's nested_map or a copy of it.
+    // What was brought as words becomes numbers. `map` is the weight's nested_map or a copy of it.
     __device__ void arrive_words(const Packed& p, const Cursor& at, int unit, const u32* words, const float* map)
     {
-        scales[0].word = words[0];
         // What most weights have takes no look at where a number stands in its word.
-        if (p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32)) scales[0].shift = 0;
-        else
+        bool whole = p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32);
+#pragma unroll
+        for (int part = 0; part < PARTS; part++)
         {
-            u32 group = at.group_of(unit, 0);
-            scales[0].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
-            if (OFFSETS && p.offsets) offsets[0].place(at.offsets + (group << Stored::log_size(p.offset_type)));
+            scales[part].word = words[part];
+            if (p.nested_map) nested[part] = __uint_as_float(words[PARTS + part]);
+            if (OFFSETS && p.offsets) offsets[part].word = words[2 * PARTS + part];
+            if (whole) scales[part].shift = 0;
+            else
+            {
+                u32 group = at.group_of(unit, part);
+                scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
+                if (OFFSETS && p.offsets) offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
+            }
         }
 
-        if (p.nested_map) nested[0] = __uint_as_float(words[1]);
-        if (OFFSETS && p.offsets) offsets[0].word = words[PLANES - 1];
         arrive(p, map);
     }
 

@@ -132,10 +132,11 @@ struct WideFloats
     typedef typename T::Cursor Cursor;
     // Levels of a codebook are BF16: for their product with a scale, two numbers of BF16 stand for it.
     static const bool LEVELS = !T::OFFSETS, LOOKS_UP = LEVELS || T::CODE_BITS == 3;
-    static const int HALVES = 2, PLANES = T::PLANES, UNIT_BYTES = T::UNIT_BYTES, TABLE_BYTES = LEVELS ? LEVEL_TABLE : LOOKS_UP ? T::TABLE_BYTES : 0, END_BYTES = TURNED_BYTES;
+    static const int HALVES = 2, PARTS = T::PARTS, PLANES = T::PLANES, UNIT_BYTES = T::UNIT_BYTES, TABLE_BYTES = LEVELS ? LEVEL_TABLE : LOOKS_UP ? T::TABLE_BYTES : 0, END_BYTES = TURNED_BYTES;
     T tile;
-    u32 words[PLANES], own, high[2], low[2], found[2][2][4];
-    float scale[2], shift[2];
+    // Of each group of a half (PARTS) and each of a lane's two rows.
+    u32 words[PLANES], own[PARTS], high[PARTS][2], low[PARTS][2], found[2][2][4];
+    float scale[PARTS][2], shift[PARTS][2];
 
     __device__ static void fill_table(const Packed& p, u8* table)
     {
@@ -150,9 +151,13 @@ struct WideFloats
     __device__ void load(const Packed& p, int lane, const u32* codes, READ read)
     {
         tile.codes.template load<true>(codes, lane);
-        words[0] = read(0);
-        if (p.nested_map) words[1] = read(1);
-        if (T::OFFSETS && p.offsets) words[PLANES - 1] = read(PLANES - 1);
+#pragma unroll
+        for (int part = 0; part < PARTS; part++)
+        {
+            words[part] = read(part);
+            if (p.nested_map) words[PARTS + part] = read(PARTS + part);
+            if (T::OFFSETS && p.offsets) words[2 * PARTS + part] = read(2 * PARTS + part);
+        }
     }
 
     // Scales of a half, and what its codes have in the table. With the first half a unit's scales become numbers.
@@ -160,7 +165,8 @@ struct WideFloats
     {
         if (half == 0) tile.arrive_words(p, at, unit, words, map);
         if (half == 0 && plain) tile.codes.turn(turn);
-        if (half == 0 && LEVELS) own = split_bf16(tile.scale[0]);
+#pragma unroll
+        for (int part = 0; part < PARTS && half == 0 && LEVELS; part++) own[part] = split_bf16(tile.scale[part]);
 #pragma unroll
         for (int n = 0; n < 2 && LOOKS_UP; n++)
         {
@@ -177,18 +183,19 @@ struct WideFloats
         }
 
 #pragma unroll
-        for (int h = 0; h < 2; h++)
+        for (int own_part = 0; own_part < 2 * PARTS; own_part++)
         {
+            int h = own_part & 1, part = own_part >> 1;
             if (LEVELS)
             {
-                u32 both = __shfl_sync(FULL_WARP, own, (lane & ~3) + h + 2 * half);
-                high[h] = pick_bytes(both, 0, 0x1010);
-                low[h] = pick_bytes(both, 0, 0x3232);
+                u32 both = __shfl_sync(FULL_WARP, own[part], (lane & ~3) + h + 2 * half);
+                high[part][h] = pick_bytes(both, 0, 0x1010);
+                low[part][h] = pick_bytes(both, 0, 0x3232);
                 continue;
             }
 
-            scale[h] = tile.scale_at(2 * half, h, lane);
-            shift[h] = fmaf(-(float)T::Codes::BIAS, scale[h], tile.shift_at(2 * half, h, lane));
+            scale[part][h] = tile.scale_at(2 * half + part, h, lane);
+            shift[part][h] = fmaf(-(float)T::Codes::BIAS, scale[part][h], tile.shift_at(2 * half + part, h, lane));
         }
     }
 
@@ -203,17 +210,17 @@ struct WideFloats
 #pragma unroll
                 for (int w = 0; w < 4; w++)
                 {
-                    int h = w & 1;
+                    int h = w & 1, part = PARTS == 2 ? n : 0;
                     u32 pair = found[n][j][w];
                     if (LEVELS)
                     {
-                        a[2 * n + j][w] = multiply_add_bf16(pair, high[h], multiply_bf16(pair, low[h]));
+                        a[2 * n + j][w] = multiply_add_bf16(pair, high[part][h], multiply_bf16(pair, low[part][h]));
                         continue;
                     }
 
                     float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
                     if (!LOOKS_UP) tile.codes.numbers(h, 2 * half + n, 2 * j + (w >> 1), table, &first, &second);
-                    a[2 * n + j][w] = pack_bf16(fmaf(first, scale[h], shift[h]), fmaf(second, scale[h], shift[h]));
+                    a[2 * n + j][w] = pack_bf16(fmaf(first, scale[part][h], shift[part][h]), fmaf(second, scale[part][h], shift[part][h]));
                 }
             }
         }
@@ -646,17 +653,17 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
 #define WIDE_BODY(...)
 #endif
 
-// The kernel of a format for n rows of x a tile.
-#define WIDE_PRODUCT(name, format, n, x_stages, w_stages) \
-    typedef WideFloats<PackedTile<format, false>> wide_floats_##name##_##n; \
+// The kernel of a format for n rows of x a tile; small: groups of 32 columns.
+#define WIDE_PRODUCT(name, format, small, n, x_stages, w_stages) \
+    typedef WideFloats<PackedTile<format, small>> wide_floats_##name##_##n; \
     extern "C" __global__ void __launch_bounds__(WideShape<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>::THREADS, 1) nibble_wide_##name##_##n(WideCall call, const __grid_constant__ StageMap plain_x) \
     { \
         WIDE_BODY(wide_product<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>( \
             call, &plain_x, [&](float* sums, i64 f, int r, float* turned) { wide_write<n>(call, sums, f, r, turned); })); \
     }
 
-// Stages of x for 256 rows, and of codes for 64: what the rest of shared memory leaves room for.
-#define WIDE_FORMAT(name, format, x_stages, w_stages) \
-    WIDE_PRODUCT(name, format, 64, 8, w_stages) \
-    WIDE_PRODUCT(name, format, 128, 5, 4) \
-    WIDE_PRODUCT(name, format, 256, x_stages, 4)
+// Stages of x for 256 rows, of codes for 64, and for more: what the rest of shared memory leaves room for.
+#define WIDE_FORMAT(name, format, small, x_stages, w_stages, w_stages_of_more) \
+    WIDE_PRODUCT(name, format, small, 64, 8, w_stages) \
+    WIDE_PRODUCT(name, format, small, 128, 5, w_stages_of_more) \
+    WIDE_PRODUCT(name, format, small, 256, x_stages, w_stages_of_more)

@@ -1,4 +1,4 @@
 // Products of many rows with weights of the format codebook4.
 #include "wide.cuh"
 
-WIDE_FORMAT(codebook4, Codebook, 3, 4)
+WIDE_FORMAT(codebook4, Codebook, false, 3, 4, 4)

@@ -24,7 +24,7 @@ internal abstract class QuantizedCudaPacking : CudaPacking
 
     /// <summary>Groups of whole rows, or of 32 columns, or of a power of two from 64 on: what lanes of a fragment can share.</summary>
     public override string? TensorFormat =>
-        Argument.GroupMode != CudaGroups.OfRow || Argument.GroupShift < 5 ? null : Argument.GroupShift == 5 ? Format + "_small" : Format;
+        Argument.GroupMode != CudaGroups.OfRow || Argument.GroupShift < 5 ? null : Argument.GroupShift == 5 ? Format + CudaKernelNames.Small : Format;
 
     protected Tensor UnpackCodes() => CodeWords.Unpack(Read<uint>(_words), Out, In, _bits);
 
