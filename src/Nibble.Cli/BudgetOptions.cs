@@ -50,6 +50,9 @@ internal sealed class BudgetOptions
         return budget is null ? null : Plan(model, budget, chosen, quantization.Others(parsed, new() { Method = "rtn" }), calibration, cancellation);
     }
 
+    /// <summary>Whether a plan is chosen by measuring on the calibration text.</summary>
+    public bool Measures(ParseResult parsed) => parsed.GetValue(_budget) is not null || parsed.GetValue(_maxBytes) is not null;
+
     /// <summary>Saves the plan, if that was asked for.</summary>
     public void Save(ParseResult parsed, QuantPlan plan)
     {

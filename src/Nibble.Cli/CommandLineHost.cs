@@ -15,9 +15,16 @@ internal static class CommandLineHost
         {
             RootCommand root = Build(interruption.Token);
             ParseResult parsed = root.Parse(ConfigFile.Expand(arguments, root));
-            if (parsed.Errors.Count > 0)
+            // Nothing but the name is a question, not a mistake; the exit code still tells a script that nothing was done.
+            if (arguments.Length == 0)
             {
-                return ReportUsage(parsed);
+                root.Parse("--help").Invoke(new InvocationConfiguration { Output = Console.Error });
+                return (int)ErrorKind.Usage;
+            }
+
+            if (UsageErrors.Of(parsed) is { Count: > 0 } mistakes)
+            {
+                return ReportUsage(parsed, mistakes);
             }
 
             return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
@@ -42,18 +49,19 @@ internal static class CommandLineHost
         }
 
         CommonOptions.Verbose.Recursive = true;
+        HelpPage.Install(root);
         return root;
     }
 
-    private static int ReportUsage(ParseResult parsed)
+    private static int ReportUsage(ParseResult parsed, IReadOnlyList<string> mistakes)
     {
-        foreach (ParseError error in parsed.Errors)
+        foreach (string mistake in mistakes)
         {
-            Console.Error.WriteLine(error.Message);
+            Console.Error.WriteLine("error: " + mistake);
         }
 
-        string verb = parsed.CommandResult.Command is RootCommand ? string.Empty : parsed.CommandResult.Command.Name + " ";
-        Console.Error.WriteLine($"run 'nibble {verb}--help' for the arguments");
+        bool isRoot = parsed.CommandResult.Command is RootCommand;
+        Console.Error.WriteLine(isRoot ? "run 'nibble --help' for the commands" : $"run 'nibble {parsed.CommandResult.Command.Name} --help' for the arguments");
         return (int)ErrorKind.Usage;
     }
 }

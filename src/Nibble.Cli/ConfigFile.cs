@@ -12,30 +12,33 @@ internal static class ConfigFile
 {
     public static string[] Expand(string[] arguments, RootCommand root)
     {
+        Command? verb = root.Subcommands.FirstOrDefault(command => arguments.Contains(command.Name));
         List<string> rest = [];
-        List<(string Key, string? Value)> settings = [];
-        List<(string Key, string? Value)> fromFile = [];
+        List<Setting> settings = [], fromFile = [];
         for (int i = 0; i < arguments.Length; i++)
         {
-            if (arguments[i] is "--config" or "--set" && i + 1 < arguments.Length)
-            {
-                (arguments[i] == "--set" ? settings : fromFile).AddRange(
-                    arguments[i] == "--set" ? [Split(arguments[i + 1])] : Read(arguments[i + 1]));
-                i++;
-            }
-            else
+            string[] parts = arguments[i].Split('=', 2);
+            string? value = parts[0] is not ("--config" or "--set") ? null : parts.Length == 2 ? parts[1] : i + 1 < arguments.Length ? arguments[++i] : null;
+            if (value is null)
             {
                 rest.Add(arguments[i]);
             }
+            else if (parts[0] == "--set")
+            {
+                settings.Add(Split(value));
+            }
+            else
+            {
+                fromFile.AddRange(Read(value));
+            }
         }
 
-        HashSet<string> given = [.. Given(rest, root)];
-        foreach ((string key, string? value) in settings.AsEnumerable().Reverse().Concat(fromFile))
+        HashSet<string> given = [.. Given(rest, verb)];
+        foreach (IGrouping<string, Setting> same in settings.GroupBy(setting => setting.Flag).Concat(fromFile.GroupBy(setting => setting.Flag)))
         {
-            string flag = "--" + key.Replace('_', '-');
-            if (given.Add(flag))
+            if (given.Add(same.Key))
             {
-                rest.Add(value is null ? flag : $"{flag}={value}");
+                rest.AddRange(Spelled(same.Key, [.. same], verb));
             }
         }
 
@@ -43,9 +46,8 @@ internal static class ConfigFile
     }
 
     // The long spelling of every option on the command line, so that "-o x" wins over "output: y".
-    private static IEnumerable<string> Given(List<string> arguments, RootCommand root)
+    private static IEnumerable<string> Given(List<string> arguments, Command? verb)
     {
-        Command? verb = arguments.Count == 0 ? null : root.Subcommands.FirstOrDefault(command => command.Name == arguments[0]);
         foreach (string argument in arguments.Where(argument => argument.StartsWith('-')))
         {
             string name = argument.Split('=', 2)[0];
@@ -53,7 +55,16 @@ internal static class ConfigFile
         }
     }
 
-    private static (string Key, string? Value) Split(string setting)
+    // An option that may be repeated gets each item for itself (an override has commas of its own); another one the last setting, a list joined by commas.
+    private static IEnumerable<string> Spelled(string flag, IReadOnlyList<Setting> same, Command? verb)
+    {
+        bool repeats = verb?.Options.FirstOrDefault(option => option.Name == flag)?.Arity.MaximumNumberOfValues > 1;
+        return repeats
+            ? same.SelectMany(setting => setting.Values).Select(value => $"{flag}={value}")
+            : same[^1].Values is { Count: > 0 } values ? [$"{flag}={string.Join(',', values)}"] : [flag];
+    }
+
+    private static Setting Split(string setting)
     {
         string[] parts = setting.Split('=', 2);
         if (parts.Length != 2 || parts[0].Length == 0)
@@ -61,10 +72,10 @@ internal static class ConfigFile
             Throw.Usage($"--set {setting}: expected key=value", remedy: "for example --set bits=4");
         }
 
-        return (parts[0], parts[1]);
+        return new Setting(parts[0], [parts[1]]);
     }
 
-    private static List<(string Key, string? Value)> Read(string path)
+    private static List<Setting> Read(string path)
     {
         if (!File.Exists(path))
         {
@@ -89,20 +100,25 @@ internal static class ConfigFile
 
         YamlMappingNode map = yaml.Documents[0].RootNode as YamlMappingNode ?? throw new NibbleException(
             ErrorKind.BadInput, $"--config {path}: expected a mapping of option names to values", remedy: "for example 'bits: 4' on a line");
-        return [.. map.Children.Select(pair => (pair.Key.ToString(), Scalar(path, pair.Key, pair.Value)))];
+        return [.. map.Children.Select(pair => new Setting(pair.Key.ToString(), Values(path, pair.Key, pair.Value)))];
     }
 
-    private static string? Scalar(string path, YamlNode key, YamlNode value)
+    private static List<string> Values(string path, YamlNode key, YamlNode value)
     {
         switch (value)
         {
             case YamlScalarNode scalar:
-                return scalar.Value;
+                return scalar.Value is { } text ? [text] : [];
             case YamlSequenceNode sequence when sequence.Children.All(child => child is YamlScalarNode):
-                return string.Join(',', sequence.Children.Select(child => ((YamlScalarNode)child).Value));
+                return [.. sequence.Children.Select(child => ((YamlScalarNode)child).Value ?? string.Empty)];
             default:
                 Throw.BadInput($"--config {path}: '{key}' (line {value.Start.Line}) must be a value or a list of values");
-                return null;
+                return [];
         }
+    }
+
+    private sealed record Setting(string Key, IReadOnlyList<string> Values)
+    {
+        public string Flag => "--" + Key.Replace('_', '-');
     }
 }

@@ -4,7 +4,7 @@ using Nibble.Runs.Studies;
 
 namespace Nibble.Cli;
 
-/// <summary><c>nibble demo</c>: the embedded model at 16 bits and at every data-free low-bit method, compared.</summary>
+/// <summary><c>nibble demo</c>: the embedded model at 16 bits and with every low-bit method, compared.</summary>
 internal sealed class DemoVerb : IVerb
 {
     private readonly Option<string?> _output = CommonOptions.Output("Folder for results and report (default: nibble-demo-1, -2 … in the working folder).");
@@ -13,7 +13,7 @@ internal sealed class DemoVerb : IVerb
 
     public Command Create(CancellationToken cancellation)
     {
-        Command command = new("demo", "Compare the embedded model at 16 bits and at every data-free method; takes about two minutes.") { _output, _force, _json };
+        Command command = new("demo", "Compare the embedded model at 16 bits and with every low-bit method; takes two to three minutes.") { _output, _force, _json };
         command.SetAction(parsed => Run(parsed, cancellation));
         return command;
     }

@@ -15,8 +15,8 @@ namespace Nibble.Cli;
 internal sealed class EvalVerb : IVerb
 {
     private readonly Argument<string> _model = CommonOptions.Model();
-    private readonly Option<string[]> _tasks = new("--tasks") { Description = "perplexity, classification, latency; separated by commas.", DefaultValueFactory = _ => ["perplexity", "latency"], AllowMultipleArgumentsPerToken = true };
-    private readonly Option<string> _data = new("--data") { Description = "A text: .txt, .jsonl, .gz of them, a folder, or demo, wikitext2; classification: tweeteval, or a folder of its form.", DefaultValueFactory = _ => "demo" };
+    private readonly Option<string[]> _tasks = new("--tasks") { Description = "perplexity, classification, latency; separated by commas (default: perplexity,latency).", AllowMultipleArgumentsPerToken = true };
+    private readonly Option<string> _data = new("--data") { Description = "A file, a folder, an address or a name (demo, wikitext2, codesearchnet/LANGUAGE, tweeteval/TASK): see docs/data.md; classification: tweeteval, or a folder of its form.", DefaultValueFactory = _ => "demo" };
     private readonly Option<string?> _protocol = new("--protocol") { Description = "window, blocks, half, lines, examples: see docs/protocols.md (default window; examples for codesearchnet and tweeteval)." };
     private readonly Option<int?> _window = new("--window") { Description = "Tokens of a window (default: 1024, or the model's context if smaller)." };
     private readonly Option<int?> _stride = new("--stride") { Description = "Tokens from one window to the next (default: half a window)." };
@@ -78,7 +78,7 @@ internal sealed class EvalVerb : IVerb
     /// <summary>What the options say.</summary>
     internal EvaluationOptions Read(ParseResult parsed) => new()
     {
-        Tasks = [.. (parsed.GetValue(_tasks) ?? []).SelectMany(list => list.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))],
+        Tasks = [.. (parsed.GetValue(_tasks) is { Length: > 0 } tasks ? tasks : ["perplexity,latency"]).SelectMany(list => list.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))],
         Data = parsed.GetRequiredValue(_data),
         Protocol = parsed.GetValue(_protocol) ?? TextSource.ProtocolOf(parsed.GetRequiredValue(_data)),
         Window = parsed.GetValue(_window),

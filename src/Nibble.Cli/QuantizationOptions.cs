@@ -35,6 +35,7 @@ internal sealed class QuantizationOptions
     /// <summary>Adds the options to a verb.</summary>
     public void AddTo(Command command)
     {
+        _method.CompletionSources.Add([.. Registry.Methods.Select(method => method.Name)]);
         _scaleDtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
         Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _compensate, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _activationBits, _overrides, _head, _embeddings, _layout];
         foreach (Option option in all)

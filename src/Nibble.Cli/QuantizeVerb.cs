@@ -123,6 +123,10 @@ internal sealed class QuantizeVerb : IVerb
         folder.Dispose();
         QuantizeRendering.Plan(plan);
         _budget.Save(parsed, plan);
+        if (parsed.GetValue(_data) is not null && !plan.NeedsCalibration && !_budget.Measures(parsed))
+        {
+            Output.Human.WriteLine("note: --data is not read: no matrix of this plan is quantized by what it sees in a text");
+        }
     }
 
     /// <summary>The plan of a folder; the config alone is enough, and weights are checked where they are.</summary>

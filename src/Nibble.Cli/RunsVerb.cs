@@ -8,7 +8,7 @@ using Spectre.Console;
 
 namespace Nibble.Cli;
 
-/// <summary><c>nibble runs</c>: what was measured and trained on this machine.</summary>
+/// <summary><c>nibble runs</c>: what was measured on this machine.</summary>
 internal sealed class RunsVerb : IVerb
 {
     private readonly Argument<long?> _run = new("run") { Description = "Number of a run; without it, the newest are listed.", Arity = ArgumentArity.ZeroOrOne };
@@ -17,7 +17,14 @@ internal sealed class RunsVerb : IVerb
 
     public Command Create(CancellationToken cancellation)
     {
-        Command command = new("runs", "List what was measured and trained on this machine, or show one run.") { _run, _limit, _json };
+        _limit.Validators.Add(result =>
+        {
+            if (result.Tokens.Count == 1 && result.GetValueOrDefault<int>() < 1)
+            {
+                result.AddError($"--limit {result.GetValueOrDefault<int>()}: expected 1 or more");
+            }
+        });
+        Command command = new("runs", "List what was measured on this machine, or show one run.") { _run, _limit, _json };
         command.SetAction(Run);
         return command;
     }
@@ -37,6 +44,12 @@ internal sealed class RunsVerb : IVerb
         if (json)
         {
             Output.Json(new { Schema = 1, Store = path, Runs = runs.Select(run => new { run.Id, run.Kind, run.Started, run.Finished, run.Status, run.Model, run.Method }) });
+            return;
+        }
+
+        if (runs.Count == 0)
+        {
+            Output.Human.WriteLine($"nothing was measured yet (nibble eval, compare and demo write to {path})");
             return;
         }
 

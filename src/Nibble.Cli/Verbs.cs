@@ -20,5 +20,6 @@ internal static class Verbs
         new EstimateVerb(),
         new DevicesVerb(),
         new DoctorVerb(),
+        new CompletionVerb(),
     ];
 }

@@ -2,6 +2,7 @@ using Nibble.Certificates;
 using Nibble.Evaluation.Tasks;
 using Nibble.Evaluation.Texts;
 using Nibble.Formats;
+using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
 
@@ -13,6 +14,16 @@ public static class Evaluator
     /// <summary>Measures the model in folder <paramref name="path"/>.</summary>
     public static ResultDocument Run(string path, EvaluationOptions options, Action<string, double>? progress = null, CancellationToken cancellation = default)
     {
+        if (options.Tasks.Count == 0)
+        {
+            Throw.Usage("there is no task", $"known are {string.Join(", ", Registry.Tasks.Select(task => task.Name))}", "for example --tasks perplexity,latency");
+        }
+
+        if (options.Limit < 1 || options.Rows < 1)
+        {
+            Throw.Usage($"{(options.Limit < 1 ? $"--limit {options.Limit}" : $"--rows {options.Rows}")} leaves nothing to measure", remedy: "give 1 or more, or leave it out for everything");
+        }
+
         // In the registry's order: a task that starts a baseline's folder comes before those that add to it.
         IEvaluationTask[] tasks = [.. options.Tasks.Select(Registry.Task).OrderBy(task => Array.IndexOf([.. Registry.Tasks], task))];
         using PeakMemory memory = new();

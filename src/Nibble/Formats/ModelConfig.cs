@@ -56,6 +56,16 @@ public sealed class ModelConfig
         string file = !Directory.Exists(path) && path.EndsWith(".json", StringComparison.OrdinalIgnoreCase)
             ? path
             : System.IO.Path.Combine(folder, "config.json");
+        if (!System.IO.Path.Exists(path))
+        {
+            Throw.NotFound($"{path} does not exist", remedy: "check the path");
+        }
+
+        if (path.EndsWith(".gguf", StringComparison.OrdinalIgnoreCase))
+        {
+            Throw.BadInput($"{path} is a GGUF file", "this work needs a Hugging Face folder; GGUF files are run, measured, shown and converted as they are", $"make a folder of it first: nibble convert {path} FOLDER");
+        }
+
         if (!File.Exists(file))
         {
             Throw.NotFound($"{path} has no config.json", "the config says which architecture the weights belong to", "give the folder of a Hugging Face model");

@@ -76,6 +76,7 @@ public static class TuningMethod
     /// <summary>Settings that do not go together.</summary>
     internal static void Require(FineTuneOptions options)
     {
+        RequireNumbers(options);
         if (options.Trainer.Packing && (options.Method is "prefix" or "prompt"))
         {
             Throw.Usage($"--packing can't be used with --method {options.Method}", "the virtual tokens stand before the first text of a row only", "leave --packing out");
@@ -121,6 +122,31 @@ public static class TuningMethod
         if (options.Trainer.EarlyStopping > 0 && (options.EvalData is null || options.Trainer.EvalSteps == 0))
         {
             Throw.Usage("--early-stopping needs --eval-data and --eval-steps", "it counts evaluations that were no better", "give both");
+        }
+    }
+
+    /// <summary>Numbers with which nothing would be learned, or the opposite of what was meant.</summary>
+    private static void RequireNumbers(FineTuneOptions options)
+    {
+        TrainerSettings trainer = options.Trainer;
+        if (trainer.MaxSteps < 1)
+        {
+            Throw.Usage($"--max-steps {trainer.MaxSteps} trains nothing", "a step is one update of the weights", "give 1 or more, or leave it out for whole --epochs");
+        }
+
+        if (!(trainer.LearningRate > 0 && double.IsFinite(trainer.LearningRate)))
+        {
+            Throw.Usage($"--learning-rate {trainer.LearningRate} makes no sense", "0 learns nothing, and below 0 the loss is made larger", "adapters learn well at 1e-4 to 1e-3, whole models at 1e-5 to 1e-4");
+        }
+
+        if (trainer.WarmupSteps < 0)
+        {
+            Throw.Usage($"--warmup-steps {trainer.WarmupSteps} makes no sense", remedy: "give 0 or more");
+        }
+
+        if (options.UsesAdapter && !(options.Lora.Alpha > 0 && double.IsFinite(options.Lora.Alpha)))
+        {
+            Throw.Usage($"--alpha {options.Lora.Alpha} makes no sense", "what the adapters add is multiplied by alpha / rank", "leave it out for twice the rank");
         }
     }
 

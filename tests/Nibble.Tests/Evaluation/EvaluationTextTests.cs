@@ -1,5 +1,6 @@
 using System.IO.Compression;
 using System.Text;
+using Nibble.Evaluation;
 using Nibble.Evaluation.Protocols;
 using Nibble.Evaluation.Texts;
 using Nibble.IO;
@@ -105,5 +106,15 @@ public sealed class EvaluationTextTests : IDisposable
         Assert.Equal(1000, some.Tokens);
         Assert.Equal(all.Sequences[0].Ids.Take(1000), some.Sequences[0].Ids);
         Assert.Equal(Encoding.UTF8.GetByteCount(text.Documents[0]), all.Sequences[0].Bytes.Sum());
+    }
+
+    [Fact]
+    public void NothingToMeasureIsRefused()
+    {
+        string model = Path.Combine(TestData.Assets, "nibble-llama-4m");
+        foreach (EvaluationOptions options in new[] { new EvaluationOptions { Tasks = [] }, new EvaluationOptions { Limit = 0 }, new EvaluationOptions { Limit = -1 }, new EvaluationOptions { Tasks = ["classification"], Data = "demo" } })
+        {
+            Assert.Equal(ErrorKind.Usage, Assert.Throws<NibbleException>(() => Evaluator.Run(model, options)).Kind);
+        }
     }
 }

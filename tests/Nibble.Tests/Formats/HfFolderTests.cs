@@ -176,6 +176,8 @@ public class HfFolderTests
         using TempFolder folder = new();
         Assert.Contains("does not exist", Assert.Throws<NibbleException>(() => HfFolder.Open(folder["no"])).What, StringComparison.Ordinal);
         Assert.Contains("no config.json", Assert.Throws<NibbleException>(() => HfFolder.Open(folder.Path)).What, StringComparison.Ordinal);
+        File.WriteAllText(folder["a.gguf"], "GGUF");
+        Assert.Contains($"nibble convert {folder["a.gguf"]} FOLDER", Assert.Throws<NibbleException>(() => HfFolder.Open(folder["a.gguf"])).Remedy, StringComparison.Ordinal);
         File.WriteAllText(folder["config.json"], "{\"model_type\":\"gpt2\"}");
         Assert.Contains("no model.safetensors", Assert.Throws<NibbleException>(() => HfFolder.Open(folder.Path)).What, StringComparison.Ordinal);
         File.WriteAllText(folder["odd.safetensors"], "x");

@@ -18,6 +18,11 @@ public static class LabeledSource
     /// <exception cref="NibbleException">The files are not there, or do not fit each other.</exception>
     public static LabeledSet Load(string data, string split)
     {
+        if (data == "demo")
+        {
+            Throw.Usage("there are no texts with classes in the demo's data", "classification needs some", "give --data tweeteval, or a folder of that form");
+        }
+
         string folder = FolderOf(data, split);
         string[] labels = Mapping(Path.Combine(folder, "mapping.txt"));
         string[] texts = Lines(folder, $"{split}_text.txt"), numbers = Lines(folder, $"{split}_labels.txt");

@@ -1,0 +1,126 @@
+using System.CommandLine;
+using System.Diagnostics;
+using Nibble.Cli;
+using Xunit;
+
+namespace Nibble.SystemTests;
+
+/// <summary>What the parser says about command lines, without running them; and the shells' completion.</summary>
+public class CommandLineTests
+{
+    private static readonly RootCommand Root = CommandLineHost.Build(CancellationToken.None);
+
+    public static TheoryData<string, string> Mistakes => new()
+    {
+        { "quantise m", "'quantise' is no command; did you mean 'quantize'?" },
+        { "quantize m --bitz 4", "'--bitz' is no argument of quantize; did you mean '--bits'?" },
+        { "generate m --prompt x --seed abc", "--seed: 'abc' is no whole number up to 2,147,483,647" },
+        { "generate m --prompt x --temperature warm", "--temperature: 'warm' is no number" },
+        { "runs abc", "run: 'abc' is no whole number" },
+        { "runs --limit 0", "--limit 0: expected 1 or more" },
+        { "finetune m --schedule foo", "--schedule: 'foo' is none of cosine, linear, constant, warmup-stable-decay" },
+        { "demo extra", "'extra' is no argument of demo" },
+        { "show \"\"", "model: the value is empty (a variable that is not set?)" },
+        { "eval m --tasks \"\"", "--tasks: the value is empty (a variable that is not set?)" },
+        { "quantize m --method nf4 -o \"\"", "--output: the value is empty (a variable that is not set?)" },
+    };
+
+    public static TheoryData<string> VerbNames => [.. Root.Subcommands.Select(verb => verb.Name)];
+
+    [Theory]
+    [MemberData(nameof(Mistakes))]
+    public void A_mistake_is_told_in_words(string line, string expected) => Assert.Contains(expected, UsageErrors.Of(Root.Parse(Words(line))));
+
+    [Fact]
+    public void A_text_may_be_empty() => Assert.Empty(UsageErrors.Of(Root.Parse(["chat", "m", "--system", ""])));
+
+    [Theory]
+    [MemberData(nameof(VerbNames))]
+    public void Every_verb_has_examples_that_its_parser_takes(string verb)
+    {
+        Assert.NotEmpty(Examples.Of(verb));
+        foreach (string example in Examples.Of(verb).Where(example => example.StartsWith("nibble ", StringComparison.Ordinal)))
+        {
+            string line = example["nibble ".Length..].Split([" < ", " > "], StringSplitOptions.None)[0];
+            Assert.StartsWith(verb, line);
+            Assert.Empty(UsageErrors.Of(Root.Parse(Words(line))));
+        }
+    }
+
+    [Fact]
+    public void Help_is_not_wider_than_its_longest_name_of_a_value()
+    {
+        CliResult help = Cli.Run("finetune", "--help");
+        Assert.Equal(0, help.ExitCode);
+        string line = help.Output.Split('\n').Single(line => line.Contains("--optimizer", StringComparison.Ordinal));
+        Assert.InRange(line.IndexOf("adamw, ", StringComparison.Ordinal), 10, 40);
+        Assert.Contains("Examples:\n  nibble finetune --demo -o tuned", help.Output);
+    }
+
+    [Fact]
+    public void The_name_alone_shows_the_commands_and_does_not_count_as_done()
+    {
+        CliResult nothing = Cli.Run();
+        Assert.Equal(2, nothing.ExitCode);
+        Assert.Empty(nothing.Output);
+        Assert.Contains("quantize <model>", nothing.Errors);
+    }
+
+    [Theory]
+    [InlineData("--set=method=nf4 --set=double_quant=true")]
+    [InlineData("--set method=nf4 --set double_quant=true")]
+    [InlineData("--set method=fp4 --set method=nf4 --set double_quant=true")]
+    public void Settings_are_taken_in_both_spellings(string settings) =>
+        Assert.Equal(["quantize", "m", "--method=nf4", "--double-quant=true"], ConfigFile.Expand(Words("quantize m " + settings), Root));
+
+    [Fact]
+    public void A_list_in_a_file_repeats_an_option_that_may_be_repeated()
+    {
+        string file = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(file, "override: ['*.mlp.*=rtn:bits=8,group_size=32', '*.c_attn=none']\nlayout: hqq\noutput: there\n");
+            string[] expected = ["quantize", "m", "-o", "here", "--override=*.mlp.*=rtn:bits=8,group_size=32", "--override=*.c_attn=none", "--layout=hqq"];
+            Assert.Equal(expected, ConfigFile.Expand(["quantize", "m", "-o", "here", $"--config={file}"], Root));
+            File.WriteAllText(file, "target_modules: [c_attn, c_proj]\n");
+            Assert.Equal(["finetune", "m", "--target-modules=c_attn,c_proj"], ConfigFile.Expand(["finetune", "m", "--config", file], Root));
+        }
+        finally
+        {
+            File.Delete(file);
+        }
+    }
+
+    [SkippableTheory]
+    [InlineData("./nibble quan", "quantize")]
+    [InlineData("./nibble quantize m --double", "--double-quant")]
+    [InlineData("./nibble finetune m --schedule lin", "linear")]
+    [InlineData("./nibble quantize m --method gp", "gptq")]
+    public void Bash_completes(string line, string expected)
+    {
+        Skip.If(!File.Exists("/bin/bash"), "no bash on this machine");
+        string folder = Directory.CreateTempSubdirectory().FullName;
+        try
+        {
+            File.WriteAllText(Path.Combine(folder, "nibble"), $"#!/bin/bash\nexec dotnet '{Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll")}' \"$@\"\n");
+            if (!OperatingSystem.IsWindows())
+            {
+                File.SetUnixFileMode(Path.Combine(folder, "nibble"), UnixFileMode.UserRead | UnixFileMode.UserExecute);
+            }
+
+            File.WriteAllText(Path.Combine(folder, "complete.sh"), Cli.Run("completion", "bash").Output);
+            string script = $"source complete.sh; COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=($COMP_LINE); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _nibble; printf '%s ' \"${{COMPREPLY[@]}}\"";
+            ProcessStartInfo start = new("/bin/bash", ["-c", script]) { WorkingDirectory = folder, RedirectStandardOutput = true };
+            using Process bash = Process.Start(start)!;
+            string found = bash.StandardOutput.ReadToEnd();
+            bash.WaitForExit();
+            Assert.Equal(expected, found.Trim());
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static string[] Words(string line) => [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(line)];
+}

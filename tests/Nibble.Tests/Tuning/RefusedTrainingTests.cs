@@ -1,0 +1,32 @@
+using Nibble.Formats;
+using Nibble.IO;
+using Nibble.Tuning;
+
+namespace Nibble.Tests.Tuning;
+
+/// <summary>Numbers with which a training would end well and have learned nothing are refused before any work.</summary>
+public class RefusedTrainingTests
+{
+    public static TheoryData<string, TrainerSettings, double> Senseless => new()
+    {
+        { "--max-steps -2", new TrainerSettings { MaxSteps = -2 }, 16 },
+        { "--max-steps 0", new TrainerSettings { MaxSteps = 0 }, 16 },
+        { "--learning-rate 0", new TrainerSettings { LearningRate = 0 }, 16 },
+        { "--learning-rate -1", new TrainerSettings { LearningRate = -1 }, 16 },
+        { "--learning-rate NaN", new TrainerSettings { LearningRate = double.NaN }, 16 },
+        { "--warmup-steps -1", new TrainerSettings { WarmupSteps = -1 }, 16 },
+        { "--alpha 0", new TrainerSettings(), 0 },
+        { "--alpha -4", new TrainerSettings(), -4 },
+    };
+
+    [Theory]
+    [MemberData(nameof(Senseless))]
+    public void NumbersThatTeachNothing(string expected, TrainerSettings trainer, double alpha)
+    {
+        string model = Path.Combine(TestData.Assets, "nibble-gpt2-10m");
+        FineTuneOptions options = new() { Model = model, Lora = new LoraSettings { Alpha = alpha }, Trainer = trainer };
+        NibbleException error = Assert.Throws<NibbleException>(() => FineTunePlan.Of(ModelConfig.Open(model), options));
+        Assert.Equal(ErrorKind.Usage, error.Kind);
+        Assert.StartsWith(expected, error.What, StringComparison.Ordinal);
+    }
+}
