@@ -76,7 +76,7 @@ internal static class BenchCommand
             if (chosen.Count == 0)
             {
                 Console.Error.WriteLine("benches:\n" + string.Join('\n', All.Select(b => $"  {b.Name,-16}{b.What}")));
-                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --peer llama-bench=PATH  --peer-models FOLDER  --peer onednn=PATH  --model PATH  --data PATH  --calibration PATH  --samples N  --output PATH  --method NAME  --processor-time");
+                Console.Error.WriteLine("options: --threads N  --kernels NAME  --rounds N  --json  --peer openblas=PATH  --peer llama-bench=PATH  --peer-models FOLDER  --peer onednn=PATH  --model PATH  --data PATH  --calibration PATH  --samples N  --output PATH  --method NAME  --processor-time  --small");
                 return 2;
             }
 
@@ -140,6 +140,9 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
     /// <summary>The one method that <c>train</c> measures; null for all.</summary>
     public string? Method { get; init; }
 
+    /// <summary>Fewer sizes of long checks, for programs that watch every access.</summary>
+    public bool Small { get; init; }
+
     public CpuBackend CreateBackend(DType compute = DType.F32) => new(new CpuOptions(Threads, Kernels, compute));
 
     public static BenchOptions Parse(string[] args)
@@ -150,6 +153,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
             options = args[i] switch
             {
                 "--json" => options with { Json = true },
+                "--small" => options with { Small = true },
                 "--processor-time" => options with { ProcessorTime = true },
                 "--threads" => options with { Threads = Number(args, ++i) },
                 "--rounds" => options with { Rounds = Number(args, ++i) },
@@ -172,7 +176,7 @@ internal sealed record BenchOptions(List<string> Names, int? Threads, string? Ke
 
     private static BenchOptions Unknown(string option)
     {
-        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --peer-models, --model, --data, --calibration, --samples, --output, --method, --processor-time");
+        Throw.Usage($"no option \"{option}\"", null, "options: --threads, --kernels, --rounds, --json, --peer, --peer-models, --model, --data, --calibration, --samples, --output, --method, --processor-time, --small");
         return null;
     }
 

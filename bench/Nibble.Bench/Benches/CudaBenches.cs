@@ -14,9 +14,10 @@ internal static class CudaBenches
     // Weights rotate through four times the second-level cache of an H100.
     private const long RotatedBytes = 4L * (50 << 20);
 
-    /// <summary>Every check of the tests, on the card; --kernels chooses by a part of their name.</summary>
+    /// <summary>Every check of the tests, on the card; --kernels chooses by a part of their name, --small fewer sizes for compute-sanitizer's racecheck.</summary>
     public static void Verify(BenchOptions options, BenchReport report)
     {
+        KernelData.Small = options.Small;
         Compile();
         void Run(IEnumerable<KernelCheck> checks, IBackend target)
         {
@@ -80,9 +81,16 @@ internal static class CudaBenches
                 weights.Add(backend.PrepareInt8(source, 6));
             }
 
-            foreach (int rows in new[] { 1, 4, 16, 64, 256, 512, 2048 })
+            int few = backend.Int8.MostFewRows;
+            foreach (int rows in new[] { 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 2048 })
             {
                 RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} llm.int8", weights, rows, outliers: 8);
+                if (rows <= 8)
+                {
+                    backend.Int8.MostFewRows = rows <= few ? 0 : 8;
+                    RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} llm.int8, {(rows <= few ? "rounded once" : "rounded by each block")}", weights, rows, outliers: 8);
+                    backend.Int8.MostFewRows = few;
+                }
             }
 
             weights.ForEach(weight => weight.Dispose());

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Nibble.Backends;
 using Nibble.Backends.Cuda;
+using Nibble.Backends.Cuda.Driver;
 using Nibble.Benchmarks;
 using Nibble.Formats;
 using Nibble.Models;
@@ -11,24 +12,28 @@ namespace Nibble.Bench.Benches;
 
 /// <summary>
 /// Whole models of true shapes on a card, in BF16. Weights are random, and matrices of one shape have the same values (each in memory of
-/// its own): speed does not depend on them.
+/// its own): speed does not depend on them, but for LLM.int8, where each outlier column costs. "llm.int8" has some, as LLMs have them: 6 of the input of
+/// q, k, v, gate and up and 6 of down's, in most rows; "many outliers" has what plain random numbers give.
 /// </summary>
 internal static class CudaModelBenches
 {
     private const int Prompt = 512, Tokens = 128;
 
-    private static readonly WeightKind Int8 = new("llm.int8", WeightKind.All.First(kind => kind.Name == "affine8 row").Make);
+    private const int Outliers = 6, OutlierStep = 31;
+
+    private static readonly WeightKind ManyOutliers = new("many outliers", WeightKind.All.First(kind => kind.Name == "affine8 row").Make);
+    private static readonly WeightKind Int8 = new("llm.int8", (o, i) => Outlying((AffineWeight)ManyOutliers.Make!(o, i)));
 
     /// <summary>Tokens per second of a prompt and of decoding after it; --kernels chooses kinds of weights.</summary>
-    public static void Run(BenchOptions options, BenchReport report) => Each(options, (model, name) => Measure(model, name, options.Rounds, report));
+    public static void Run(BenchOptions options, BenchReport report) => Each(options, report, (model, name) => Measure(model, name, options.Rounds, report));
 
     /// <summary>Tokens per second of scoring: 8 texts of 1024 tokens in one pass, with the likelihood of every token.</summary>
-    public static void Perplexity(BenchOptions options, BenchReport report) => Each(options, (model, name) => Score(model, name, options.Rounds, report));
+    public static void Perplexity(BenchOptions options, BenchReport report) => Each(options, report, (model, name) => Score(model, name, options.Rounds, report));
 
     /// <summary>Tokens per second of decoding 1, 4, 16 and 32 texts at once, from an empty cache, over all texts.</summary>
-    public static void Batches(BenchOptions options, BenchReport report) => Each(options, (model, name) =>
+    public static void Batches(BenchOptions options, BenchReport report) => Each(options, report, (model, name) =>
     {
-        foreach (int batch in new[] { 1, 4, 16, 32 })
+        foreach (int batch in new[] { 1, 4, 8, 16, 32 })
         {
             using KvCache cache = new(model, batch, Prompt + Tokens);
             using Workspace workspace = new(model.Backend);
@@ -36,19 +41,74 @@ internal static class CudaModelBenches
         }
     });
 
-    private static void Each(BenchOptions options, Action<CausalModel, string> measure)
+    private static void Each(BenchOptions options, BenchReport report, Action<CausalModel, string> measure)
     {
-        foreach (WeightKind kind in WeightKind.All.Where(kind => kind.Make is not null).Prepend(new WeightKind("bf16", null)).Append(Int8)
+        foreach (WeightKind kind in WeightKind.All.Where(kind => kind.Make is not null).Prepend(new WeightKind("bf16", null)).Append(Int8).Append(ManyOutliers)
             .Where(kind => options.Kernels is null ? kind.Name is "bf16" or "nf4 b64" or "affine8 g64" or "affine4 g64" : kind.Name.Contains(options.Kernels, StringComparison.Ordinal)))
         {
-            using CudaBackend backend = new(new CudaOptions(Compute: DType.BF16));
+            using CudaDevice device = CudaDevice.Open(0);
+            using ProfilingDevice? profile = options.ProcessorTime ? new ProfilingDevice(device) : null;
+            using CudaBackend backend = new(profile ?? (ICudaDevice)device, DType.BF16);
             ModelConfig config = ModelShapes.Config("llama-7b");
             using SameWeights same = new(kind);
-            using RandomWeights weights = new(config, Registry.Architecture(config), DType.BF16) { Quantize = same.Pack };
+            using RandomWeights weights = new(config, Registry.Architecture(config), DType.BF16) { Quantize = same.Pack, Change = kind == Int8 ? Spike : null };
             long start = Stopwatch.GetTimestamp();
             using CausalModel model = ModelBuilder.Build(config, weights, backend);
             Console.Error.WriteLine($"{kind.Name}: built in {Stopwatch.GetElapsedTime(start).TotalSeconds:f0} s, {model.WeightBytes / 1e9:f2} GB of weights");
             measure(model, kind.Name);
+            if (kind == Int8 || kind == ManyOutliers)
+            {
+                Console.Error.WriteLine(string.Join(", ", model.Blocks[model.Blocks.Count / 2].Linears.Select(linear => $"{linear.Path[(linear.Path.LastIndexOf('.') + 1)..]} {linear.Weight.OutlierShare:p2}")) + " of columns were outliers");
+            }
+
+            if (profile is not null)
+            {
+                Profile(model, profile, kind.Name, report);
+            }
+        }
+    }
+
+    // A pass of the prompt, and one of 16 texts' tokens, call by call (--processor-time).
+    private static void Profile(CausalModel model, ProfilingDevice profile, string name, BenchReport report)
+    {
+        foreach ((int batch, int length) in new[] { (1, Prompt), (16, 1) })
+        {
+            using KvCache cache = new(model, batch, Prompt);
+            using Workspace workspace = new(model.Backend);
+            using Tensor ids = Indices(model, Enumerable.Range(0, batch * length)), positions = Indices(model, Enumerable.Range(0, batch * length).Select(i => i % length));
+            for (int run = 0; run < 2; run++)
+            {
+                cache.Reset();
+                profile.Reset();
+                using Workspace.Scope scope = workspace.Begin();
+                model.Forward(new ModelInput(ids, positions, batch, length), cache, workspace);
+            }
+
+            report.Add($"{batch} × {length} {name}: {profile.Times.Sum(item => item.Count)} calls", [1e3 * profile.Times.Sum(item => item.Seconds)], "ms");
+            foreach ((string call, int count, double seconds) in profile.Times.Take(20))
+            {
+                report.Add($"{count}x {call}", [1e3 * seconds], "ms");
+            }
+        }
+    }
+
+    // Rows of gate and up that are larger than others: columns of down's input. The others are as large as trained weights.
+    private static AffineWeight Outlying(AffineWeight weight)
+    {
+        float[] scales = [.. weight.Scales.ToArray().Select((scale, row) => (float)(Half)(scale * (weight.Out > weight.In && row % OutlierStep == 0 && row / OutlierStep < Outliers ? 0.4f : 0.02f)))];
+        using (weight)
+        {
+            Tensor codes = Tensor.OnHost(weight.Codes.Shape, DType.U8);
+            weight.Codes.HostSpan<byte>().CopyTo(codes.HostSpan<byte>());
+            return new AffineWeight(codes, weight.Bits, weight.GroupSize, scales, weight.Offsets.ToArray(), DType.F16, symmetric: true);
+        }
+    }
+
+    private static void Spike(string name, Tensor vector)
+    {
+        for (int i = 0; i < Outliers && name.EndsWith("layernorm.weight", StringComparison.Ordinal); i++)
+        {
+            vector.HostSpan<float>()[i * OutlierStep] = 20;
         }
     }
 
@@ -150,7 +210,7 @@ internal static class CudaModelBenches
                 _weights.Add((spec.Out, spec.In), weight = kind.Make((int)spec.Out, (int)spec.In));
             }
 
-            return kind == Int8 ? backend.PrepareInt8((AffineWeight)weight, 6) : backend.Prepare(weight, ActivationType.F32);
+            return kind == Int8 || kind == ManyOutliers ? backend.PrepareInt8((AffineWeight)weight, 6) : backend.Prepare(weight, ActivationType.F32);
         }
 
         public void Dispose()

@@ -36,6 +36,9 @@ internal interface IFusedKernels
     /// <summary>gate's result = silu(norm(x)·gateᵀ)·(norm(x)·upᵀ).</summary>
     bool TryGate(in InputNorm norm, Tensor x, in FusedProduct gate, in FusedProduct up);
 
+    /// <summary>down's result += (silu(norm(x)·gateᵀ)·(norm(x)·upᵀ))·downᵀ; the results of gate and up are overwritten.</summary>
+    bool TryGatedAdd(in InputNorm norm, Tensor x, in FusedProduct gate, in FusedProduct up, in FusedProduct down) => false;
+
     /// <summary>result += x·Wᵀ + bias.</summary>
     bool TryAdd(Tensor x, in FusedProduct product);
 

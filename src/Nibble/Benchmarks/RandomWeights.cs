@@ -17,13 +17,21 @@ internal sealed class RandomWeights(ModelConfig config, IArchitecture architectu
     /// <summary>Packs a matrix in another way than dense, or null.</summary>
     public Func<LinearSpec, Tensor, IBackend, IPackedWeight>? Quantize { get; init; }
 
+    /// <summary>Changes a vector by its name, or null.</summary>
+    public Action<string, Tensor>? Change { get; init; }
+
     public string Source => "random weights";
 
     public IReadOnlyCollection<string> Names => _shapes.Keys;
 
     public Shape? ShapeOf(string name) => _shapes.TryGetValue(name, out Shape shape) ? shape : null;
 
-    public Tensor Tensor(string name) => Random(_shapes[name], name);
+    public Tensor Tensor(string name)
+    {
+        Tensor vector = Random(_shapes[name], name);
+        Change?.Invoke(name, vector);
+        return vector;
+    }
 
     public string? Problem(LinearSpec spec) => null;
 

@@ -8,8 +8,7 @@ namespace Nibble.Models;
 /// </summary>
 internal sealed class DecodeStep(CausalModel model, KvCache cache, Action pass) : IDisposable
 {
-    // Virtual tokens are written by a pass of their own.
-    private readonly IStepRecorder? _recorder = model.Virtual is null ? model.Backend as IStepRecorder : null;
+    private readonly IStepRecorder? _recorder = model.Backend as IStepRecorder;
 
     private IRecordedStep? _recorded;
     private int _runs;
@@ -17,13 +16,15 @@ internal sealed class DecodeStep(CausalModel model, KvCache cache, Action pass) 
     /// <summary>Runs the pass for the token of <paramref name="slot"/>, where the cache ends; the cache grows by it.</summary>
     public void Run(int slot)
     {
-        if (_runs++ == 1)
+        // A row's first token comes with its virtual tokens, which no later one writes.
+        bool first = model.Virtual is not null && slot == cache.First;
+        if (!first && _runs++ == 1)
         {
             _recorded = _recorder?.Record(pass);
             cache.Length = slot;
         }
 
-        if (_recorded is null)
+        if (_recorded is null || first)
         {
             pass();
             return;

@@ -259,6 +259,11 @@ internal sealed class LlamaBlock : Block
         using (pass.Workspace.Begin())
         {
             FusedProduct gate = GateProj.Fused(x, pass), up = UpProj.Fused(x, pass);
+            if (fused.TryGatedAdd(_postAttentionNorm.Input, hidden, gate, up, new FusedProduct(DownProj.Weight, DownProj.Bias, hidden)))
+            {
+                return;
+            }
+
             if (!fused.TryGate(_postAttentionNorm.Input, hidden, gate, up))
             {
                 _postAttentionNorm.Forward(hidden, x, pass);

@@ -24,6 +24,9 @@ internal sealed class VirtualTokens : IDisposable
     /// <summary>Bytes of all tables.</summary>
     public long ByteLength => _layers.Sum(layer => (long)layer.Keys.ByteLength + layer.Values.ByteLength);
 
+    /// <summary>True where they stand before all tokens of a pass already: it has none of the first tokens of a row.</summary>
+    public bool Stand(in Pass pass) => pass.Cache.Length - Count > (pass.Input.Starts?.Max() ?? 0);
+
     /// <summary>
     /// Writes a layer's keys and values into the cache, in the first pass of its rows. Left padding stands between them and the
     /// tokens, so they then move up to the tokens: the padding before them is hidden as without them.

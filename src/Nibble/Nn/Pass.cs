@@ -21,7 +21,7 @@ public readonly record struct Pass(IBackend Backend, Workspace Workspace, ModelI
     public DType Activations { get; init; }
 
     /// <summary>Kernels that do several ops at once, where the backend has them and nothing stands between the ops.</summary>
-    internal IFusedKernels? Fused => Training || Virtual is not null ? null : Backend.Kernels as IFusedKernels;
+    internal IFusedKernels? Fused => Training || Virtual?.Stand(this) == false ? null : Backend.Kernels as IFusedKernels;
 
     /// <summary>An intermediate from the workspace.</summary>
     public Tensor Rent(Shape shape) => Workspace.Rent(shape, Activations);

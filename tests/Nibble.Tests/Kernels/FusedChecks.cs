@@ -19,6 +19,7 @@ internal static class FusedChecks
     [
         .. Kinds().SelectMany(kind => new[] { (200, 200), (40, 1160) }.Select(shape => new KernelCheck(
             $"fused products {kind.Name} {shape.Item1}×{shape.Item2}", backend => Products(backend, kind, shape.Item1, shape.Item2)))),
+        .. new[] { 3, 9, 40, 70, 140 }.Select(rows => new KernelCheck($"gated products, sum, llm.int8, {rows} rows", backend => GatedSum(backend, rows))),
         new("fused token of one key", b => Token(b, new(1, 0, 2, 2, 64))),
         new("fused token, grouped heads, several parts", b => Token(b, new(2, 150, 4, 2, 128))),
         new("fused token, a narrow head", b => Token(b, new(3, 63, 2, 1, 24))),
@@ -66,11 +67,16 @@ internal static class FusedChecks
                     backend.Kernels.MatMul(normed, weights[n], biases[n], expected[n]);
                 }
 
-                bool few = rows <= (norm.Kind == NormKind.None ? 8 : 2);
-                Require(fused.TryProject(norm, x, calls) == few, $"{rows} rows, {norm.Kind}: taken or not");
-                if (few)
+                // More rows than few are rounded once for all products.
+                bool integers = kind.Name == Int8Kind, few = rows <= (norm.Kind == NormKind.None && !integers ? 8 : 2), taken = few || integers;
+                Require(fused.TryProject(norm, x, calls) == taken, $"{rows} rows, {norm.Kind}: taken or not");
+                if (taken)
                 {
                     Same(backend, actual, expected, $"{rows} rows, {norm.Kind}");
+                }
+
+                if (few)
+                {
                     backend.Kernels.SwiGlu(expected[0], expected[1], expected[0]);
                     Require(fused.TryGate(norm, x, calls[0], calls[1]), "gated products");
                     Same(backend, [actual[0]], [expected[0]], $"{rows} rows, {norm.Kind}, gated");
@@ -86,6 +92,33 @@ internal static class FusedChecks
         Array.ForEach(weights, w => w.Dispose());
         biases[1]!.Dispose();
         biases[2]!.Dispose();
+    }
+
+    // Norm, gate, up, their product, down and sum; beside weights that are not rounded for, and few rows, it is for others.
+    private static void GatedSum(IBackend backend, int rows)
+    {
+        const int Width = 136, Inner = 300;
+        IFusedKernels fused = (IFusedKernels)backend.Kernels;
+        PackingKind kind = Kinds().Last();
+        using IPackedWeight gate = Pack(backend, kind, Inner, Width, 1), up = Pack(backend, kind, Inner, Width, 2), down = Pack(backend, kind, Width + 5, Inner, 3);
+        using IPackedWeight other = Pack(backend, Kinds().First(), Width + 5, Inner, 3);
+        using Tensor x = Random(new Shape(rows, Width), 4).Upload(backend), normed = backend.Allocate(x.Shape, DType.F32), weight = Random(new Shape(Width), 5).Upload(backend);
+        using Tensor bias = Random(new Shape(Width + 5), 6).Upload(backend), hidden = Random(new Shape(rows, Width + 5), 7), actual = hidden.Upload(backend), expected = hidden.Upload(backend);
+        foreach (InputNorm norm in new[] { default, new InputNorm(NormKind.Rms, weight, null, 1e-5f), new InputNorm(NormKind.Layer, weight, weight, 1e-5f) })
+        {
+            Normalize(backend, norm, x, normed);
+            Tensor[] both = Results(backend, rows, [Inner, Inner]);
+            FusedProduct[] calls = [new(gate, null, both[0]), new(up, null, both[1])];
+            Require(!fused.TryGatedAdd(norm, x, calls[0], calls[1], new FusedProduct(other, bias, actual)), "weights of other kinds: taken");
+            Require(fused.TryGatedAdd(norm, x, calls[0], calls[1], new FusedProduct(down, bias, actual)), "taken or not");
+            backend.Kernels.MatMul(normed, gate, null, both[0]);
+            backend.Kernels.MatMul(normed, up, null, both[1]);
+            backend.Kernels.SwiGlu(both[0], both[1], both[0]);
+            backend.Kernels.MatMulAdd(both[0], down, bias, expected);
+            // The same arithmetic in the same order.
+            Same(backend, [actual], [expected], $"{norm.Kind}", tolerance: 1e-6f);
+            Array.ForEach(both, tensor => tensor.Dispose());
+        }
     }
 
     // One launch has one table of levels.

@@ -53,7 +53,7 @@ internal static class Int8Checks
 
     private static void Check(IBackend backend, PackingKind kind)
     {
-        foreach ((int outs, int ins) in Shapes)
+        foreach ((int outs, int ins) in Sizes(Shapes, 3))
         {
             if (kind.Name.Contains("strided", StringComparison.Ordinal) && outs * ins < 5)
             {
@@ -82,7 +82,7 @@ internal static class Int8Checks
         float tolerance = (weight is CodebookWeight ? 1e-4f : 2e-6f) * largest * MathF.Sqrt(ins + 10);
         Tensor? all = null;
         using Tensor xs = Random(new Shape(19, ins), 7, skip: 1);
-        foreach (int rows in new[] { 19, 0, 1, 2, 3, 4, 7 })
+        foreach (int rows in Sizes([19, 0, 1, 2, 3, 4, 7], 0, 4))
         {
             using Tensor x = xs.Slice(0, rows), y = Empty(new Shape(rows, outs), skip: 1), expected = Empty(y.Shape);
             MatMul.Forward(backend, x, packed, bias, y);
@@ -105,7 +105,7 @@ internal static class Int8Checks
     private static void LargestCodes(IBackend backend)
     {
         const int Outs = 40, Ins = 4096;
-        foreach ((int bits, int rows) in new[] { (2, 5), (2, 13), (3, 5), (3, 13), (4, 5), (4, 13), (8, 5), (8, 13) })
+        foreach ((int bits, int rows) in Sizes([(2, 5), (2, 13), (3, 5), (3, 13), (4, 5), (4, 13), (8, 5), (8, 13)], 4, 7))
         {
             foreach (float offset in new[] { 0, (1 << bits) - 1, 0.5f })
             {

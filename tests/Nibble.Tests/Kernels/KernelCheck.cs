@@ -15,6 +15,12 @@ internal sealed record KernelCheck(string Name, Action<IBackend> Run)
 /// <summary>Test data and comparisons for <see cref="KernelCheck"/>.</summary>
 internal static class KernelData
 {
+    /// <summary>True for a program under a tool that watches every access (compute-sanitizer's racecheck): long checks take a few of their sizes.</summary>
+    public static bool Small { get; set; }
+
+    /// <summary>Sizes of a check, those at <paramref name="few"/> where only a few are wanted.</summary>
+    public static T[] Sizes<T>(T[] all, params int[] few) => Small ? [.. few.Select(place => all[place])] : all;
+
     /// <summary>A float tensor of reproducible numbers around 0 that starts <paramref name="skip"/> elements into its memory.</summary>
     public static Tensor Random(Shape shape, int seed, float scale = 1, int skip = 0)
     {

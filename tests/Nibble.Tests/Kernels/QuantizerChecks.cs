@@ -48,10 +48,10 @@ internal static class QuantizerChecks
     private static void Check(IBackend backend, QuantizationSettings settings, bool exact)
     {
         // The second one has rows of zeros, equal values, and a last block that is not whole where no group has to divide it.
-        (int Rows, int Columns)[] shapes = exact ? [(33, 192), (5, 100), (1, 7)] : [(33, 192), (64, 96)];
+        (int Rows, int Columns)[] shapes = exact ? KernelData.Sizes([(33, 192), (5, 100), (1, 7)], 1) : KernelData.Sizes([(33, 192), (64, 96)], 1);
         foreach ((int rows, int columns) in shapes)
         {
-            foreach (DType dtype in new[] { DType.F32, DType.BF16, DType.F16 })
+            foreach (DType dtype in KernelData.Sizes([DType.F32, DType.BF16, DType.F16], 1))
             {
                 using Tensor floats = Matrix(rows, columns), stored = floats.To(dtype), dense = stored.To(DType.F32);
                 (QuantizedWeight made, WeightError error) = backend.Quantizer!.Quantize("test", stored, settings);
@@ -66,7 +66,7 @@ internal static class QuantizerChecks
     /// <summary>The same second moments in both solvers: the error of the layer's output must be that of the processor within 1 %, and most codes the same.</summary>
     private static void CheckGptq(IBackend backend, QuantizationSettings settings)
     {
-        (int Rows, int Columns)[] shapes = [(19, 150), (16, 256), (3, 20)];
+        (int Rows, int Columns)[] shapes = KernelData.Sizes([(19, 150), (16, 256), (3, 20)], 0);
         foreach ((int rows, int columns) in shapes)
         {
             using Tensor dense = KernelData.Random(new Shape(rows, columns), rows);
@@ -94,7 +94,7 @@ internal static class QuantizerChecks
         foreach (DType dtype in backend.Computes(DType.BF16) ? new[] { DType.F32, DType.BF16 } : [DType.F32])
         {
             // More columns than a strip of the product.
-            foreach ((int rows, int columns) in new[] { (70, 33), (9, 1030) })
+            foreach ((int rows, int columns) in KernelData.Sizes([(70, 33), (9, 1030)], 0))
             {
                 using Tensor x = Inputs(rows, columns), stored = x.To(dtype), read = stored.To(DType.F32);
                 GramStatistics card = Collect(backend, stored);

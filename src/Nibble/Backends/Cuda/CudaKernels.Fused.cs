@@ -7,9 +7,6 @@ namespace Nibble.Backends.Cuda;
 /// <summary>Several ops of the forward pass in one launch.</summary>
 internal sealed unsafe partial class CudaKernels : IFusedKernels
 {
-    // Every block of a product normalizes all rows by itself: beyond these a launch of its own is faster.
-    private const int MostNormedRows = 2;
-
     private const int BytesWarps = 8;
 
     private readonly CudaToken _token = new(memory);
@@ -17,6 +14,9 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
     public bool TryProject(in InputNorm norm, Tensor x, ReadOnlySpan<FusedProduct> calls) => Few(norm, x, calls, gated: false);
 
     public bool TryGate(in InputNorm norm, Tensor x, in FusedProduct gate, in FusedProduct up) => Few(norm, x, [gate, up], gated: true);
+
+    public bool TryGatedAdd(in InputNorm norm, Tensor x, in FusedProduct gate, in FusedProduct up, in FusedProduct down) =>
+        IsFloats(x, gate) && down.Result.DType == DType.F32 && products.TryGatedAdd(norm, At(x), x.Shape.Rows, [gate, up], down);
 
     public bool TryAdd(Tensor x, in FusedProduct product)
     {
@@ -31,8 +31,9 @@ internal sealed unsafe partial class CudaKernels : IFusedKernels
         _token.TryAttend(arguments, key, value, rope, Slot);
 
     private bool Few(in InputNorm norm, Tensor x, ReadOnlySpan<FusedProduct> calls, bool gated) =>
-        x.DType == DType.F32 && calls[0].Result.DType == DType.F32 && x.Shape.Rows > 0 && (norm.Kind == NormKind.None || x.Shape.Rows <= MostNormedRows)
-        && products.TryMultiplyFew(norm, At(x), x.Shape.Rows, calls, gated);
+        IsFloats(x, calls[0]) && products.TryMultiplyFew(norm, At(x), x.Shape.Rows, calls, gated);
+
+    private static bool IsFloats(Tensor x, in FusedProduct product) => x.DType == DType.F32 && product.Result.DType == DType.F32 && x.Shape.Rows > 0;
 
     // Queries of F32 over a cache of BF16 are rounded to it.
     private void AttendHalf(in AttentionArguments a)

@@ -15,6 +15,9 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
 {
     private const int GemvThreads = 128;
     private const int FeaturesPerBlock = 4;
+    // Every block of a product normalizes all rows by itself: beyond these a launch of its own is faster.
+    private const int MostNormedRows = 2;
+
     private const nint ScratchBytes = 64 << 20, HalfScratchBytes = 256 << 20;
     private readonly TensorProducts _tensor = new(memory);
     private readonly WideProducts _wide = new(memory);
@@ -53,9 +56,13 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
         MultiplyFloats(weight, call with { X = rounded.Address });
     }
 
-    /// <summary>Products of the same few rows in one launch; see <see cref="IFusedKernels"/>.</summary>
+    /// <summary>Products of the same few rows in one launch, or of more rows that are rounded once; see <see cref="IFusedKernels"/>.</summary>
     public bool TryMultiplyFew(in InputNorm norm, nint x, nint rows, ReadOnlySpan<FusedProduct> calls, bool gated) =>
-        compute == DType.BF16 && (_tensor.TryMultiply(norm, x, rows, calls, gated) || _int8.TryMultiply(norm, x, rows, calls, gated));
+        compute == DType.BF16 && ((AllNormalize(norm, rows) && _tensor.TryMultiply(norm, x, rows, calls, gated)) || TryMultiplyInt8(norm, x, rows, calls, gated));
+
+    /// <summary>Gate, up, down and sum where rows are rounded for them.</summary>
+    public bool TryGatedAdd(in InputNorm norm, nint x, nint rows, ReadOnlySpan<FusedProduct> gateAndUp, in FusedProduct down) =>
+        compute == DType.BF16 && _int8.TryGatedAdd(norm, x, rows, gateAndUp, down);
 
     /// <summary>y (+)= x·Wᵀ + bias with x in BF16, and y in it or in F32, straight from a packed weight, if there is such a product.</summary>
     public bool TryMultiplyHalf(CudaPacking weight, in CudaProduct call, DType y) =>
@@ -104,6 +111,12 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
                 CudaKernelNames.Rows(weight.Format), new LaunchShape(count, 256), [KernelArgument.Structure(packed), ids, first, destination, type]);
         }
     }
+
+    private static bool AllNormalize(in InputNorm norm, nint rows) => norm.Kind == NormKind.None || rows <= MostNormedRows;
+
+    // Rows that each block rounds by itself are normalized by itself too.
+    private bool TryMultiplyInt8(in InputNorm norm, nint x, nint rows, ReadOnlySpan<FusedProduct> calls, bool gated) =>
+        (AllNormalize(norm, rows) || rows > _int8.MostFewRows) && _int8.TryMultiply(norm, x, rows, calls, gated);
 
     private void MultiplyFloats(CudaPacking weight, in CudaProduct call)
     {

@@ -139,6 +139,23 @@ __device__ inline float block_max(float value, float* scratch)
     return largest;
 }
 
+// The mean, and 1/√(mean of squared distances + ε) of a row; centered is 0 for RMSNorm.
+__device__ inline float row_statistics(const float* x, i64 columns, int centered, float epsilon, float* scratch, float* mean)
+{
+    float sum = 0;
+    if (centered)
+    {
+        for (i64 i = threadIdx.x; i < columns; i += blockDim.x) sum += x[i];
+        sum = block_sum(sum, scratch) / columns;
+    }
+
+    float squares = 0;
+    for (i64 i = threadIdx.x; i < columns; i += blockDim.x) squares += (x[i] - sum) * (x[i] - sum);
+    squares = block_sum(squares, scratch) / columns;
+    *mean = sum;
+    return 1.0f / sqrtf(squares + epsilon);
+}
+
 // for (i = first element of this thread; i < count; …) over a grid of any size.
 #define GRID_STRIDE(i, count) \
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < (count); i += (i64)gridDim.x * blockDim.x)

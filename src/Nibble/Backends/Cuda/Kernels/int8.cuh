@@ -47,3 +47,40 @@ __device__ inline float level_at(const Packed& p, i64 feature, int column, float
     int row = (int)(feature % UNIT_ROWS), within = column % UNIT_COLUMNS;
     return (float)UnitOf<8>::code(unit, row >> 3, 4 * (row & 7) + (within & 31) / 8, within / 32, within & 7) - zero;
 }
+
+// Four columns of a row; those beyond the last are 0.
+__device__ inline float4 four_columns(const float* row, i64 column, i64 columns)
+{
+    if (((u64)(row + column) & 15) == 0 && column + 4 <= columns) return *(const float4*)(row + column);
+    float4 v;
+    v.x = column < columns ? row[column] : 0;
+    v.y = column + 1 < columns ? row[column + 1] : 0;
+    v.z = column + 2 < columns ? row[column + 2] : 0;
+    v.w = column + 3 < columns ? row[column + 3] : 0;
+    return v;
+}
+
+// Codes of x: [rows, padded columns], or with tile_rows stages (wgmma.cuh) of [row tile, unit, tile_rows, 128], in the order in which lanes hold a
+// weight's. Where four columns of a row stand, in words.
+__device__ inline i64 word_of_codes(int row, i64 word, i64 padded, int tile_rows)
+{
+    if (tile_rows == 0) return row * (padded / 4) + word;
+    // Of 32 columns lane t has words 2·t and 2·t + 1: word t of two pieces.
+    int within = row % tile_rows, piece = (int)(word % 32 / 8 * 2 + (word & 1)), t = (int)(word % 8 >> 1);
+    return (((i64)(row / tile_rows) * (padded / UNIT_COLUMNS) + word / 32) * tile_rows + within) * (UNIT_COLUMNS / 4) + (piece ^ (within & 7)) * 4 + t;
+}
+
+// A row is rounded before all rows have been searched for outliers: where another row made a column one, its code becomes 0 afterwards, and leaves
+// the sum. A thread takes every step-th pair of a column and a row.
+__device__ inline void drop_outliers(const int* outliers, u8* codes, int* sums, int rows, i64 padded, int tile_rows, i64 first, i64 step)
+{
+    for (i64 n = first; n < (i64)outliers[0] * rows; n += step)
+    {
+        int row = (int)(n % rows), column = outliers[1 + n / rows];
+        u8* place = codes + 4 * word_of_codes(row, column / 4, padded, tile_rows) + column % 4;
+        int code = (signed char)*place;
+        if (code == 0) continue;
+        *place = 0;
+        atomicAdd((u32*)(sums + row), (u32)-code);
+    }
+}

@@ -9,144 +9,6 @@
 #define OUTLIERS_AT_ONCE 32
 #define SCALE_ROWS 32
 
-// Four columns of a row; those beyond the last are 0.
-__device__ inline float4 four_columns(const float* row, i64 column, i64 columns)
-{
-    if (((u64)(row + column) & 15) == 0 && column + 4 <= columns) return *(const float4*)(row + column);
-    float4 v;
-    v.x = column < columns ? row[column] : 0;
-    v.y = column + 1 < columns ? row[column + 1] : 0;
-    v.z = column + 2 < columns ? row[column + 2] : 0;
-    v.w = column + 3 < columns ? row[column + 3] : 0;
-    return v;
-}
-
-// absmax of each row, without outliers; NaN for a row with NaN or infinity: so does everything computed from it become. Marks the columns
-// of outliers.
-KERNEL(int8_absmax)(const float* x, i64 columns, float threshold, float* absmax, u8* marks)
-{
-    __shared__ float scratch[32];
-    allow_next();
-    await_previous();
-    const float* row = x + (i64)blockIdx.x * columns;
-    float largest = 0, spoiled = 0;
-    auto look = [&](float value, i64 column)
-    {
-        float magnitude = fabsf(value);
-        if (threshold > 0 && magnitude >= threshold) marks[column] = 1;
-        // fmaxf ignores NaN.
-        else if (!(magnitude < infinity())) spoiled = 1;
-        else largest = fmaxf(largest, magnitude);
-    };
-#pragma unroll 4
-    for (i64 i = 4 * threadIdx.x; i < columns; i += 4 * blockDim.x)
-    {
-        float4 v = four_columns(row, i, columns);
-        look(v.x, i);
-        look(v.y, i + 1);
-        look(v.z, i + 2);
-        look(v.w, i + 3);
-    }
-
-    largest = block_max(largest, scratch);
-    spoiled = block_max(spoiled, scratch);
-    if (threadIdx.x == 0) absmax[blockIdx.x] = spoiled > 0 ? __uint_as_float(0x7fc00000u) : largest;
-}
-
-// How many of the block's counts stand before this thread's own, and all of them together.
-__device__ inline int count_before(int own, int* found, int* scratch, int* all)
-{
-    found[threadIdx.x] = own;
-    int of_warp = warp_sum(own), lane = threadIdx.x & 31, warp = threadIdx.x >> 5, before = 0;
-    __syncthreads();
-    if (lane == 0) scratch[warp] = of_warp;
-    __syncthreads();
-    for (int n = threadIdx.x - lane; n < (int)threadIdx.x; n++) before += found[n];
-    *all = 0;
-    for (int w = 0; w < (int)(blockDim.x >> 5); w++)
-    {
-        if (w < warp) before += scratch[w];
-        *all += scratch[w];
-    }
-
-    return before;
-}
-
-__device__ inline void count_outliers(u64* counter, int outliers, i64 columns)
-{
-    if (!counter) return;
-    atomicAdd(counter, (u64)outliers);
-    atomicAdd(counter + 1, (u64)columns);
-}
-
-// The codes of x, [padded rows, padded columns] with zeros around them and in marked columns; their sums; and the marked columns in
-// order: outliers[0] of them. Marks are read in fours, up to the padded columns. With tile_rows the codes stand as stages (wgmma.cuh) of
-// [row tile, unit, tile_rows, 128], in the order in which lanes hold a weight's.
-KERNEL(int8_codes)(
-    const float* x, i64 columns, int rows, i64 padded, const float* absmax, const u8* marks, u32* codes, int* sums, int* outliers, u64* counter,
-    int tile_rows)
-{
-    __shared__ int scratch[32], found[TENSOR_THREADS];
-    allow_next();
-    await_previous();
-    int row = blockIdx.x;
-    // Below it 127/absmax overflows; such a row is zero next to anything.
-    bool usable = row < rows && absmax[row] >= 1e-35f;
-    float inverse = usable ? __fdiv_rn(127.0f, absmax[row]) : 0;
-    int sum = 0;
-#pragma unroll 4
-    for (i64 word = threadIdx.x; word < padded / 4; word += blockDim.x)
-    {
-        u32 four = 0, marked = 0;
-        i64 column = 4 * word;
-        if (usable && column < columns)
-        {
-            if (marks) marked = *(const u32*)(marks + column);
-            float4 v = four_columns(x + row * columns, column, columns);
-            float values[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-            {
-                int code = (marked >> (8 * e)) & 255 ? 0 : (int)rintf(__fmul_rn(values[e], inverse));
-                sum += code;
-                four |= (u32)(code & 255) << (8 * e);
-            }
-        }
-
-        i64 place = row * (padded / 4) + word;
-        if (tile_rows > 0)
-        {
-            // Of 32 columns lane t has words 2·t and 2·t + 1: word t of two pieces.
-            int within = row % tile_rows, piece = (int)(word % 32 / 8 * 2 + (word & 1)), t = (int)(word % 8 >> 1);
-            place = (((i64)(row / tile_rows) * (padded / UNIT_COLUMNS) + word / 32) * tile_rows + within) * (UNIT_COLUMNS / 4) + (piece ^ (within & 7)) * 4 + t;
-        }
-
-        codes[place] = four;
-    }
-
-    sum = block_sum(sum, scratch);
-    if (threadIdx.x == 0) sums[row] = sum;
-    if (row > 0 || !marks) return;
-    // A thread owns neighbours; before its own come those of the warps and lanes before it.
-    int each = (int)(padded / 4 + TENSOR_THREADS - 1) / TENSOR_THREADS, from = threadIdx.x * each, to = min(from + each, (int)(padded / 4)), own = 0;
-    for (int word = from; word < to; word++) own += __popc(((const u32*)marks)[word] & 0x01010101u);
-    int all, before = count_before(own, found, scratch, &all);
-    for (int word = from; own > 0 && word < to; word++)
-    {
-        u32 four = ((const u32*)marks)[word];
-        for (int e = 0; e < 4; e++)
-        {
-            if ((four >> (8 * e)) & 1) outliers[1 + before++] = 4 * word + e;
-        }
-    }
-
-    if (threadIdx.x == 0)
-    {
-        outliers[0] = all;
-        count_outliers(counter, all, columns);
-    }
-}
-
 __device__ inline float end_int8(const Packed& p, const Int8End& end, int row, i64 feature, int sum, float kept)
 {
     float zero = zero_of(p, feature), scale = read_number(p.scales, p.scale_type, feature);
@@ -154,16 +16,28 @@ __device__ inline float end_int8(const Packed& p, const Int8End& end, int row, i
     return (end.add ? end.y[row * end.y_stride + feature - end.first] : 0) + value + (end.bias ? end.bias[feature] : 0);
 }
 
-// A block takes 128 features, a warp 16 of them, and the part blockIdx.y of the columns; x [8·NT, padded] comes by asynchronous copies. The last
-// block of a part to end adds the parts up: integers, so in any order.
+// Up to three weights that read the same rows of x; Int8Call in C# has the same layout.
+struct Int8Call
+{
+    Packed weights[FEW_WEIGHTS];
+    Int8End ends[FEW_WEIGHTS];
+    int blocks[FEW_WEIGHTS];     // of 128 features
+    int unused;
+};
+
+// A block takes 128 features of a weight, a warp 16 of them, and the part blockIdx.y of the columns; x [8·NT, padded] comes by asynchronous
+// copies. The last block of a part to end adds the parts up: integers, so in any order.
 template <int NT>
-__device__ inline void int8_rows(const Packed& p, const u8* x, const Int8End& end, int* parts, u32* counters)
+__device__ inline void int8_rows(const Int8Call& call, const u8* x, int* parts, u32* counters)
 {
     const int padded = 8 * NT;
     NIBBLE_SHARED(u8, shared);
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, which = 0, block = blockIdx.x;
+    while (which < FEW_WEIGHTS - 1 && block >= call.blocks[which]) block -= call.blocks[which++];
+    const Packed& p = call.weights[which];
+    const Int8End& end = call.ends[which];
     i64 units = (p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS, tiles = (p.rows + UNIT_ROWS - 1) / UNIT_ROWS;
-    i64 own = end.first / UNIT_ROWS + (i64)blockIdx.x * TENSOR_WARPS + warp, tile = min(own, tiles - 1);
+    i64 own = end.first / UNIT_ROWS + (i64)block * TENSOR_WARPS + warp, tile = min(own, tiles - 1);
     int from = (int)(units * blockIdx.y / gridDim.y), to = (int)(units * (blockIdx.y + 1) / gridDim.y);
     auto fetch = [&](int unit)
     {
@@ -225,7 +99,7 @@ __device__ inline void int8_rows(const Packed& p, const u8* x, const Int8End& en
     for (int n = 0; n < NT; n++) kept[n][0] = kept[n][1] = kept[n][2] = kept[n][3] = 0;
     int outliers = end.outliers ? end.outliers[0] : 0;
     float *kept_x = (float*)shared, *levels = kept_x + OUTLIERS_AT_ONCE * padded;
-    i64 first_feature = end.first / UNIT_ROWS * UNIT_ROWS + (i64)blockIdx.x * TENSOR_WARPS * UNIT_ROWS;
+    i64 first_feature = end.first / UNIT_ROWS * UNIT_ROWS + (i64)block * TENSOR_WARPS * UNIT_ROWS;
     for (int start = 0; start < outliers; start += OUTLIERS_AT_ONCE)
     {
         int some = min(OUTLIERS_AT_ONCE, outliers - start);
@@ -276,8 +150,8 @@ __device__ inline void int8_rows(const Packed& p, const u8* x, const Int8End& en
 }
 
 #define INT8_ROWS(nt) \
-    extern "C" __global__ void __launch_bounds__(TENSOR_THREADS, 2) nibble_int8_rows_##nt(Packed p, const u8* x, Int8End end, int* parts, u32* counters) \
-    { int8_rows<nt>(p, x, end, parts, counters); }
+    extern "C" __global__ void __launch_bounds__(TENSOR_THREADS, 2) nibble_int8_rows_##nt(Int8Call call, const u8* x, int* parts, u32* counters) \
+    { int8_rows<nt>(call, x, parts, counters); }
 
 INT8_ROWS(1)
 INT8_ROWS(2)

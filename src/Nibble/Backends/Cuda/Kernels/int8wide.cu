@@ -4,29 +4,50 @@
 #include "wide.cuh"
 
 // Outlier columns that are gathered for all tiles, and how many of them a tile adds at once.
-#define KEPT_OUTLIERS 32
+#define KEPT_OUTLIERS 64
 #define OUTLIERS_OF_TILE 8
 
-// Of outlier columns, x [outlier, padded rows], and the weight's numbers [outlier, padded features] behind it; zeros up to whole tiles and a whole
-// number of OUTLIERS_OF_TILE.
-KERNEL(int8_kept)(const float* x, i64 columns, int rows, int padded, const int* outliers, float* kept, Packed p, i64 first, i64 features)
+// Rows of x whose codes are there, and weights that are multiplied with them; KeptCall in C# has the same layout.
+struct KeptCall
+{
+    const float* x;
+    const int* outliers;
+    float* kept;                 // [outlier, padded rows]
+    u8* codes;
+    int* sums;
+    i64 columns, padded_columns;
+    int rows, padded, tile_rows, unused;
+    Packed weights[FEW_WEIGHTS];
+    float* levels[FEW_WEIGHTS];  // [outlier, features], whole tiles of them
+    i64 first[FEW_WEIGHTS], features[FEW_WEIGHTS];
+};
+
+// Of outlier columns, x and the weights' numbers; zeros up to whole tiles and a whole number of OUTLIERS_OF_TILE. And their codes become 0.
+KERNEL(int8_kept)(KeptCall call)
 {
     allow_next();
     await_previous();
-    int count = min(outliers[0], KEPT_OUTLIERS), lines = (count + OUTLIERS_OF_TILE - 1) / OUTLIERS_OF_TILE * OUTLIERS_OF_TILE;
-    GRID_STRIDE(at, (i64)lines * padded)
+    int count = min(call.outliers[0], KEPT_OUTLIERS), lines = (count + OUTLIERS_OF_TILE - 1) / OUTLIERS_OF_TILE * OUTLIERS_OF_TILE;
+    GRID_STRIDE(at, (i64)lines * call.padded)
     {
-        int row = (int)(at % padded), line = (int)(at / padded);
-        kept[at] = row < rows && line < count ? x[row * columns + outliers[1 + line]] : 0;
+        int row = (int)(at % call.padded), line = (int)(at / call.padded);
+        call.kept[at] = row < call.rows && line < count ? call.x[row * call.columns + call.outliers[1 + line]] : 0;
     }
 
-    float* levels = kept + (i64)KEPT_OUTLIERS * padded;
-    GRID_STRIDE(at, lines * features)
+    for (int n = 0; n < FEW_WEIGHTS; n++)
     {
-        i64 feature = first + at % features;
-        int line = (int)(at / features);
-        levels[at] = line < count && feature < p.rows ? level_at(p, feature, outliers[1 + line], zero_of(p, feature)) * read_number(p.scales, p.scale_type, feature) : 0;
+        const Packed& p = call.weights[n];
+        GRID_STRIDE(at, lines * call.features[n])
+        {
+            i64 feature = call.first[n] + at % call.features[n];
+            int line = (int)(at / call.features[n]);
+            bool there = line < count && feature < p.rows;
+            call.levels[n][at] = there ? level_at(p, feature, call.outliers[1 + line], zero_of(p, feature)) * read_number(p.scales, p.scale_type, feature) : 0;
+        }
     }
+
+    drop_outliers(
+        call.outliers, call.codes, call.sums, call.rows, call.padded_columns, call.tile_rows, (i64)blockIdx.x * blockDim.x + threadIdx.x, (i64)gridDim.x * blockDim.x);
 }
 
 // Codes of 8 bits are A as they stand: a unit is four steps of 32 columns.
@@ -64,7 +85,7 @@ struct WideIntegers
 // product; so a warpgroup loads what it needs at once, to its shared memory: for each row its scale and the sum of its codes, then x [outlier, row],
 // then the weight's numbers [outlier, feature].
 template <int N>
-__device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, const float* kept, int padded, const int* sums, i64 f, int r, float* turned)
+__device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, const float* kept, const float* kept_levels, int padded, const int* sums, i64 f, int r, float* turned)
 {
     const int OF_THREAD = OUTLIERS_OF_TILE * N / 128;
     static_assert(N <= 256 && TURNED_BYTES <= WideIntegers::END_BYTES, "what a tile's end needs");
@@ -73,7 +94,7 @@ __device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, c
     float *of_rows = turned, *inputs = of_rows + 2 * N, *levels = inputs + OUTLIERS_OF_TILE * N;
     // Features of all tiles, as int8_kept has them.
     i64 base = call.first / UNIT_ROWS * UNIT_ROWS, features = (i64)(call.tiles / call.row_tiles) * 128;
-    const float *next_x = kept + r, *next_level = kept + (i64)KEPT_OUTLIERS * padded + f - base;
+    const float *next_x = kept + r, *next_level = kept_levels + f - base;
     int outliers = end.outliers ? end.outliers[0] : 0, together = min(outliers, KEPT_OUTLIERS);
     float x[OF_THREAD], level[OUTLIERS_OF_TILE / 2];
     auto fetch = [&]()
@@ -169,10 +190,10 @@ __device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, c
 
 #define INT8_WIDE(n, x_stages, w_stages) \
     extern "C" __global__ void __launch_bounds__(WideShape<WideIntegers, n, 2, 1, x_stages, w_stages>::THREADS, 1) nibble_int8_wide_##n( \
-        WideCall call, Int8End end, const float* kept, int padded) \
+        WideCall call, Int8End end, const float* kept, const float* levels, int padded) \
     { \
         WIDE_BODY(wide_product<WideIntegers, n, 2, 1, x_stages, w_stages>( \
-            call, nullptr, [&](int* sums, i64 f, int r, float* turned) { wide_end_int8<n>(call, end, kept, padded, sums, f, r, turned); })); \
+            call, nullptr, [&](int* sums, i64 f, int r, float* turned) { wide_end_int8<n>(call, end, kept, levels, padded, sums, f, r, turned); })); \
     }
 
 INT8_WIDE(128, 7, 4)

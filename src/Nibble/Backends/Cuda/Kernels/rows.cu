@@ -1,23 +1,6 @@
 // Row by row: norms, softmax, rotary embedding, copies of rows and columns; a block owns a row where it must sum over it.
 #include "common.cuh"
 
-// The mean, and 1/√(mean of squared distances + ε) of a row; centered is 0 for RMSNorm.
-__device__ inline float row_statistics(const float* x, i64 columns, int centered, float epsilon, float* scratch, float* mean)
-{
-    float sum = 0;
-    if (centered)
-    {
-        for (i64 i = threadIdx.x; i < columns; i += blockDim.x) sum += x[i];
-        sum = block_sum(sum, scratch) / columns;
-    }
-
-    float squares = 0;
-    for (i64 i = threadIdx.x; i < columns; i += blockDim.x) squares += (x[i] - sum) * (x[i] - sum);
-    squares = block_sum(squares, scratch) / columns;
-    *mean = sum;
-    return 1.0f / sqrtf(squares + epsilon);
-}
-
 // LayerNorm (arXiv 1607.06450, eq. 4) or RMSNorm (arXiv 1910.07467, eq. 4); weight and bias may be null, y may be x.
 KERNEL(norm)(const float* x, const float* weight, const float* bias, float* y, i64 columns, int centered, float epsilon)
 {
