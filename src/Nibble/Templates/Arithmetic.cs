@@ -8,7 +8,7 @@ internal static class Arithmetic
     {
         if (name == "~")
         {
-            return Join(PythonText.Of(left), PythonText.Of(right), run);
+            return Join(PythonText.Of(left, run), PythonText.Of(right, run), run);
         }
 
         return (name, left, right) switch
@@ -43,8 +43,8 @@ internal static class Arithmetic
 
     private static string Repeat(string text, long times, TemplateRun run)
     {
-        times = Math.Max(times, 0);
-        run.Charge(Math.Min(times, int.MaxValue) * text.Length);
+        times = text.Length == 0 ? 0 : Math.Clamp(times, 0, int.MaxValue);
+        run.Charge(times * text.Length);
         return string.Concat(Enumerable.Repeat(text, (int)times));
     }
 
@@ -64,7 +64,7 @@ internal static class Arithmetic
             }
             else if (text[i] is 's' or 'd' && values.TryDequeue(out object? value))
             {
-                result.Append(PythonText.Of(value));
+                result.Append(PythonText.Of(value, run));
             }
             else
             {

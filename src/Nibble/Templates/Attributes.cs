@@ -46,7 +46,7 @@ internal static class Attributes
             case (_, string name):
                 return Get(value, name, run);
             default:
-                return new Undefined(PythonText.Of(key));
+                return new Undefined(PythonText.Of(key, run));
         }
     }
 
@@ -120,7 +120,7 @@ internal static class Attributes
     private static TemplateFunction? ListMethod(IReadOnlyList<object?> list, string name) => name switch
     {
         "index" => (arguments, run) => IndexOf(list, arguments.At(0, "value"), run),
-        "count" => (arguments, _) => list.LongCount(item => Values.AreEqual(item, arguments.At(0, "value"))),
+        "count" => (arguments, run) => list.LongCount(item => Values.AreEqual(item, arguments.At(0, "value"), run)),
         "append" or "extend" or "insert" or "pop" or "remove" or "reverse" or "sort" or "clear" => Refusal(name),
         _ => null,
     };
@@ -129,7 +129,7 @@ internal static class Attributes
     {
         for (int i = 0; i < list.Count; i++)
         {
-            if (Values.AreEqual(list[i], value))
+            if (Values.AreEqual(list[i], value, run))
             {
                 return (long)i;
             }

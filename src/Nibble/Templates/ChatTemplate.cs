@@ -150,7 +150,7 @@ public sealed class ChatTemplate
 
     private static string? SourceIn(string name, byte[] bytes, string origin, Limits limits) => name switch
     {
-        "chat_template.jinja" => System.Text.Encoding.UTF8.GetString(bytes),
+        "chat_template.jinja" => System.Text.Encoding.UTF8.GetString(bytes.AsSpan().StartsWith(System.Text.Encoding.UTF8.Preamble) ? bytes.AsSpan(3) : bytes),
         "special_tokens_map.json" => null,
         _ => Listed(JsonConfig.Parse(bytes, $"{name} of {origin}", limits)),
     };

@@ -103,8 +103,8 @@ internal sealed class CompareExpression(Expression first, IReadOnlyList<(string 
 
     private static bool Holds(string name, object? left, object? right, TemplateRun run) => name switch
     {
-        "==" => Values.AreEqual(left, right),
-        "!=" => !Values.AreEqual(left, right),
+        "==" => Values.AreEqual(left, right, run),
+        "!=" => !Values.AreEqual(left, right, run),
         "in" => Values.Contains(right, left, run),
         "not in" => !Values.Contains(right, left, run),
         "<" => Values.Compare(left, right, run) < 0,

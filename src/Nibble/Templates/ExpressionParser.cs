@@ -280,6 +280,11 @@ internal sealed class ExpressionParser(TokenReader tokens)
             {
                 string name = tokens.Take().Text;
                 tokens.Take();
+                if (named.Any(other => other.Item1 == name))
+                {
+                    tokens.Fail($"the argument '{name}' is given twice");
+                }
+
                 named.Add((name, Parse()));
             }
             else if (named.Count > 0)
@@ -324,7 +329,7 @@ internal sealed class ExpressionParser(TokenReader tokens)
             case TokenKind.Integer:
                 return new LiteralExpression(Whole(token));
             case TokenKind.Float:
-                return new LiteralExpression(double.Parse(token.Text, CultureInfo.InvariantCulture));
+                return new LiteralExpression(Real(token));
             default:
                 return Brackets(token);
         }
@@ -372,6 +377,16 @@ internal sealed class ExpressionParser(TokenReader tokens)
         }
 
         return items;
+    }
+
+    private double Real(TemplateToken token)
+    {
+        if (!double.TryParse(token.Text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value))
+        {
+            tokens.Fail($"{token.Text} is no number");
+        }
+
+        return value;
     }
 
     private long Whole(TemplateToken token)

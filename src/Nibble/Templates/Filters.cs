@@ -9,14 +9,14 @@ internal static class Filters
 
     private static readonly Dictionary<string, Filter> All = new(StringComparer.Ordinal)
     {
-        ["abs"] = (value, _, run) => Number(value, "abs", run) is double real ? (object)Math.Abs(real) : Math.Abs(Values.Whole(value)),
+        ["abs"] = (value, _, run) => Number(value, "abs", run) is double real ? Math.Abs(real) : Values.Whole(value) < 0 ? Arithmetic.Apply("-", 0L, value, run) : Values.Whole(value),
         ["attr"] = (value, arguments, run) => Attributes.Get(value, Values.Text(arguments.At(0, "name"), "attr", run), run),
-        ["capitalize"] = (value, _, _) => StringMethods.Capitalize(PythonText.Of(value)),
+        ["capitalize"] = (value, _, run) => StringMethods.Capitalize(PythonText.Of(value, run)),
         ["default"] = Default,
         ["d"] = Default,
         ["dictsort"] = (value, _, run) => SequenceFilters.Sort(Attributes.Pairs(Map(value, "dictsort", run), run), null, false, false, run),
-        ["escape"] = (value, _, _) => Escape(PythonText.Of(value)),
-        ["e"] = (value, _, _) => Escape(PythonText.Of(value)),
+        ["escape"] = (value, _, run) => Escape(PythonText.Of(value, run)),
+        ["e"] = (value, _, run) => Escape(PythonText.Of(value, run)),
         ["first"] = (value, _, run) => Values.Items(value, run) is { Count: > 0 } items ? items[0] : new Undefined("first of nothing"),
         ["float"] = (value, arguments, _) => ToReal(value) ?? arguments.At(0, "default", 0.0),
         ["indent"] = Indent,
@@ -27,14 +27,14 @@ internal static class Filters
         ["length"] = (value, _, run) => Values.Length(value, run),
         ["count"] = (value, _, run) => Values.Length(value, run),
         ["list"] = (value, _, run) => Values.Items(value, run).ToList(),
-        ["lower"] = (value, _, _) => PythonText.Of(value).ToLowerInvariant(),
+        ["lower"] = (value, _, run) => PythonText.Of(value, run).ToLowerInvariant(),
         ["map"] = SequenceFilters.Map,
         ["max"] = (value, _, run) => SequenceFilters.Extreme(value, 1, run),
         ["min"] = (value, _, run) => SequenceFilters.Extreme(value, -1, run),
         ["reject"] = (value, arguments, run) => SequenceFilters.Select(value, arguments, attribute: false, keep: false, run),
         ["rejectattr"] = (value, arguments, run) => SequenceFilters.Select(value, arguments, attribute: true, keep: false, run),
         ["replace"] = (value, arguments, run) => StringMethods.Replace(
-            PythonText.Of(value), PythonText.Of(arguments.At(0, "old")), PythonText.Of(arguments.At(1, "new")), arguments.At(2, "count") is long most ? most : long.MaxValue, run),
+            PythonText.Of(value, run), PythonText.Of(arguments.At(0, "old"), run), PythonText.Of(arguments.At(1, "new"), run), arguments.At(2, "count") is long most ? most : long.MaxValue, run),
         ["reverse"] = (value, _, run) => value is string text ? Values.Reverse(text) : Values.Items(value, run).Reverse().ToList(),
         ["round"] = Round,
         ["safe"] = (value, _, _) => value,
@@ -42,14 +42,14 @@ internal static class Filters
         ["selectattr"] = (value, arguments, run) => SequenceFilters.Select(value, arguments, attribute: true, keep: true, run),
         ["sort"] = (value, arguments, run) => SequenceFilters.Sort(
             Values.Items(value, run), arguments.At(2, "attribute") as string, Values.IsTrue(arguments.At(0, "reverse")), !Values.IsTrue(arguments.At(1, "case_sensitive")), run),
-        ["string"] = (value, _, _) => PythonText.Of(value),
+        ["string"] = (value, _, run) => PythonText.Of(value, run),
         ["sum"] = (value, _, run) => Values.Items(value, run).Aggregate((object?)0L, (sum, item) => Arithmetic.Apply("+", sum, item, run)),
-        ["title"] = (value, _, _) => StringMethods.Headline(PythonText.Of(value)),
+        ["title"] = (value, _, run) => StringMethods.Headline(PythonText.Of(value, run)),
         ["tojson"] = ToJson,
-        ["trim"] = (value, arguments, run) => StringMethods.Strip(PythonText.Of(value), "trim", arguments.At(0, "chars"), run),
+        ["trim"] = (value, arguments, run) => StringMethods.Strip(PythonText.Of(value, run), "trim", arguments.At(0, "chars"), run),
         ["unique"] = (value, _, run) => SequenceFilters.Unique(Values.Items(value, run), run),
-        ["upper"] = (value, _, _) => PythonText.Of(value).ToUpperInvariant(),
-        ["wordcount"] = (value, _, _) => (long)PythonText.Of(value).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Length,
+        ["upper"] = (value, _, run) => PythonText.Of(value, run).ToUpperInvariant(),
+        ["wordcount"] = (value, _, run) => (long)PythonText.Of(value, run).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries).Length,
     };
 
     /// <summary>True if there is such a filter.</summary>
@@ -124,7 +124,7 @@ internal static class Filters
         object? width = arguments.At(0, "width", 4L);
         string blanks = width is string given ? given : new string(' ', (int)Math.Clamp(Values.Whole(width), 0, 1024));
         bool first = Values.IsTrue(arguments.At(1, "first")), blank = Values.IsTrue(arguments.At(2, "blank"));
-        string[] lines = PythonText.Of(value).Split('\n');
+        string[] lines = PythonText.Of(value, run).Split('\n');
         run.Charge((long)blanks.Length * lines.Length);
         return string.Join('\n', lines.Select((line, i) => (i == 0 ? first : blank || line.Length > 0) ? blanks + line : line));
     }
@@ -132,7 +132,7 @@ internal static class Filters
     private static object? ToJson(object? value, CallArguments arguments, TemplateRun run)
     {
         // The order of arguments is that of transformers' own filter, which replaces Jinja's.
-        (string, string)? separators = arguments.At(2, "separators") is IReadOnlyList<object?> { Count: 2 } pair ? (PythonText.Of(pair[0]), PythonText.Of(pair[1])) : null;
+        (string, string)? separators = arguments.At(2, "separators") is IReadOnlyList<object?> { Count: 2 } pair ? (PythonText.Of(pair[0], run), PythonText.Of(pair[1], run)) : null;
         int? indent = arguments.At(1, "indent") is long width ? (int)Math.Clamp(width, 0, 64) : null;
         return PythonText.Json(value, indent, Values.IsTrue(arguments.At(3, "sort_keys")), Values.IsTrue(arguments.At(0, "ensure_ascii")), separators, run);
     }

@@ -66,7 +66,7 @@ internal sealed class LoopVariables(IReadOnlyList<object?> items)
         "previtem" => At > 0 ? items[At - 1] : new Undefined("loop.previtem"),
         "nextitem" => At + 1 < items.Count ? items[At + 1] : new Undefined("loop.nextitem"),
         "cycle" => (TemplateFunction)((arguments, run) => Cycle(arguments, run)),
-        "changed" => (TemplateFunction)((arguments, _) => Changed(arguments)),
+        "changed" => (TemplateFunction)((arguments, run) => Changed(arguments, run)),
         _ => new Undefined("loop." + name),
     };
 
@@ -80,10 +80,10 @@ internal sealed class LoopVariables(IReadOnlyList<object?> items)
         return arguments.Positional[At % arguments.Positional.Count];
     }
 
-    private bool Changed(CallArguments arguments)
+    private bool Changed(CallArguments arguments, TemplateRun run)
     {
         List<object?> now = [.. arguments.Positional];
-        bool changed = !_seen || !Values.AreEqual(_last, now);
+        bool changed = !_seen || !Values.AreEqual(_last, now, run);
         (_last, _seen) = (now, true);
         return changed;
     }

@@ -77,5 +77,5 @@ internal static class Globals
     }
 
     private static object? Raise(CallArguments arguments, TemplateRun run) =>
-        throw new TemplateError(PythonText.Of(arguments.At(0, "message")), run.Line) { Raised = true };
+        throw new TemplateError(PythonText.Of(arguments.At(0, "message"), run), run.Line) { Raised = true };
 }

@@ -7,12 +7,22 @@ namespace Nibble.Templates;
 internal static class PythonText
 {
     /// <summary>As output writes a value.</summary>
-    public static string Of(object? value) => value switch
+    public static string Of(object? value, TemplateRun run)
     {
-        string text => text,
-        Undefined => string.Empty,
-        _ => Repr(value),
-    };
+        if (value is string text)
+        {
+            return text;
+        }
+
+        StringBuilder written = new();
+        if (value is not Undefined)
+        {
+            Repr(value, written, run);
+            run.Charge(written.Length);
+        }
+
+        return written.ToString();
+    }
 
     /// <summary>As JSON.</summary>
     /// <param name="value">The value.</param>
@@ -59,7 +69,44 @@ internal static class PythonText
         return text.Contains('.', StringComparison.Ordinal) ? text : text + ".0";
     }
 
-    private static string Repr(object? value) => value switch
+    /// <summary>As Python's repr. What a value holds is written as often as it is held: each part is a step, or a few loops would make a text without end.</summary>
+    private static void Repr(object? value, StringBuilder text, TemplateRun run)
+    {
+        run.Step();
+        switch (value)
+        {
+            case IReadOnlyDictionary<string, object?> map:
+                Parts('{', map, "}", pair =>
+                {
+                    text.Append(Quote(pair.Key)).Append(": ");
+                    Repr(pair.Value, text, run);
+                });
+                break;
+            case TemplateTuple tuple:
+                Parts('(', tuple, tuple.Count == 1 ? ",)" : ")", part => Repr(part, text, run));
+                break;
+            case IReadOnlyList<object?> list:
+                Parts('[', list, "]", part => Repr(part, text, run));
+                break;
+            default:
+                text.Append(Single(value));
+                break;
+        }
+
+        void Parts<T>(char open, IEnumerable<T> parts, string close, Action<T> write)
+        {
+            text.Append(open);
+            foreach ((int i, T part) in parts.Index())
+            {
+                text.Append(i == 0 ? string.Empty : ", ");
+                write(part);
+            }
+
+            text.Append(close);
+        }
+    }
+
+    private static string Single(object? value) => value switch
     {
         null => "None",
         bool flag => flag ? "True" : "False",
@@ -67,9 +114,6 @@ internal static class PythonText
         double number => Real(number),
         string text => Quote(text),
         Undefined => "Undefined",
-        IReadOnlyDictionary<string, object?> map => "{" + string.Join(", ", map.Select(pair => Quote(pair.Key) + ": " + Repr(pair.Value))) + "}",
-        TemplateTuple tuple => "(" + string.Join(", ", tuple.Select(Repr)) + (tuple.Count == 1 ? ",)" : ")"),
-        IReadOnlyList<object?> list => "[" + string.Join(", ", list.Select(Repr)) + "]",
         TemplateNamespace => "<Namespace>",
         _ => "<function>",
     };
@@ -113,7 +157,7 @@ internal static class PythonText
                     Escape(words);
                     break;
                 case long or double:
-                    text.Append(value is double real && !double.IsFinite(real) ? double.IsNaN(real) ? "NaN" : real > 0 ? "Infinity" : "-Infinity" : Repr(value));
+                    text.Append(value is double real && !double.IsFinite(real) ? double.IsNaN(real) ? "NaN" : real > 0 ? "Infinity" : "-Infinity" : Single(value));
                     break;
                 case IReadOnlyDictionary<string, object?> map:
                     IEnumerable<KeyValuePair<string, object?>> pairs = sortKeys ? map.OrderBy(pair => pair.Key, StringComparer.Ordinal) : map;

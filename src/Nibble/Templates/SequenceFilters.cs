@@ -6,9 +6,9 @@ internal static class SequenceFilters
     /// <summary>Items or their attributes as one text.</summary>
     public static string Join(object? value, CallArguments arguments, TemplateRun run)
     {
-        string separator = PythonText.Of(arguments.At(0, "d", string.Empty));
+        string separator = PythonText.Of(arguments.At(0, "d", string.Empty), run);
         string? attribute = arguments.At(1, "attribute") as string;
-        List<string> texts = [.. Values.Items(value, run).Select(item => PythonText.Of(attribute is null ? item : Path(item, attribute, run)))];
+        List<string> texts = [.. Values.Items(value, run).Select(item => PythonText.Of(attribute is null ? item : Path(item, attribute, run), run))];
         run.Charge(texts.Sum(text => (long)text.Length + separator.Length));
         return string.Join(separator, texts);
     }
@@ -87,7 +87,7 @@ internal static class SequenceFilters
         foreach (object? item in items)
         {
             run.Charge(kept.Count);
-            if (!kept.Any(other => Values.AreEqual(Fold(other), Fold(item))))
+            if (!kept.Any(other => Values.AreEqual(Fold(other), Fold(item), run)))
             {
                 kept.Add(item);
             }

@@ -58,7 +58,7 @@ internal sealed class OutputStatement(Expression value, int line) : Statement(li
 {
     protected override Flow Render(Scope scope)
     {
-        scope.Run.Write(PythonText.Of(value.Evaluate(scope)));
+        scope.Run.Write(PythonText.Of(value.Evaluate(scope), scope.Run));
         return Flow.Next;
     }
 }
@@ -107,7 +107,7 @@ internal sealed class FilterStatement(IReadOnlyList<Statement> body, Func<Expres
     protected override Flow Render(Scope scope)
     {
         string text = scope.Run.Capture(() => RunAll(body, scope.Inner()));
-        scope.Run.Write(PythonText.Of(filter(new LiteralExpression(text)).Evaluate(scope)));
+        scope.Run.Write(PythonText.Of(filter(new LiteralExpression(text)).Evaluate(scope), scope.Run));
         return Flow.Next;
     }
 }

@@ -53,7 +53,7 @@ internal static class TemplateTests
 
     private static bool IsSequence(object? value) => value is string or IReadOnlyList<object?> or IReadOnlyDictionary<string, object?> or Undefined;
 
-    private static bool Equal(object? value, CallArguments arguments, TemplateRun run) => Values.AreEqual(value, arguments.At(0, "other"));
+    private static bool Equal(object? value, CallArguments arguments, TemplateRun run) => Values.AreEqual(value, arguments.At(0, "other"), run);
 
     private static int Compare(object? value, CallArguments arguments, TemplateRun run) => Values.Compare(value, arguments.At(0, "other"), run);
 

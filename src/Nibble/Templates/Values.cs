@@ -66,20 +66,25 @@ internal static class Values
     };
 
     /// <summary>Equality.</summary>
-    public static bool AreEqual(object? left, object? right) => (left, right) switch
+    public static bool AreEqual(object? left, object? right, TemplateRun run)
     {
-        (null, null) or (Undefined, Undefined) => true,
-        (string a, string b) => string.Equals(a, b, StringComparison.Ordinal),
-        (IReadOnlyDictionary<string, object?> a, IReadOnlyDictionary<string, object?> b) =>
-            a.Count == b.Count && a.All(pair => b.TryGetValue(pair.Key, out object? other) && AreEqual(pair.Value, other)),
-        (IReadOnlyList<object?> a, IReadOnlyList<object?> b) => a.Count == b.Count && a.Zip(b).All(pair => AreEqual(pair.First, pair.Second)),
-        _ when IsNumber(left) && IsNumber(right) => left is double || right is double ? Real(left) == Real(right) : Whole(left) == Whole(right),
-        _ => ReferenceEquals(left, right),
-    };
+        run.Step();
+        return (left, right) switch
+        {
+            (null, null) or (Undefined, Undefined) => true,
+            (string a, string b) => string.Equals(a, b, StringComparison.Ordinal),
+            (IReadOnlyDictionary<string, object?> a, IReadOnlyDictionary<string, object?> b) =>
+                a.Count == b.Count && a.All(pair => b.TryGetValue(pair.Key, out object? other) && AreEqual(pair.Value, other, run)),
+            (IReadOnlyList<object?> a, IReadOnlyList<object?> b) => a.Count == b.Count && a.Zip(b).All(pair => AreEqual(pair.First, pair.Second, run)),
+            _ when IsNumber(left) && IsNumber(right) => left is double || right is double ? Real(left) == Real(right) : Whole(left) == Whole(right),
+            _ => ReferenceEquals(left, right),
+        };
+    }
 
     /// <summary>Order of two numbers, strings or lists.</summary>
     public static int Compare(object? left, object? right, TemplateRun run)
     {
+        run.Step();
         switch (left, right)
         {
             case (string a, string b):
@@ -87,7 +92,7 @@ internal static class Values
             case (IReadOnlyList<object?> a, IReadOnlyList<object?> b):
                 for (int i = 0; i < Math.Min(a.Count, b.Count); i++)
                 {
-                    if (!AreEqual(a[i], b[i]))
+                    if (!AreEqual(a[i], b[i], run))
                     {
                         return Compare(a[i], b[i], run);
                     }
@@ -164,7 +169,7 @@ internal static class Values
             case IReadOnlyDictionary<string, object?> map:
                 return value is string key && map.ContainsKey(key);
             default:
-                return Items(container, run).Any(item => AreEqual(item, value));
+                return Items(container, run).Any(item => AreEqual(item, value, run));
         }
     }
 

@@ -21,6 +21,13 @@ public class TemplateLimitTests
     [InlineData("{{ 9223372036854775807 + 1 }}", "64 bits")]
     [InlineData("{{ 'a'.__class__.__mro__ }}", "undefined")]
     [InlineData("{{ messages.__class__.x }}", "undefined")]
+    [InlineData("{% set ns = namespace(x=[]) %}{% for i in range(5000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}", "steps")]
+    [InlineData("{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}", "steps")]
+    [InlineData("{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x ~ '' }}", "steps")]
+    [InlineData("{% set ns = namespace(x=[], y=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}", "steps")]
+    [InlineData("{{ (-9223372036854775807 - 1) | abs }}", "64 bits")]
+    [InlineData("{{ 1e }}", "no number")]
+    [InlineData("{{ dict(a=1, a=2) }}", "given twice")]
     [InlineData("{% include 'x' %}", "subset")]
     [InlineData("{{ f(*a) }}", "subset")]
     [InlineData("{% for x in range(3) recursive %}{% endfor %}", "subset")]
@@ -48,6 +55,14 @@ public class TemplateLimitTests
             Assert.True(message.Contains("nested", StringComparison.Ordinal), $"{source[..20]}: {message}");
         }
 
+        // Values can be nested deeper than any text: by a loop.
+        foreach (string use in new[] { "{{ ns.x }}", "{{ ns.x == ns.y }}", "{{ [ns.x, ns.y] | sort }}", "{{ ns.x | tojson }}", "{{ ns.x | unique }}" })
+        {
+            string source = "{% set ns = namespace(x=[], y=[]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}{% endfor %}" + use;
+            string? message = Record.Exception(() => ChatTemplate.FromText(source).Render([], false))?.Message;
+            Assert.True(message is null || message.Contains("nested", StringComparison.Ordinal), $"{use}: {message}");
+        }
+
         // Long chains are no nesting to the parser, but are to the evaluator.
         string chain = "{{ 1" + new StringBuilder().Insert(0, " + 1", 100_000) + " }}";
         string? text = Record.Exception(() => ChatTemplate.FromText(chain).Render([], false))?.Message;
@@ -72,6 +87,9 @@ public class TemplateLimitTests
     }
 
     [Fact]
+    public void NothingRepeatedIsNothing() => Assert.Empty(ChatTemplate.FromText("{{ '' * 4294967295 }}{{ 9223372036854775807 * '' }}").Render([], false));
+
+    [Fact]
     public void ErrorsNameTheLine()
     {
         NibbleException parse = Assert.Throws<NibbleException>(() => ChatTemplate.FromText("a\nb\n{{ x | nope }}"));
@@ -91,7 +109,7 @@ public class TemplateLimitTests
         Assert.Contains("has no chat template", none.Message, StringComparison.Ordinal);
         File.WriteAllText(folder["tokenizer_config.json"], """{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "chat_template": [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"}]}""");
         Assert.Equal("<s>x</s>", ChatTemplate.FromFolder(folder.Path).Render([new ChatMessage("user", "x")], true));
-        File.WriteAllText(folder["chat_template.jinja"], "file {{ bos_token }}");
+        File.WriteAllText(folder["chat_template.jinja"], "file {{ bos_token }}", new UTF8Encoding(encoderShouldEmitUTF8Identifier: true));
         Assert.Equal("file <s>", ChatTemplate.FromFolder(folder.Path).Render([], true));
     }
 }

@@ -12,6 +12,8 @@ public class ParquetGoldenTests
 {
     private static readonly string Folder = Path.Combine(TestData.Goldens, "parquet");
 
+    private static TemplateRun Run => new(Limits.Default, TimeProvider.System);
+
     [SkippableTheory]
     [InlineData("plain")]
     [InlineData("dictionary-snappy")]
@@ -33,7 +35,7 @@ public class ParquetGoldenTests
             Assert.Equal(expected.Keys, rows[i].Keys);
             foreach (string key in expected.Keys)
             {
-                Assert.True(Values.AreEqual(expected[key], rows[i][key]), $"{name} row {i} {key}: {PythonText.Of(expected[key])}, read {PythonText.Of(rows[i][key])}");
+                Assert.True(Values.AreEqual(expected[key], rows[i][key], Run), $"{name} row {i} {key}: {PythonText.Of(expected[key], Run)}, read {PythonText.Of(rows[i][key], Run)}");
             }
         }
     }
@@ -42,7 +44,7 @@ public class ParquetGoldenTests
     public void NestedListsKeepNullsAndEmptyLists()
     {
         using ParquetFile file = ParquetFile.Open(Path.Combine(Folder, "nested.parquet"));
-        string[] rows = [.. file.Rows(0).Select(PythonText.Of)];
+        string[] rows = [.. file.Rows(0).Select(row => PythonText.Of(row, Run))];
         string[] expected =
         [
             "{'messages': [{'role': 'system', 'content': 'be short'}, {'role': 'user', 'content': 'hi'}, {'role': 'assistant', 'content': 'hello'}], 'tags': ['a', None, 'b'], 'deep': [[1, 2], [], None, [3]]}",
