@@ -4,6 +4,7 @@ using Nibble.Backends;
 using Nibble.Backends.Cpu;
 using Nibble.Backends.Cpu.PackCache;
 using Nibble.Backends.Cpu.Packings;
+using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Nn;
 using Nibble.Quantization;
@@ -41,13 +42,6 @@ internal sealed class PackCache : IWeightSource
 
     // What a disk keeps free beside the file.
     private const long SpareDiskBytes = 1 << 30;
-
-    // What the key reads of a file: its ends, and pages spread over the rest.
-    private const int EndBytes = 64 << 10;
-
-    private const int PageBytes = 4 << 10;
-
-    private const int Pages = 64;
 
     private readonly IWeightSource _inner;
     private readonly CpuVariant _variant;
@@ -155,32 +149,10 @@ internal sealed class PackCache : IWeightSource
         key.Append(CultureInfo.InvariantCulture, $"{typeof(PackCache).Module.ModuleVersionId:N} {name} {Environment.Version}");
         foreach (string path in files)
         {
-            // By its handle: a FileInfo of a link (folders of the Hugging Face cache) tells the link's size and time.
-            using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, bufferSize: 0, FileOptions.RandomAccess);
-            key.Append(CultureInfo.InvariantCulture, $"\n{System.IO.Path.GetFileName(path)} {file.Length} {File.GetLastWriteTimeUtc(file.SafeFileHandle).Ticks} {Sample(file):x16}");
+            key.Append('\n').Append(FileSample.WithTime(path));
         }
 
         return key.ToString();
-    }
-
-    // Two tunings of one model can agree in size, time and both ends, where tools set all times alike: the pages between tell them apart.
-    private static ulong Sample(FileStream file)
-    {
-        byte[] buffer = new byte[EndBytes];
-        ulong sum = Add(PackSum.Start((nint)file.Length), 0, EndBytes);
-        for (long i = 1; i <= Pages && file.Length > 2 * EndBytes; i++)
-        {
-            sum = Add(sum, file.Length / (Pages + 1) * i / PageBytes * PageBytes, PageBytes);
-        }
-
-        return Add(sum, Math.Max(0, file.Length - EndBytes), EndBytes);
-
-        ulong Add(ulong before, long at, int most)
-        {
-            file.Position = at;
-            int count = file.ReadAtLeast(buffer.AsSpan(0, most), most, throwOnEndOfStream: false);
-            return PackSum.Join(before, PackSum.Of(buffer.AsSpan(0, count)));
-        }
     }
 
     private PackCacheReport Write()

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using Nibble.Data.Streaming;
 using Nibble.Formats;
@@ -164,9 +165,11 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         return new Dictionary<string, string>
         {
             ["method"] = options.Method,
+            ["base"] = Base(),
             ["labels"] = string.Join(',', options.Labels ?? []),
             ["data"] = trainer.Source.Fingerprint,
             ["eval_data"] = options.EvalData is { } held && Path.Exists(held) ? Hash(held) : $"{options.EvalData}",
+            ["eval_split"] = options.EvalSplit ?? string.Empty,
             ["quantization"] = $"{options.Quantization}",
             ["lambda_warmup_ratio"] = $"{options.QuantizedTraining?.WarmupRatio:R}",
             ["weights"] = $"{options.WeightDtype}",
@@ -200,6 +203,19 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
             ["seed"] = $"{t.Seed}",
             ["steps"] = $"{trainer.Steps}",
         };
+    }
+
+    // Not by its path: a model may move. Of a training from scratch only the config counts.
+    private string Base()
+    {
+        List<string> parts = [ModelConfig.Open(options.Model).Root.Element.GetRawText()];
+        if (!options.FromScratch)
+        {
+            using HfFolder folder = HfFolder.Open(options.Model);
+            parts.AddRange(folder.Shards.Select(shard => FileSample.Of(shard.Path)));
+        }
+
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', parts))));
     }
 
     private void RequireSameSettings(string folder, JsonConfig saved)

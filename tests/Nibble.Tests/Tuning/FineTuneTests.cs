@@ -115,6 +115,20 @@ public class FineTuneTests
         Assert.Contains("learning_rate: was 0.001, is 0.0001", error.Message, StringComparison.Ordinal);
         Assert.Contains("batch_size: was 2, is 3", error.Message, StringComparison.Ordinal);
 
+        // The same shapes with one other byte are another base; the same files in another place are not.
+        Directory.CreateDirectory(folder["base"]);
+        Array.ForEach(Directory.GetFiles(Model), file => File.Copy(file, Path.Combine(folder["base"], Path.GetFileName(file))));
+        FineTuneOptions elsewhere = options with { Resume = true, Model = folder["base"] };
+        FineTune.Run(elsewhere);
+        using (FileStream weights = File.OpenWrite(Path.Combine(folder["base"], "model.safetensors")))
+        {
+            weights.Seek(-3, SeekOrigin.End);
+            weights.WriteByte(1);
+        }
+
+        Assert.Contains("base: was", Assert.Throws<NibbleException>(() => FineTune.Run(elsewhere)).Message, StringComparison.Ordinal);
+        Assert.Contains("eval_split: was ", Assert.Throws<NibbleException>(() => FineTune.Run(options with { Resume = true, EvalSplit = "test" })).Message, StringComparison.Ordinal);
+
         File.AppendAllText(Path.Combine(folder["out"], "checkpoint-4", "optimizer.safetensors"), "x");
         Assert.Contains("optimizer.safetensors", Assert.Throws<NibbleException>(() => FineTune.Run(options with { Resume = true })).Message, StringComparison.Ordinal);
     }

@@ -20,9 +20,9 @@ internal static class ModelFingerprint
             : [path];
         foreach (string file in files)
         {
-            FileInfo info = new(file);
-            hash.AppendData(Encoding.UTF8.GetBytes($"{info.Name}\n{info.Length}\n{info.LastWriteTimeUtc.Ticks}\n"));
-            using FileStream stream = info.OpenRead();
+            // By the handle: a FileInfo of a link (folders of the Hugging Face cache) tells the link's size and time.
+            using FileStream stream = File.OpenRead(file);
+            hash.AppendData(Encoding.UTF8.GetBytes($"{Path.GetFileName(file)}\n{stream.Length}\n{File.GetLastWriteTimeUtc(stream.SafeFileHandle).Ticks}\n"));
             hash.AppendData(buffer.AsSpan(0, stream.ReadAtLeast(buffer, Beginning, throwOnEndOfStream: false)));
         }
 
