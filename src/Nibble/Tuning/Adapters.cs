@@ -60,7 +60,7 @@ public static class Adapters
         }
 
         using SafetensorsFile file = AdapterFile.Open(folder);
-        int labels = file.Entries.TryGetValue(SavedHead.TensorName, out SafetensorsEntry? entry) ? (int)entry.Extents[0] : 0;
+        int labels = file.Entries.TryGetValue(SavedHead.TensorName, out SafetensorsEntry? entry) ? (int)entry.Extents.FirstOrDefault() : 0;
         return labels == 0 ? null : [.. Enumerable.Range(0, labels).Select(id => $"LABEL_{id}")];
     }
 }

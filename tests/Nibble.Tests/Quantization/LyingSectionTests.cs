@@ -67,6 +67,27 @@ public sealed class LyingSectionTests : IDisposable
     }
 
     [Theory]
+    [InlineData("input_activations", "{\"num_bits\": 8, \"type\": \"int\", \"dynamic\": true}", "rounds activations as well")]
+    [InlineData("output_activations", "{}", "rounds activations as well")]
+    [InlineData("targets", "[\"re:(\"]", "cannot be used")]
+    [InlineData("targets", "[\"re:(([a-z._0-9]+)+)+#\"]", "cannot be used")]
+    public void Groups_of_compressed_tensors_that_mean_something_else_are_refused(string key, string value, string why)
+    {
+        string path = Path.Combine(Write("compressed-tensors", "rtn:bits=3,group_size=16"), "config.json");
+        JsonObject config = JsonNode.Parse(File.ReadAllText(path))!.AsObject();
+        JsonObject groups = config["quantization_config"]!["config_groups"]!.AsObject();
+        JsonObject group = groups.Single().Value!.AsObject();
+        groups.Clear();
+        // A name is data: no character of it means anything.
+        groups["a|b"] = group;
+        File.WriteAllText(path, config.ToJsonString());
+        Digest();
+        group[key] = JsonNode.Parse(value);
+        File.WriteAllText(path, config.ToJsonString());
+        Assert.Contains(why, Assert.Throws<NibbleException>(() => Digest()).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
     [MemberData(nameof(Layouts))]
     public void Tensors_that_are_missing_or_other_ones_are_refused(string layout, string method)
     {
@@ -92,6 +113,12 @@ public sealed class LyingSectionTests : IDisposable
             if (!flag)
             {
                 Refused($"{name} as one whole number");
+                bool one = false;
+                Change(path, whole, name, tensor => (one = tensor.Shape.Count == 1) ? Copy(tensor) : Tensor.OnHost(new Shape(), tensor.DType));
+                if (!one)
+                {
+                    Refused($"{name} as a single value");
+                }
             }
         }
 

@@ -16,15 +16,14 @@ internal static class CompressedTensorsTargets
         JsonConfig? byClass = null;
         foreach (JsonProperty property in groups.Element.EnumerateObject().Where(property => property.Value.ValueKind == JsonValueKind.Object))
         {
-            JsonConfig group = groups.Section(property.Name)!;
-            JsonConfig? weights = group.Section("weights");
-            IReadOnlyList<string> targets = weights is null ? [] : group.GetStrings("targets");
-            if (targets.Any(target => Matches(target, module)))
+            JsonConfig group = groups.SectionNamed(property.Name)!;
+            IReadOnlyList<string> targets = group.Has("weights") ? group.GetStrings("targets") : [];
+            if (targets.Any(target => Matches(group, target, module)))
             {
-                return weights!;
+                return Weights(group);
             }
 
-            byClass ??= targets.Contains("Linear") ? weights : null;
+            byClass ??= targets.Contains("Linear") ? group : null;
         }
 
         if (byClass is null)
@@ -32,10 +31,36 @@ internal static class CompressedTensorsTargets
             section.Refuse("config_groups", $"no group has '{module}' among its targets");
         }
 
-        return byClass;
+        return Weights(byClass);
     }
 
-    // The pattern comes from a file: it may not take longer than a moment.
-    private static bool Matches(string target, string module) =>
-        target.StartsWith("re:", StringComparison.Ordinal) ? Regex.IsMatch(module, "^(?:" + target[3..] + ")", RegexOptions.CultureInvariant, MostTime) : target == module;
+    // Activations that are rounded, too, would make other numbers than those that the model was measured with.
+    private static JsonConfig Weights(JsonConfig group)
+    {
+        foreach (string key in new[] { "input_activations", "output_activations" }.Where(group.Has))
+        {
+            group.Refuse(key, "only weights are read quantized, and this model rounds activations as well");
+        }
+
+        return group.Section("weights")!;
+    }
+
+    // The pattern comes from a file: it may be none, and it may not take longer than a moment.
+    private static bool Matches(JsonConfig group, string target, string module)
+    {
+        if (!target.StartsWith("re:", StringComparison.Ordinal))
+        {
+            return target == module;
+        }
+
+        try
+        {
+            return Regex.IsMatch(module, "^(?:" + target[3..] + ")", RegexOptions.CultureInvariant, MostTime);
+        }
+        catch (Exception error) when (error is ArgumentException or RegexMatchTimeoutException)
+        {
+            group.Refuse("targets", $"the pattern '{target}' cannot be used: {error.Message}");
+            return false;
+        }
+    }
 }

@@ -92,7 +92,7 @@ internal sealed class GptqLayout : IQuantizationLayout
 
     public WeightFacts Inspect(LayoutReader reader, nint outFeatures, nint inFeatures)
     {
-        long bits = reader.Entry(Codes).Extents[0] * 32 / Math.Max(1, (long)inFeatures);
+        long bits = reader.Rows(Codes) * 32 / Math.Max(1, (long)inFeatures);
         if (bits is not (2 or 3 or 4 or 8))
         {
             reader.Refuse(Codes, $"shape {reader.Entry(Codes).ShapeText} means {bits} bits for {inFeatures} inputs; 2, 3, 4 and 8 are read");

@@ -91,7 +91,7 @@ internal static class GroupRows
     /// <summary>The group size that the config tells, if the number of stored groups agrees; else the one that this number means.</summary>
     public static int SizeOf(LayoutReader reader, string scale, nint inFeatures)
     {
-        long groups = Math.Max(1, reader.Entry(scale).Extents[0]);
+        long groups = Math.Max(1, reader.Rows(scale));
         int told = reader.Section.GetInt("group_size|q_group_size", -1, min: -1);
         nint size = told <= 0 ? inFeatures : nint.Min(told, inFeatures);
         return (int)nint.Max(1, (inFeatures + size - 1) / nint.Max(1, size) == groups ? size : (inFeatures + (nint)groups - 1) / (nint)groups);

@@ -16,6 +16,18 @@ public sealed record LayoutReader(HfFolder Folder, JsonConfig Section, string Mo
     /// <summary>The header's entry of a tensor that must exist.</summary>
     public SafetensorsEntry Entry(string suffix) => Folder.Entry(Module + suffix);
 
+    /// <summary>The rows of a tensor that must exist and have some.</summary>
+    public long Rows(string suffix)
+    {
+        if (Entry(suffix).Extents is not [long rows, ..])
+        {
+            Refuse(suffix, "it is a single number");
+            return 0;
+        }
+
+        return rows;
+    }
+
     /// <summary>A tensor as it is stored; a view, to be disposed.</summary>
     public Tensor Load(string suffix) => Folder.Load(Module + suffix);
 

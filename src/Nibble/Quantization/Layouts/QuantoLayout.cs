@@ -165,7 +165,7 @@ internal sealed class QuantoLayout : IQuantizationLayout
             return 8;
         }
 
-        long rows = reader.Entry(Packed).Extents[0];
+        long rows = reader.Rows(Packed);
         long groups = outFeatures * ((inFeatures + QuantoMethod.GroupOf(4, inFeatures) - 1) / QuantoMethod.GroupOf(4, inFeatures));
         bool four = rows == (groups + 1) / 2, two = rows == (groups + 3) / 4;
         if (four && two)
