@@ -50,6 +50,27 @@ public sealed class StudyFileTests : IDisposable
     }
 
     [Fact]
+    public void Options_of_steps_that_are_false_are_said()
+    {
+        Study study = Read("""
+            models:
+              - name: prepared
+                path: model
+                prepare:
+                  - quantize: {method: gptq, act_order: false, repair_weighted: false, symmetric: true}
+            methods: [none]
+            seed: 5
+            """);
+        Assert.Equal(["--method=gptq", "--act-order=false", "--repair-weighted=false", "--symmetric", "--seed=5"], study.Models[0].Steps.Single().Options);
+    }
+
+    [Fact]
+    public void Lines_of_commands_survive_a_shell()
+    {
+        Assert.Equal(@"nibble eval 'a b' '--data=it'\''s $HOME' --bits=3 '' '(x)'", CellPreparation.Line(["nibble", "eval", "a b", "--data=it's $HOME", "--bits=3", "", "(x)"]));
+    }
+
+    [Fact]
     public void A_budget_and_a_repair_are_cells()
     {
         Study study = Read("""
@@ -95,7 +116,7 @@ public sealed class StudyFileTests : IDisposable
         Assert.Equal(["quantize", "finetune"], study.Models[1].Steps.Select(step => step.Verb));
         Assert.Equal(["--method=nf4", "--double-quant", "--seed=5"], study.Models[1].Steps[0].Options);
         string data = Path.Combine(_folder, "train.txt");
-        Assert.Equal(["--method=qlora", $"--data={data}", "--max-steps=3", "--seed=5"], study.Models[1].Steps[1].Options);
+        Assert.Equal(["--method=qlora", $"--data={data}", "--max-steps=3", "--packing=false", "--seed=5"], study.Models[1].Steps[1].Options);
         Assert.Equal([data], study.Models[1].Steps[1].Data);
     }
 

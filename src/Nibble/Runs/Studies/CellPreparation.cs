@@ -74,7 +74,9 @@ internal sealed class CellPreparation(CellProcess process, StudyCell cell, Prepa
     /// <summary>Arguments of a verb with another model.</summary>
     private static IEnumerable<string> Of(IEnumerable<string> arguments, string path) => arguments.Select((argument, i) => i == 1 ? path : argument);
 
-    /// <summary>Arguments as one line.</summary>
-    internal static string Line(IEnumerable<string> arguments) =>
-        string.Join(' ', arguments.Select(argument => argument.Any(char.IsWhiteSpace) ? $"'{argument}'" : argument));
+    /// <summary>Arguments as one line of a shell.</summary>
+    internal static string Line(IEnumerable<string> arguments) => string.Join(' ', arguments.Select(Quote));
+
+    private static string Quote(string argument) =>
+        argument.Length > 0 && argument.All(unit => char.IsAsciiLetterOrDigit(unit) || "-_=./,:+@%".Contains(unit)) ? argument : $"'{argument.Replace("'", @"'\''")}'";
 }

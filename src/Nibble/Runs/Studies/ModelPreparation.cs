@@ -77,7 +77,7 @@ internal sealed class ModelPreparation(CellProcess process, StudyModel model, st
         }
 
         string source = number == 1 ? before.Path : $"OUT{number - 1}";
-        string command = $"{before.Command}nibble {step.Verb} {source} {CellPreparation.Line(step.Options)} -o OUT{number} && ";
+        string command = $"{before.Command}nibble {CellPreparation.Line([step.Verb, source, .. step.Options, "-o", $"OUT{number}"])} && ";
         return new PreparedModel(adapter ? before.Path : folder, adapter ? folder : null, training, command);
     }
 

@@ -20,7 +20,7 @@ public sealed record CellFailure(string Model, string Label, string Method, int 
         text = start >= 0 ? text[start..] : text;
         text = text.Length > MostCharacters ? text[^MostCharacters..] : text;
         string fallback = exitCode > 128 ? $"the process was ended by signal {exitCode - 128}" : "the process said nothing";
-        return new CellFailure(cell.Model.Name, cell.Method.Label, cell.Method.Method, exitCode, text.Length > 0 ? text : fallback, "nibble " + string.Join(' ', cell.Arguments));
+        return new CellFailure(cell.Model.Name, cell.Method.Label, cell.Method.Method, exitCode, text.Length > 0 ? text : fallback, "nibble " + CellPreparation.Line(cell.Arguments));
     }
 }
 

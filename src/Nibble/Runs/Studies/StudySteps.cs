@@ -55,9 +55,9 @@ internal sealed class StudySteps(Func<string, string> place, int seed, int? thre
     private IEnumerable<string> Argument(YamlMap item, YamlNode node, string key, string value, List<string> data)
     {
         string flag = "--" + key.Replace('_', '-');
-        if (value is "true" or "false")
+        if (value == "true")
         {
-            return value == "true" ? [flag] : [];
+            return [flag];
         }
 
         if (key is not ("data" or "eval_data"))
