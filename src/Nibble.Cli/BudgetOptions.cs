@@ -33,7 +33,7 @@ internal sealed class BudgetOptions
             Throw.Usage("--budget, --max-bytes and --plan exclude each other", "each decides about all matrices", "give one of them");
         }
 
-        PlanRequest? chosen = quantization.Request(parsed);
+        PlanRequest? chosen = quantization.Request(parsed, isPlanned: bits is not null || bytes is not null || plan is not null);
         if (plan is not null)
         {
             PlanRequest read = PlanFile.Read(plan, ModelConfig.Open(model));

@@ -93,7 +93,7 @@ internal sealed class MergeVerb : IVerb
             Samples = parsed.GetValue(_samples),
             Length = parsed.GetValue(_length),
             Remainder = parsed.GetValue(_remainder),
-            RemainderRank = Math.Max(1, parsed.GetValue(_remainderRank)),
+            RemainderRank = parsed.GetValue(_remainderRank),
             Seed = parsed.GetValue(_seed),
             Threads = parsed.GetValue(_threads),
             Force = parsed.GetValue(_force),

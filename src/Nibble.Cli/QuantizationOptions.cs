@@ -37,7 +37,7 @@ internal sealed class QuantizationOptions
     {
         _method.CompletionSources.Add([.. Registry.Methods.Select(method => method.Name)]);
         _scaleDtype.AcceptOnlyFromAmong("f32", "f16", "bf16");
-        Option[] all = [_method, _bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _compensate, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _activationBits, _overrides, _head, _embeddings, _layout];
+        Option[] all = [_method, .. Settings(), _overrides, _head, _embeddings, _layout];
         foreach (Option option in all)
         {
             command.Options.Add(option);
@@ -45,10 +45,18 @@ internal sealed class QuantizationOptions
     }
 
     /// <summary>The request, or null if no method was named (or <c>none</c>).</summary>
-    public PlanRequest? Request(ParseResult parsed)
+    /// <param name="parsed">The command line.</param>
+    /// <param name="isPlanned">A plan or a budget chooses methods; options of single matrices and of the folder belong to it.</param>
+    public PlanRequest? Request(ParseResult parsed, bool isPlanned = false)
     {
         if (parsed.GetValue(_method) is not { } method || method == PlanOverride.Dense)
         {
+            Option[] idle = isPlanned ? Settings() : [.. Settings(), _overrides, _head, _embeddings, _layout];
+            if (idle.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } option)
+            {
+                Throw.Usage($"{option.Name} needs --method", "no method was chosen that it could belong to", "add for example --method rtn, or leave it out");
+            }
+
             return null;
         }
 
@@ -63,6 +71,9 @@ internal sealed class QuantizationOptions
         Embeddings = parsed.GetValue(_embeddings),
         Layout = parsed.GetValue(_layout),
     };
+
+    private Option[] Settings() =>
+        [_bits, _groupSize, _symmetric, _asymmetric, _blockSize, _doubleQuant, _threshold, _axis, _actOrder, _staticGroups, _mse, _damping, _compensate, _scaleDtype, _repairRank, _repairIterations, _repairWeighted, _activationBits];
 
     private QuantizationSettings Settings(ParseResult parsed, string method)
     {

@@ -47,6 +47,11 @@ public sealed class RequantizeMerge : IDisposable
             OutputFolder.Check(remainder, options.Force);
         }
 
+        if (options.RemainderRank < 1)
+        {
+            Throw.Usage($"--remainder-rank {options.RemainderRank}", "a rank is at least 1");
+        }
+
         using RequantizeMerge merge = new(options);
         return merge.Work(note ?? (_ => { }), cancellation);
     }
