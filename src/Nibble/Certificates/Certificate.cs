@@ -73,14 +73,9 @@ public sealed record Certificate
             Throw.NotFound($"{export} has no certificate", $"{path} does not exist", "verify what nibble quantize or nibble convert wrote");
         }
 
-        try
-        {
-            Certificate? read = JsonSerializer.Deserialize<Certificate>(File.ReadAllText(path), Json);
-            return read is { Schema: 1, Prompt.Count: > 0 } && read.Best.Count == read.Prompt.Count ? read : throw new JsonException("not a certificate of schema 1");
-        }
-        catch (JsonException error)
-        {
-            throw new NibbleException(ErrorKind.BadInput, $"{path} is damaged", error.Message, "make the export again", error);
-        }
+        return JsonText.Read(
+            path,
+            root => root.Deserialize<Certificate>(Json) is { Schema: 1, Prompt.Count: > 0 } read && read.Best.Count == read.Prompt.Count ? read : throw new JsonException("not a certificate of schema 1"),
+            "make the export again");
     }
 }

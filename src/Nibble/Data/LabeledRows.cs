@@ -129,10 +129,15 @@ internal static class LabeledRows
 
     private static IEnumerable<LabeledText> Known(List<Labeled> rows, IReadOnlyList<string> labels, RowProblems problems)
     {
+        if (labels.GroupBy(label => label).FirstOrDefault(group => group.Count() > 1) is { } twice)
+        {
+            Throw.Usage($"label '{twice.Key}' is named twice", "each label is one row of the head", "name it once");
+        }
+
         Dictionary<string, int> ids = labels.Select((label, id) => (label, id)).ToDictionary(item => item.label, item => item.id);
         foreach (Labeled row in rows)
         {
-            if (ids.TryGetValue(row.Label, out int id) || (int.TryParse(row.Label, NumberStyles.None, CultureInfo.InvariantCulture, out id) && id < labels.Count))
+            if (ids.TryGetValue(row.Label, out int id) || (IsNumber(row.Label, out id) && id < labels.Count))
             {
                 yield return new LabeledText(row.Text, id);
             }
@@ -148,10 +153,11 @@ internal static class LabeledRows
     {
         string[] names = [.. rows.Select(row => row.Label).Distinct().Order(StringComparer.Ordinal)];
         const int mostNumbers = 1 << 16;
-        return names.Length > 0 && names.All(name => int.TryParse(name, out int id) && id is >= 0 and < mostNumbers)
-            ? [.. Enumerable.Range(0, names.Max(int.Parse) + 1).Select(id => $"LABEL_{id}")]
-            : names;
+        int[] numbers = [.. names.Select(name => IsNumber(name, out int id) && id < mostNumbers ? id : -1)];
+        return numbers.Length > 0 && numbers.Min() >= 0 ? [.. Enumerable.Range(0, numbers.Max() + 1).Select(id => $"LABEL_{id}")] : names;
     }
+
+    private static bool IsNumber(string label, out int id) => int.TryParse(label, NumberStyles.None, CultureInfo.InvariantCulture, out id);
 
     private sealed record Labeled(RowFile File, long Place, string Text, string Label);
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Nibble.Backends;
+using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
 
@@ -33,14 +34,16 @@ public sealed record MeasuredMethod(string Name, double? Bits, IReadOnlyDictiona
         return new MeasuredMethod(settings.Method, BitsOf(settings.Method, settings.Bits), settings.ToDocument());
     }
 
-    private static MeasuredMethod FromRecord(string path)
-    {
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllText(path));
-        JsonElement report = document.RootElement.GetProperty("report");
-        string method = report.GetProperty("method").GetString()!;
-        Dictionary<string, object> settings = report.GetProperty("settings").EnumerateObject().ToDictionary(item => item.Name, item => (object)item.Value.Clone());
-        return new MeasuredMethod(method, BitsOf(method, report.GetProperty("bits").GetInt32()), settings);
-    }
+    private static MeasuredMethod FromRecord(string path) => JsonText.Read(
+        path,
+        root =>
+        {
+            JsonElement report = root.GetProperty("report");
+            string method = report.GetProperty("method").GetString()!;
+            Dictionary<string, object> settings = report.GetProperty("settings").EnumerateObject().ToDictionary(item => item.Name, item => (object)item.Value.Clone());
+            return new MeasuredMethod(method, BitsOf(method, report.GetProperty("bits").GetInt32()), settings);
+        },
+        "quantize the model again, or delete the file: the weights tell most of it");
 
     private static MeasuredMethod FromWeights(LoadedModel model)
     {

@@ -26,25 +26,26 @@ public sealed class LoadedModel : IDisposable
     {
         (_source, _packs, Backend) = (source, packs, backend);
         Model = ModelBuilder.Build(source.Config, packs ?? source.Weights, backend);
-        Model.CacheType = options.KvCache;
-        if (options.Adapter is not null)
-        {
-            _adapter = Adapters.Load(options.Adapter, source.Config, backend);
-            _adapter.Attach(Model);
-        }
-
         try
         {
-            _tokenizer = source.Tokenizer();
-            RequireFit(_tokenizer);
+            Model.CacheType = options.KvCache;
+            if (options.Adapter is not null)
+            {
+                _adapter = Adapters.Load(options.Adapter, source.Config, backend);
+                _adapter.Attach(Model);
+            }
+
+            (_tokenizer, _noTokenizer) = ReadTokenizer();
+            Warnings = source.Warnings;
+            EosIds = source.EosIds(_tokenizer);
         }
-        catch (NibbleException error) when (error.Kind == ErrorKind.NotFound)
+        catch
         {
-            _noTokenizer = error;
+            Model.Dispose();
+            _adapter?.Dispose();
+            throw;
         }
 
-        Warnings = source.Warnings;
-        EosIds = source.EosIds(_tokenizer);
         packs?.Keep();
     }
 
@@ -189,8 +190,18 @@ public sealed class LoadedModel : IDisposable
         _ => source,
     };
 
-    private void RequireFit(Tokenizer tokenizer)
+    private (Tokenizer?, NibbleException?) ReadTokenizer()
     {
+        Tokenizer tokenizer;
+        try
+        {
+            tokenizer = _source.Tokenizer();
+        }
+        catch (NibbleException error) when (error.Kind == ErrorKind.NotFound)
+        {
+            return (null, error);
+        }
+
         if (tokenizer.VocabularySize > Facts.Vocabulary)
         {
             Throw.BadInput(
@@ -198,5 +209,7 @@ public sealed class LoadedModel : IDisposable
                 "some tokens would have no embedding",
                 "use the tokenizer that belongs to this model");
         }
+
+        return (tokenizer, null);
     }
 }

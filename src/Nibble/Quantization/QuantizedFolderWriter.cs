@@ -248,8 +248,7 @@ public sealed class QuantizedFolderWriter : IDisposable
             Throw.NotFound($"{path} does not exist", "without the report there is nothing to compare with", "verify a folder that nibble quantize wrote");
         }
 
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(path));
-        return document.RootElement.GetProperty("report").Deserialize<QuantizationReport>(Json)!;
+        return JsonText.Read(path, root => root.GetProperty("report").Deserialize<QuantizationReport>(Json), "quantize the model again");
     }
 
     private IEnumerable<SafetensorsSpec> Declare()

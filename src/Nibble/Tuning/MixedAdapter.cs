@@ -31,13 +31,21 @@ public sealed class MixedAdapter : IAdapter
     public static MixedAdapter Load(string text, ModelConfig config, IBackend backend)
     {
         List<(LoraAdapter Adapter, float Weight)> parts = [];
-        foreach ((string folder, float weight) in Parse(text))
+        try
         {
-            IAdapter adapter = Adapters.Load(folder, config, backend);
-            parts.Add((Plain(adapter, folder), weight));
-        }
+            foreach ((string folder, float weight) in Parse(text))
+            {
+                IAdapter adapter = Adapters.Load(folder, config, backend);
+                parts.Add((Plain(adapter, folder), weight));
+            }
 
-        return new MixedAdapter(parts);
+            return new MixedAdapter(parts);
+        }
+        catch
+        {
+            parts.ForEach(part => part.Adapter.Dispose());
+            throw;
+        }
     }
 
     /// <inheritdoc/>

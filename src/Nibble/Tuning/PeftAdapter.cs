@@ -91,8 +91,15 @@ public abstract class PeftAdapter(IBackend backend, SavedHead? head) : IAdapter
             tensors.Add((head.Tensor.Name, head.Tensor.Read(backend)));
         }
 
-        Safetensors.Save(Path.Combine(folder, PeftConfig.WeightsName), tensors);
-        tensors.ForEach(item => item.Tensor.Dispose());
+        try
+        {
+            Safetensors.Save(Path.Combine(folder, PeftConfig.WeightsName), tensors);
+        }
+        finally
+        {
+            tensors.ForEach(item => item.Tensor.Dispose());
+        }
+
         PeftConfig.Write(Path.Combine(folder, PeftConfig.FileName), Config());
     }
 

@@ -73,6 +73,26 @@ public sealed class LabeledRowsTests : IDisposable
     }
 
     [Fact]
+    public void LabelsThatLookLikeNumbersAreNames()
+    {
+        File.WriteAllText(_folder["rows.csv"], "text,label\na,+1\nb,-1\nc,+1\n");
+        LabeledSet set = LabeledRows.Read(_folder["rows.csv"], "train", null, new DataOptions(), out _);
+        Assert.Equal(["+1", "-1"], set.Labels);
+        File.WriteAllText(_folder["plus.csv"], "text,label\na,+1\nb,0\n");
+        set = LabeledRows.Read(_folder["plus.csv"], "train", null, new DataOptions(), out _);
+        Assert.Equal(["+1", "0"], set.Labels);
+        Assert.Equal([0, 1], set.Rows.Select(row => row.Label));
+    }
+
+    [Fact]
+    public void LabelsThatAreNamedTwiceAreRefused()
+    {
+        File.WriteAllText(_folder["rows.csv"], "text,label\na,yes\n");
+        NibbleException error = Assert.Throws<NibbleException>(() => LabeledRows.Read(_folder["rows.csv"], "train", ["yes", "no", "yes"], new DataOptions(), out _));
+        Assert.Contains("'yes' is named twice", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void TextWithoutLabelsIsRefused()
     {
         File.WriteAllText(_folder["rows.txt"], "words\n");

@@ -28,6 +28,7 @@ public sealed class RowFormatTests : IDisposable
     [InlineData("a.jsonl", """{"instruction": "Say yes", "input": "", "output": "yes"}""", "yes")]
     [InlineData("a.jsonl", """{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}, {"role": "user", "content": "more"}, {"role": "assistant", "content": "no"}]}""", "yes\n,no\n")]
     [InlineData("a.jsonl", """{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes"}]}""", "yes\n")]
+    [InlineData("a.jsonl", """{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], "tools": "[\"\\ud800\"]"}""", "yes\n")]
     [InlineData("a.jsonl", """{"messages": {"role": ["user", "assistant"], "content": ["hi", "yes"]}}""", "yes\n")]
     [InlineData("a.jsonl", """{"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}, {"role": "assistant", "content": "yes"}]}""", "yes\n")]
     [InlineData("a.jsonl", """{"prompt": [{"role": "user", "content": "hi"}], "completion": [{"role": "assistant", "content": "yes"}]}""", "yes\n")]

@@ -79,6 +79,7 @@ public sealed class EvaluationTextTests : IDisposable
         Assert.Equal(ErrorKind.BadInput, Assert.Throws<NibbleException>(() => TextSource.Load(Write("blank.txt", " \n\n"))).Kind);
         Assert.Equal(ErrorKind.NotFound, Assert.Throws<NibbleException>(() => TextSource.Load(Path.Combine(_folder, "missing.txt"))).Kind);
         Assert.Contains("line 2", Assert.Throws<NibbleException>(() => TextSource.Load(Write("bad.jsonl", "{\"text\":\"a\"}\n{\"n\":1}\n"))).Message, StringComparison.Ordinal);
+        Assert.Contains("line 1", Assert.Throws<NibbleException>(() => TextSource.Load(Write("half.jsonl", "{\"text\":\"\\ud800\"}\n"))).Message, StringComparison.Ordinal);
         File.WriteAllBytes(Path.Combine(_folder, "bad.txt.gz"), Encoding.ASCII.GetBytes("not gzip at all"));
         Assert.Equal(ErrorKind.BadInput, Assert.Throws<NibbleException>(() => TextSource.Load(Path.Combine(_folder, "bad.txt.gz"))).Kind);
     }

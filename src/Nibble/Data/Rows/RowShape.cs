@@ -205,7 +205,7 @@ internal static class RowShape
             using System.Text.Json.JsonDocument document = System.Text.Json.JsonDocument.Parse(text);
             return JsonValues.Of(document.RootElement);
         }
-        catch (System.Text.Json.JsonException)
+        catch (Exception error) when (error is System.Text.Json.JsonException or InvalidOperationException)
         {
             return text;
         }

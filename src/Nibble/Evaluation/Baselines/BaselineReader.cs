@@ -43,7 +43,7 @@ internal sealed class BaselineReader : LogitRows, IDisposable
             Throw.NotFound($"baseline {folder} does not exist", $"there is no {BaselineFacts.FactsFile} in it", "make one with 'nibble eval MODEL --save-baseline FOLDER'");
         }
 
-        BaselineFacts? facts = JsonSerializer.Deserialize<BaselineFacts>(File.ReadAllText(path), ResultDocument.JsonOptions);
+        BaselineFacts facts = JsonText.Read(path, root => root.Deserialize<BaselineFacts>(ResultDocument.JsonOptions), "measure the baseline again");
         if (facts != expected)
         {
             Throw.BadInput(

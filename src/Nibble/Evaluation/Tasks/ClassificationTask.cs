@@ -109,10 +109,10 @@ public sealed class ClassificationTask : IEvaluationTask
                 Throw.NotFound($"baseline {folder} has no predictions", $"there is no {PredictionsFile} in it", "make one with 'nibble eval MODEL --tasks classification --save-baseline FOLDER'");
             }
 
-            Predictions? found = JsonSerializer.Deserialize<Predictions>(File.ReadAllText(path), ResultDocument.JsonOptions);
-            if (found is null || found.Data != expected.Data || found.Split != expected.Split || found.Predicted.Length != expected.Predicted.Length)
+            Predictions found = JsonText.Read(path, root => root.Deserialize<Predictions>(ResultDocument.JsonOptions), "measure the baseline again");
+            if (found.Predicted is null || found.Data != expected.Data || found.Split != expected.Split || found.Predicted.Length != expected.Predicted.Length)
             {
-                Throw.BadInput($"baseline {folder} classified other rows", $"it has {found?.Predicted.Length ?? 0:N0} of {found?.Split}, this measurement {expected.Predicted.Length:N0} of {expected.Split}", "measure the baseline again with the same data, split and rows");
+                Throw.BadInput($"baseline {folder} classified other rows", $"it has {found.Predicted?.Length ?? 0:N0} of {found.Split}, this measurement {expected.Predicted.Length:N0} of {expected.Split}", "measure the baseline again with the same data, split and rows");
             }
 
             return found;

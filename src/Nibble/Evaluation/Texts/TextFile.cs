@@ -67,8 +67,9 @@ public static class TextFile
                 }
             }
         }
-        catch (JsonException error)
+        catch (Exception error) when (error is JsonException or InvalidOperationException)
         {
+            // The second: an escape such as \ud800 alone, which no text can hold.
             Throw.BadInput($"{path}, line {number}: no JSON", error.Message, "a .jsonl file has one JSON object a line", error);
         }
 

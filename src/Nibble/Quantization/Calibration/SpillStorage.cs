@@ -32,7 +32,7 @@ internal sealed unsafe class SpillStorage : HostStorage
 
             _map = MemoryMappedFile.CreateFromFile(file, null, nint.Max(1, byteLength), MemoryMappedFileAccess.ReadWrite, HandleInheritability.None, leaveOpen: false);
         }
-        catch (IOException error)
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
             Throw.Resource($"{byteLength:N0} bytes of hidden states could not be written to {Path.GetTempPath()}", error.Message, "free space there, set TMPDIR to another folder, or use fewer samples", error);
             throw;

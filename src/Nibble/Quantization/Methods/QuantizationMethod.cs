@@ -72,7 +72,7 @@ internal abstract class QuantizationMethod : IQuantizationMethod
     }
 
     protected void Refuse(string flag, object? value, string possible) =>
-        Throw.Usage($"method {Name} cannot use {flag} {value}".ToString(System.Globalization.CultureInfo.InvariantCulture), possible, $"see docs/methods.md, {Name}");
+        Throw.Usage(string.Create(System.Globalization.CultureInfo.InvariantCulture, $"method {Name} cannot use {flag} {value}"), possible, $"see docs/methods.md, {Name}");
 
     private void ValidateActivations(QuantizationSettings settings)
     {

@@ -128,7 +128,7 @@ internal sealed class RequantizedFolder : IDisposable
     private void WriteRecord(string output, JsonObject note)
     {
         string path = Path.Combine(_source.Path, QuantizationReport.FileName);
-        JsonNode root = File.Exists(path) ? JsonNode.Parse(File.ReadAllText(path))! : new JsonObject();
+        JsonNode root = File.Exists(path) ? JsonText.Read(path, read => JsonObject.Create(read.Clone()), "quantize the base again, or delete the file") : new JsonObject();
         foreach (JsonNode? tensor in root["report"]?["tensors"]?.AsArray() ?? [])
         {
             if (_digests.TryGetValue((string)tensor!["path"]!, out (string Digest, WeightError Error) now))
