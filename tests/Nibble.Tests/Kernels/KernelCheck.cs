@@ -38,6 +38,20 @@ internal static class KernelData
     public static Tensor Empty(Shape shape, DType dtype = DType.F32, int skip = 0) =>
         new(shape, dtype, new NativeStorage((shape.Count + skip) * dtype.Size()), skip * dtype.Size());
 
+    /// <summary>The transposed matrix, F32.</summary>
+    public static Tensor Transposed(Tensor source)
+    {
+        (nint rows, nint columns) = (source.Shape[0], source.Shape[1]);
+        Tensor result = Tensor.OnHost(new Shape(columns, rows), DType.F32);
+        Span<float> from = source.HostSpan<float>(), to = result.HostSpan<float>();
+        for (int i = 0; i < from.Length; i++)
+        {
+            to[(int)((i % columns * rows) + (i / columns))] = from[i];
+        }
+
+        return result;
+    }
+
     /// <summary>A vector of I32.</summary>
     public static Tensor Indices(params int[] values) => Tensor.From<int>(new Shape(values.Length), DType.I32, values);
 

@@ -74,15 +74,29 @@ internal sealed class GradientCheck : IDisposable
     /// <param name="reference">Gives the op's output for values of the inputs, in the order in which they were made.</param>
     public void Run(Tensor output, Func<Tensor[], Tensor> reference)
     {
-        using Tensor weights = KernelData.Random(output.Shape, 99);
-        Tensor seed = Tape.Rent(output.Shape);
-        weights.HostSpan<float>().CopyTo(seed.HostSpan<float>());
-        Tape.Give(output, seed);
-        Tape.Backward();
+        using Tensor weights = Backward(output);
         Tensor[] values = [.. _inputs.Select(input => input.Values)];
         foreach ((string name, Tensor tensor, Func<float[]> gradient) in _inputs)
         {
             Compare(name, tensor, gradient(), () => Weighted(reference(values), weights));
+        }
+    }
+
+    /// <summary>
+    /// The same for an op that is linear in its only input: differences of f are then the transposed op of c, whatever their step. One
+    /// evaluation gives all of them, where differences take two for each element.
+    /// </summary>
+    /// <param name="output">What the op wrote.</param>
+    /// <param name="transposed">Gives the transposed op's result in double precision.</param>
+    public void RunLinear(Tensor output, Func<Tensor, Tensor> transposed)
+    {
+        using Tensor weights = Backward(output), expected = transposed(weights);
+        (string name, Tensor tensor, Func<float[]> read) = _inputs.Single();
+        float[] gradient = read();
+        double largest = gradient.Max(Math.Abs);
+        for (int i = 0; i < gradient.Length; i++)
+        {
+            Close(name, tensor, i, gradient[i], expected.HostSpan<float>()[i], largest);
         }
     }
 
@@ -108,11 +122,26 @@ internal sealed class GradientCheck : IDisposable
             values[i] = below;
             double low = f();
             values[i] = middle;
-            double expected = (high - low) / ((double)above - below);
-            Assert.True(
-                Math.Abs(expected - gradient[i]) <= 2e-3 * (Math.Abs(expected) + (0.1 * largest) + 0.05),
-                $"{name}[{i}] of {tensor.Shape}: tape {gradient[i]:R}, differences {expected:R}");
+            Close(name, tensor, i, gradient[i], (high - low) / ((double)above - below), largest);
         }
+    }
+
+    private static void Close(string name, Tensor tensor, int i, float gradient, double expected, double largest)
+    {
+        if (!(Math.Abs(expected - gradient) <= 2e-3 * (Math.Abs(expected) + (0.1 * largest) + 0.05)))
+        {
+            Assert.Fail($"{name}[{i}] of {tensor.Shape}: tape {gradient:R}, reference {expected:R}");
+        }
+    }
+
+    // Plays the tape backward from random weights of the output, which it returns.
+    private Tensor Backward(Tensor output)
+    {
+        Tensor weights = KernelData.Random(output.Shape, 99), seed = Tape.Rent(output.Shape);
+        weights.HostSpan<float>().CopyTo(seed.HostSpan<float>());
+        Tape.Give(output, seed);
+        Tape.Backward();
+        return weights;
     }
 
     private static double Weighted(Tensor output, Tensor weights)
