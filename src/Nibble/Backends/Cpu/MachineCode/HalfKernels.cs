@@ -7,10 +7,10 @@ namespace Nibble.Backends.Cpu.MachineCode;
 /// <summary>The emitted tiles of few rows of x and F16 weights (<see cref="HalfTile"/>), made when first needed.</summary>
 internal static unsafe class HalfKernels
 {
-    // Rows and panels as Gemm chooses them for 512 bits.
-    private static readonly (int Rows, int Panels)[] Shapes = [(1, 4), (2, 2), (4, 2), (6, 2)];
+    private const int MostRows = 6;
 
-    private static readonly int[] Starts = new int[Shapes.Length];
+    // Where the tile of so many rows begins.
+    private static readonly int[] Starts = new int[MostRows + 1];
 
     private static readonly Lazy<ExecutableMemory> Code = new(Create);
 
@@ -20,8 +20,7 @@ internal static unsafe class HalfKernels
     [SkipLocalsInit]
     public static bool TryRun(int rows, int panels, in Tile tile)
     {
-        int shape = Array.IndexOf(Shapes, (rows, panels));
-        if (shape < 0)
+        if (rows is not (1 or 2 or 4 or MostRows) || panels != PanelsOf(rows))
         {
             return false;
         }
@@ -36,12 +35,15 @@ internal static unsafe class HalfKernels
         block[(int)TileArgument.Y] = (nint)tile.C;
         block[(int)TileArgument.YStride] = tile.CStride * sizeof(float);
         block[(int)TileArgument.Buffer] = (nint)Order.Value.Pointer;
-        nint code = Code.Value.Address + Starts[shape];
+        nint code = Code.Value.Address + Starts[rows];
 
         // Some microseconds at most: a collection waits that long, and every call saves the transition.
         ((delegate* unmanaged[SuppressGCTransition]<nint*, void>)code)(block);
         return true;
     }
+
+    // As Gemm chooses them for 512 bits.
+    private static int PanelsOf(int rows) => rows == 1 ? 4 : 2;
 
     private static NativeStorage CopyOrder()
     {
@@ -53,11 +55,11 @@ internal static unsafe class HalfKernels
     private static ExecutableMemory Create()
     {
         Assembler code = new();
-        for (int i = 0; i < Shapes.Length; i++)
+        foreach (int rows in new[] { 1, 2, 4, MostRows })
         {
             code.Align();
-            Starts[i] = code.Length;
-            new HalfTile(code, Shapes[i].Rows, Shapes[i].Panels).Emit();
+            Starts[rows] = code.Length;
+            new HalfTile(code, rows, PanelsOf(rows)).Emit();
         }
 
         return ExecutableMemory.TryCreate(code.ToCode(), out string? why) ?? throw new OutOfMemoryException(why);

@@ -7,9 +7,6 @@ namespace Nibble.Backends.Cpu.MachineCode;
 /// <summary>The emitted kernels of one row (<see cref="RowTile"/>): one for each kind of codes, offsets and numbers they are kept in, made when first needed.</summary>
 internal static unsafe class RowKernels
 {
-    // In which scales and offsets may be kept.
-    private static readonly DType[] Types = [DType.F32, DType.F16, DType.BF16, DType.U8];
-
     private static readonly ExecutableMemory?[] Functions = new ExecutableMemory?[((int)ByteFormat.Levels + 1) * 3 * 16];
 
     private static readonly Lock Making = new();
@@ -43,10 +40,18 @@ internal static unsafe class RowKernels
 
     private static nint Function(ByteFormat format, ByteOffsets offsets, DType scaleType, DType offsetType)
     {
-        int index = 4 * ((4 * ((3 * (int)format) + (int)offsets)) + Array.IndexOf(Types, scaleType));
-        index += Array.IndexOf(Types, offsetType);
+        int index = (4 * ((4 * ((3 * (int)format) + (int)offsets)) + Place(scaleType))) + Place(offsetType);
         return (Volatile.Read(ref Functions[index]) ?? Make(index, format, offsets, scaleType, offsetType)).Address;
     }
+
+    // In which scales and offsets may be kept.
+    private static int Place(DType type) => type switch
+    {
+        DType.F32 => 0,
+        DType.F16 => 1,
+        DType.BF16 => 2,
+        _ => 3,
+    };
 
     private static ExecutableMemory Make(int index, ByteFormat format, ByteOffsets offsets, DType scaleType, DType offsetType)
     {
