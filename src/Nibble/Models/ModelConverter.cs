@@ -38,31 +38,24 @@ public static class ModelConverter
         Check(input, output, file, force);
         using ConvertSource source = ConvertSource.Open(input);
         IReadOnlyList<string> notes = file
-            ? GgufExport.Write(source, output, Enum.Parse<GgufType>(name, ignoreCase: true), cancellation)
+            ? WriteFile(source, output, Enum.Parse<GgufType>(name, ignoreCase: true), cancellation)
             : WriteFolder(source, output, Enum.Parse<DType>(name, ignoreCase: true), force, cancellation);
         long bytes = file ? new FileInfo(output).Length : new DirectoryInfo(output).EnumerateFiles().Sum(part => part.Length);
-        return new ConversionReport(output, name, bytes, [.. source.Notes, .. notes], Certify(input, output, file));
+        return new ConversionReport(output, name, bytes, [.. source.Notes, .. notes], Certificate.Read(output));
     }
 
-    /// <summary>The certificate of a file, which is written beside it; that of a folder stands in it already.</summary>
-    private static Certificate Certify(string input, string output, bool file)
+    /// <summary>The file gets its name when its certificate is there: until then a file of that name stays what it was, with a certificate of its own.</summary>
+    private static IReadOnlyList<string> WriteFile(ConvertSource source, string output, GgufType type, CancellationToken cancellation)
     {
-        if (!file)
-        {
-            return Certificate.Read(output);
-        }
-
-        try
-        {
-            Certificate certificate = Certifier.Make(input, output);
-            certificate.Write(output);
-            return certificate;
-        }
-        catch
-        {
-            File.Delete(output);
-            throw;
-        }
+        using OutputFolder aside = OutputFolder.Create(output + ".new", force: true);
+        string written = aside.File(Path.GetFileName(output));
+        IReadOnlyList<string> notes = GgufExport.Write(source, written, type, cancellation);
+        Certificate certificate = Certifier.Make(source.Path, written);
+        // A kill between these leaves no certificate, and never one of another file.
+        File.Delete(Certificate.PathOf(output));
+        File.Move(written, output, overwrite: true);
+        certificate.Write(output);
+        return notes;
     }
 
     private static void Check(string input, string output, bool file, bool force)
@@ -76,9 +69,17 @@ public static class ModelConverter
         {
             OutputFolder.Check(output, force);
         }
+        else if (Directory.Exists(output))
+        {
+            Throw.Usage($"cannot write {output}", "it is a folder", "name a file");
+        }
         else if (File.Exists(output) && !force)
         {
             Throw.Usage($"{output} exists already", remedy: "choose another output, or replace it with --force");
+        }
+        else if (Path.GetDirectoryName(Path.GetFullPath(output)) is { } folder && !Directory.Exists(folder))
+        {
+            Throw.NotFound($"cannot write {output}", $"the folder {folder} does not exist", "create the folder first");
         }
     }
 

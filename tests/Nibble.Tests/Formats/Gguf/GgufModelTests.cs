@@ -56,6 +56,38 @@ public class GgufModelTests
     }
 
     [Fact]
+    public void AFileIsReplacedOnlyByOneWithACertificate()
+    {
+        using TempFolder folder = new();
+        string source = Path.Combine(TestData.Assets, "nibble-llama-4m");
+        ModelConverter.Convert(source, folder["m.gguf"], "q4_0");
+        byte[] before = File.ReadAllBytes(folder["m.gguf"]);
+
+        // Its largest numbers make logits that are none.
+        Directory.CreateDirectory(folder["broken"]);
+        Array.ForEach(Directory.GetFiles(source), file => File.Copy(file, folder[Path.Combine("broken", Path.GetFileName(file))]));
+        long offset, count;
+        using (SafetensorsFile weights = SafetensorsFile.Open(folder[Path.Combine("broken", "model.safetensors")]))
+        {
+            SafetensorsEntry norm = weights.Entry("model.norm.weight");
+            (offset, count) = (norm.Offset, norm.ByteLength);
+        }
+
+        using (FileStream file = File.OpenWrite(folder[Path.Combine("broken", "model.safetensors")]))
+        {
+            file.Seek(offset, SeekOrigin.Begin);
+            file.Write([.. Enumerable.Repeat((byte)0x7F, (int)count)]);
+        }
+
+        Assert.Throws<NibbleException>(() => ModelConverter.Convert(folder["broken"], folder["m.gguf"], "q4_0", force: true));
+        Assert.Equal(before, File.ReadAllBytes(folder["m.gguf"]));
+        Assert.Equal(source, Nibble.Certificates.Certifier.Verify(folder["m.gguf"], source).Source);
+        Assert.Equal(["broken", "m.gguf", "m.gguf.certificate.json"], Directory.GetFileSystemEntries(folder.Path).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        ModelConverter.Convert(source, folder["m.gguf"], "q8_0", force: true);
+        Nibble.Certificates.Certifier.Verify(folder["m.gguf"], source);
+    }
+
+    [Fact]
     public void RowsOfHeadsAreInterleaved()
     {
         nint[] stored = [.. Enumerable.Range(0, 8).Select(row => GgufNames.StoredRow(row, 8, 1))];
