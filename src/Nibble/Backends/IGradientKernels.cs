@@ -28,14 +28,21 @@ public interface IGradientKernels
         MatMulInput(dy, w, dx);
     }
 
-    /// <summary>
-    /// dx = (dy·W) · gelu′(x), written, where a backend does it in one product: the way back through a layer and the GELU before it. False, and
-    /// nothing is done, where it has none.
-    /// </summary>
-    bool TryMatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind, Tensor dx) => false;
+    /// <summary>True if <see cref="MatMulInputGelu"/> is there for operands like these; x stands for a dx of its shape and numbers.</summary>
+    bool HasMatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind) => false;
+
+    /// <summary>dx = (dy·W) · gelu′(x), written, in one product: the way back through a layer and the GELU before it.</summary>
+    void MatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind, Tensor dx) => throw new NotSupportedException("a product back through GELU");
 
     /// <summary>dw += dyᵀ·x, in the order of <see cref="Values"/>.</summary>
     void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw);
+
+    /// <summary>dw = dyᵀ·x: dw is written, whatever it holds.</summary>
+    void MatMulWeightInto(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
+    {
+        Fill(dw, 0);
+        MatMulWeight(dy, x, w, dw);
+    }
 
     /// <summary>db += the sum of the rows of dy.</summary>
     void SumRows(Tensor dy, Tensor db);
@@ -48,6 +55,15 @@ public interface IGradientKernels
 
     /// <summary>RMSNorm; weight and dWeight may be null.</summary>
     void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight);
+
+    /// <summary>True if <see cref="NormKept"/> takes x and y like these.</summary>
+    bool KeepsNormInput(Tensor x, Tensor y) => false;
+
+    /// <summary>A norm of the residual stream that keeps what its gradient needs of x, so that x may change.</summary>
+    void NormKept(in KeptNorm norm) => throw new NotSupportedException("a norm that keeps its input");
+
+    /// <summary>Its gradient.</summary>
+    void NormKeptGradient(in KeptNorm norm, in KeptNormGradient gradient) => throw new NotSupportedException("a norm that keeps its input");
 
     /// <summary>Rotary embedding, in place: turns the gradient back.</summary>
     void Rope(Tensor d, Tensor positions, Tensor cos, Tensor sin);
@@ -144,12 +160,42 @@ public interface IGradientKernels
     /// <summary>All elements of x become <paramref name="value"/>.</summary>
     void Fill(Tensor x, float value);
 
+    /// <summary>All elements of many tensors become 0.</summary>
+    void Clear(IReadOnlyList<Tensor> all)
+    {
+        foreach (Tensor tensor in all)
+        {
+            Fill(tensor, 0);
+        }
+    }
+
     /// <summary>The sum of all squares, in double precision; waits.</summary>
     double SumOfSquares(Tensor x);
 
     /// <summary>The sum of all squares of many tensors, in double precision; waits.</summary>
     double SumOfSquares(IReadOnlyList<Tensor> all) => all.Sum(SumOfSquares);
 }
+
+/// <summary>Arguments of <see cref="IGradientKernels.NormKept"/>: LayerNorm, or RMSNorm if not <paramref name="Centered"/>, of x.</summary>
+/// <param name="X">The residual stream, F32 <c>[rows, columns]</c>; the gradient does not read it.</param>
+/// <param name="Weight">F32 <c>[columns]</c>, or null for ones.</param>
+/// <param name="Bias">F32 <c>[columns]</c>, or null.</param>
+/// <param name="Centered">The mean is taken away.</param>
+/// <param name="Epsilon">Added to the mean square.</param>
+/// <param name="Y">The result.</param>
+/// <param name="Kept">Of y's shape and numbers: x rounded to them, written forward and read backward.</param>
+/// <param name="Statistics">F32 <c>[rows, 2]</c>: mean and factor of each row of x before it was rounded, written forward and read backward.</param>
+public readonly record struct KeptNorm(Tensor X, Tensor? Weight, Tensor? Bias, bool Centered, float Epsilon, Tensor Y, Tensor Kept, Tensor Statistics);
+
+/// <summary>Arguments of <see cref="IGradientKernels.NormKeptGradient"/>.</summary>
+/// <param name="Dy">Gradient of y, of y's numbers.</param>
+/// <param name="Dx">Gradient of x, F32.</param>
+/// <param name="Add">It is added to what <paramref name="Dx"/> holds; else that is written.</param>
+/// <param name="DWeight">Where the weight's gradient is added, or null.</param>
+/// <param name="DBias">Where the bias's gradient is added, or null.</param>
+/// <param name="Rounded">Of y's numbers: what <paramref name="Dx"/> then holds is written here too, rounded; or null.</param>
+/// <param name="Sums">F32 <c>[columns]</c>: the sum of the rows that <paramref name="Dx"/> then holds is written here; or null.</param>
+public readonly record struct KeptNormGradient(Tensor Dy, Tensor Dx, bool Add, Tensor? DWeight, Tensor? DBias, Tensor? Rounded, Tensor? Sums);
 
 /// <summary>Arguments of <see cref="IGradientKernels.AdamW(in AdamWArguments)"/> (arXiv 1711.05101, algorithm 2; the order of operations is PyTorch's).</summary>
 /// <param name="Values">The parameter.</param>

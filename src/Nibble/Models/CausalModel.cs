@@ -156,8 +156,10 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
             run(block, hidden, pass);
         }
 
-        FinishHidden(hidden, pass);
-        return hidden;
+        // A training's head reads what its products read; everybody else gets F32.
+        Tensor result = pass.Training && pass.Activations == DType.BF16 ? pass.Rent(hidden.Shape) : hidden;
+        parts.FinalNorm.Forward(hidden, result, pass);
+        return result;
     }
 
     /// <summary>Puts another head in the place of the model's own, which it keeps; the new one belongs to its maker.</summary>

@@ -185,8 +185,8 @@ internal sealed class Gpt2Block : Block
         _ln2.Forward(hidden, x, pass);
         yield return x;
         Tensor inner = MlpCFc.Rent(x, pass);
-        // Training needs both sides of the function again: writing beside is cheaper than the copy that writing over would cost.
-        Tensor active = pass.Training && pass.Scratch is null ? pass.Rent(inner.Shape) : pass.Briefly(inner);
+        // Training needs both sides of the function again: writing beside is cheaper than the copy that writing over would cost, and than computing it again.
+        Tensor active = pass.Training ? pass.Rent(inner.Shape) : inner;
         Ops.Gelu.Forward(pass.Backend, inner, _gelu, active);
         yield return active;
         MlpCProj.AddTo(active, x, hidden, pass, last: true);

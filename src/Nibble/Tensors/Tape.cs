@@ -43,6 +43,7 @@ public sealed class Tape : IDisposable
     private (Tensor Buffer, int Slot)? _leaving, _coming;
     private int _segments;
     private readonly BufferPool _pool;
+    private readonly GradientCopies<Place> _copies;
 
     /// <summary>A tape over passes whose intermediates come from <paramref name="workspace"/>.</summary>
     public Tape(IBackend backend, Workspace workspace)
@@ -50,6 +51,7 @@ public sealed class Tape : IDisposable
         _backend = backend;
         _workspace = workspace;
         _pool = new BufferPool(backend);
+        _copies = new GradientCopies<Place>(_pool);
     }
 
     /// <summary>False while a checkpointed segment runs forward for the first time: nothing is recorded then.</summary>
@@ -126,6 +128,7 @@ public sealed class Tape : IDisposable
             }
         }
 
+        _copies.Forget(place);
         _active.RemoveWhere(other => other != place && other.Overlaps(place));
         foreach (Place other in _recipes.Keys)
         {
@@ -183,6 +186,7 @@ public sealed class Tape : IDisposable
                 backward(gradient);
                 if (!added)
                 {
+                    _copies.Drop(Place.Of(output));
                     _pool.Return(gradient);
                 }
             }
@@ -199,6 +203,7 @@ public sealed class Tape : IDisposable
         {
             if (Take(output) is { } gradient)
             {
+                _copies.Drop(Place.Of(output));
                 backward(gradient);
                 Give(input, gradient);
             }
@@ -277,6 +282,7 @@ public sealed class Tape : IDisposable
     internal Tensor Gradient(Tensor tensor)
     {
         Place place = Place.Of(tensor);
+        _copies.Drop(place);
         if (!_gradients.TryGetValue(place, out Tensor? gradient))
         {
             RequireWhole(place);
@@ -291,6 +297,7 @@ public sealed class Tape : IDisposable
     internal void Give(Tensor tensor, Tensor gradient)
     {
         Place place = Place.Of(tensor);
+        _copies.Drop(place);
         if (_gradients.TryGetValue(place, out Tensor? sum))
         {
             _backend.Kernels.Add(gradient, sum);
@@ -331,6 +338,21 @@ public sealed class Tape : IDisposable
         fresh = OpenFresh(tensor, out Tensor gradient);
         return new Sink(gradient, null);
     }
+
+    /// <summary>Says that an op which added to a place wants the gradient there in other numbers, and perhaps the sum of its rows.</summary>
+    internal void WishCopy(Tensor tensor, DType dtype, bool sums) => _copies.Wish(Place.Of(tensor), dtype, sums);
+
+    /// <summary>What is wished of the gradient of a place; only the first op that reads the place is told.</summary>
+    internal (DType DType, bool Sums)? TakeWish(Tensor tensor) => _copies.TakeWish(Place.Of(tensor));
+
+    /// <summary>Keeps such a copy of the gradient of a place, until that changes.</summary>
+    internal void KeepCopy(Tensor tensor, GradientCopy copy) => _copies.Add(Place.Of(tensor), copy);
+
+    /// <summary>The copy, or null; the caller gives it back with <see cref="Return(GradientCopy)"/>, or keeps the rounded gradient as one of its own.</summary>
+    internal GradientCopy? TakeCopy(Tensor tensor) => _copies.Take(Place.Of(tensor));
+
+    /// <summary>Gives a copy back.</summary>
+    internal void Return(GradientCopy copy) => _copies.Return(copy);
 
     /// <summary>A buffer for a gradient; its content is undefined.</summary>
     internal Tensor Rent(Shape shape, DType dtype = DType.F32) => _pool.Rent(shape, zeroed: false, dtype);
@@ -379,6 +401,7 @@ public sealed class Tape : IDisposable
         _saved.ForEach(saved => saved.Uses = 1);
         _recipes.Clear();
         _gelus.Clear();
+        _copies.Clear();
         _unread.Clear();
         IsRerunning = false;
         (_leaving, _coming, _segments) = (EndCopy(_leaving), EndCopy(_coming), 0);

@@ -42,12 +42,17 @@ internal abstract class Optimizer(ParameterSet parameters, IBackend backend, Opt
     };
 
     /// <summary>√Σg² over all parameters.</summary>
-    public double GradientNorm() => Math.Sqrt(backend.Gradients.SumOfSquares([.. parameters.All.Select(parameter => parameter.Gradient)]));
+    public double GradientNorm()
+    {
+        parameters.Settle(backend.Gradients);
+        return Math.Sqrt(backend.Gradients.SumOfSquares([.. parameters.All.Select(parameter => parameter.Gradient)]));
+    }
 
     /// <summary>One step; gradients are multiplied by <paramref name="gradientScale"/> first.</summary>
     public void Step(double learningRate, double gradientScale)
     {
         Steps++;
+        parameters.Settle(backend.Gradients);
         if (!settings.Paged && UpdateAll(parameters.All, Store, learningRate, gradientScale))
         {
             foreach (Parameter parameter in parameters.All)
@@ -69,13 +74,7 @@ internal abstract class Optimizer(ParameterSet parameters, IBackend backend, Opt
     }
 
     /// <summary>Sets all gradients to zero.</summary>
-    public void ClearGradients()
-    {
-        foreach (Parameter parameter in parameters.All)
-        {
-            backend.Gradients.Fill(parameter.Gradient, 0);
-        }
-    }
+    public void ClearGradients() => parameters.ClearGradients(backend.Gradients);
 
     /// <summary>What <see cref="Save"/> gives, known before.</summary>
     public IEnumerable<SafetensorsSpec> Specs() => parameters.All.SelectMany(parameter =>

@@ -11,6 +11,9 @@ public sealed class ParameterSet : IDisposable
     private readonly List<IPackedWeight> _masters = [];
     private readonly Dictionary<object, Parameter> _byHolder = new(ReferenceEqualityComparer.Instance);
 
+    // Matrices whose gradient is zero whatever its memory holds: what comes first is written, not added.
+    private readonly HashSet<Parameter> _cleared = new(ReferenceEqualityComparer.Instance);
+
     /// <summary>All parameters.</summary>
     public IReadOnlyList<Parameter> All => _all;
 
@@ -85,6 +88,44 @@ public sealed class ParameterSet : IDisposable
 
     /// <summary>The parameter that a weight or vector holds, or null.</summary>
     public Parameter? Find(object? holder) => holder is null ? null : _byHolder.GetValueOrDefault(holder);
+
+    /// <summary>All gradients are zero from now on. Those of matrices keep what they hold until something is added to them, or <see cref="Settle"/>.</summary>
+    internal void ClearGradients(IGradientKernels kernels)
+    {
+        kernels.Clear([.. _all.Where(parameter => parameter.Weight is null).Select(parameter => parameter.Gradient)]);
+        _cleared.UnionWith(_all.Where(parameter => parameter.Weight is not null));
+    }
+
+    /// <summary>Adds dyᵀ·x to the gradient of a matrix.</summary>
+    internal void AddProduct(Parameter parameter, Tensor dy, Tensor x, IGradientKernels kernels)
+    {
+        if (_cleared.Remove(parameter))
+        {
+            kernels.MatMulWeightInto(dy, x, parameter.Weight!, parameter.Gradient);
+        }
+        else
+        {
+            kernels.MatMulWeight(dy, x, parameter.Weight!, parameter.Gradient);
+        }
+    }
+
+    /// <summary>The gradient of a parameter with all of its memory up to date, for ops that add to parts of it.</summary>
+    internal Tensor Settled(Parameter parameter, IGradientKernels kernels)
+    {
+        if (_cleared.Remove(parameter))
+        {
+            kernels.Fill(parameter.Gradient, 0);
+        }
+
+        return parameter.Gradient;
+    }
+
+    /// <summary>Gradients that nothing was added to hold zeros from now on: called before all of them are read.</summary>
+    internal void Settle(IGradientKernels kernels)
+    {
+        kernels.Clear([.. _all.Where(_cleared.Contains).Select(parameter => parameter.Gradient)]);
+        _cleared.Clear();
+    }
 
     /// <summary>Frees gradients and F32 copies; the values belong to the model or adapter.</summary>
     public void Dispose()

@@ -8,7 +8,7 @@ namespace Nibble.Tuning;
 /// Runs each kernel and records how its gradient flows. What does not depend on a parameter is not recorded: below the first
 /// adapter of a model nothing runs backward.
 /// </summary>
-internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet parameters) : IKernels
+internal sealed partial class RecordingKernels(IBackend backend, Tape tape, ParameterSet parameters) : IKernels
 {
     private readonly IKernels _kernels = backend.Kernels;
     private readonly IGradientKernels _gradients = backend.Gradients;
@@ -82,23 +82,40 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
             return;
         }
 
+        tape.WishCopy(y, x.DType, sums: shift is not null);
         tape.Record(
             y,
             dy =>
             {
-                // Rounded once, not by each of the products that read it.
-                Tensor half = tape.Rent(dy.Shape, x.DType);
-                _gradients.Copy(dy, half);
+                GradientCopy copy = RoundedGradient(y, dy, x.DType);
                 if (shift is not null)
                 {
-                    _gradients.SumRows(half, shift.Gradient);
+                    _gradients.SumRows(copy.Sums ?? copy.Rounded, shift.Gradient);
                 }
 
-                MatMulBackward(half, w, weight, saved, active ? x : null, gelu);
-                tape.Return(half);
+                MatMulBackward(copy.Rounded, w, weight, saved, active ? x : null, gelu);
+                tape.Return(copy);
             },
             added: before,
             saved);
+    }
+
+    // Rounded once, not by each of the products that read it; the op behind may have done it already.
+    private GradientCopy RoundedGradient(Tensor y, Tensor dy, DType dtype)
+    {
+        if (tape.TakeCopy(y) is { } copy)
+        {
+            if (copy.Rounded.DType == dtype)
+            {
+                return copy;
+            }
+
+            tape.Return(copy);
+        }
+
+        Tensor rounded = tape.Rent(dy.Shape, dtype);
+        _gradients.Copy(dy, rounded);
+        return new GradientCopy(rounded, null);
     }
 
     public void Gather(IPackedWeight table, Tensor ids, Tensor y)
@@ -112,7 +129,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
             return;
         }
 
-        tape.Record(y, dy => _gradients.Gather(dy, ids, rows.Weight!, rows.Gradient));
+        tape.Record(y, dy => _gradients.Gather(dy, ids, rows.Weight!, parameters.Settled(rows, _gradients)));
     }
 
     public void GatherSome(IPackedWeight table, Tensor ids, Tensor y)
@@ -124,51 +141,11 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
         _kernels.GatherSome(table, ids, y);
         if (rows is not null && tape.IsRecording)
         {
-            tape.Record(y, dy => _gradients.Gather(dy, ids, rows.Weight!, rows.Gradient), added: before);
+            tape.Record(y, dy => _gradients.Gather(dy, ids, rows.Weight!, parameters.Settled(rows, _gradients)), added: before);
         }
         else if (!before)
         {
             tape.Passive(y);
-        }
-    }
-
-    public void LayerNorm(Tensor x, Tensor weight, Tensor? bias, float epsilon, Tensor y)
-    {
-        Parameter? scale = parameters.Find(weight), shift = parameters.Find(bias);
-        bool flows = Starts(y, x, scale, shift, out bool active);
-        Tape.Saved[] saved = flows ? [tape.Save(x)] : [];
-        tape.Overwrite(y);
-        _kernels.LayerNorm(x, weight, bias, epsilon, y);
-        if (flows)
-        {
-            tape.Record(
-                y,
-                dy =>
-                {
-                    using Tape.Sink dx = tape.Open(x, active);
-                    _gradients.LayerNorm(saved[0].Value, weight, epsilon, dy, dx.Gradient, scale?.Gradient, shift?.Gradient);
-                },
-                saved: saved);
-        }
-    }
-
-    public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor y)
-    {
-        Parameter? scale = parameters.Find(weight);
-        bool flows = Starts(y, x, scale, null, out bool active);
-        Tape.Saved[] saved = flows ? [tape.Save(x)] : [];
-        tape.Overwrite(y);
-        _kernels.RmsNorm(x, weight, epsilon, y);
-        if (flows)
-        {
-            tape.Record(
-                y,
-                dy =>
-                {
-                    using Tape.Sink dx = tape.Open(x, active);
-                    _gradients.RmsNorm(saved[0].Value, weight, epsilon, dy, dx.Gradient, scale?.Gradient);
-                },
-                saved: saved);
         }
     }
 
@@ -297,22 +274,37 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
             _kernels.Add(x, y);
         }
 
-        if (flows)
+        if (!flows)
         {
-            tape.Record(
-                y,
-                dy =>
-                {
-                    if (tape.OpenFresh(x, out Tensor dx))
-                    {
-                        _gradients.Copy(dy, dx);
-                    }
-                    else
-                    {
-                        _kernels.Add(dy, dx);
-                    }
-                },
-                added: before);
+            return;
+        }
+
+        if (x.DType != y.DType)
+        {
+            tape.WishCopy(y, x.DType, sums: false);
+        }
+
+        tape.Record(y, dy => AddBackward(x, y, dy), added: before);
+    }
+
+    private void AddBackward(Tensor x, Tensor y, Tensor dy)
+    {
+        if (x.DType != y.DType)
+        {
+            GradientCopy copy = RoundedGradient(y, dy, x.DType);
+            tape.Give(x, copy.Rounded);
+            if (copy.Sums is { } sums)
+            {
+                tape.Return(sums);
+            }
+        }
+        else if (tape.OpenFresh(x, out Tensor dx))
+        {
+            _gradients.Copy(dy, dx);
+        }
+        else
+        {
+            _kernels.Add(dy, dx);
         }
     }
 
@@ -462,7 +454,7 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
     {
         if (weight is not null)
         {
-            _gradients.MatMulWeight(dy, saved[0].Value, weight.Weight!, weight.Gradient);
+            parameters.AddProduct(weight, dy, saved[0].Value, _gradients);
         }
 
         if (x is not null && !ThroughGelu(dy, w, gelu))
@@ -481,18 +473,13 @@ internal sealed class RecordingKernels(IBackend backend, Tape tape, ParameterSet
     // Past the GELU's node, which finds no gradient, or that of other readers.
     private bool ThroughGelu(Tensor dy, IPackedWeight w, Tape.GeluInput? gelu)
     {
-        if (gelu is not { } before)
+        if (gelu is not { } before || !_gradients.HasMatMulInputGelu(dy, w, before.Saved.Value, before.Kind))
         {
             return false;
         }
 
         Tensor dx = tape.Rent(before.Input.Shape, before.Input.DType);
-        if (!_gradients.TryMatMulInputGelu(dy, w, before.Saved.Value, before.Kind, dx))
-        {
-            tape.Return(dx);
-            return false;
-        }
-
+        _gradients.MatMulInputGelu(dy, w, before.Saved.Value, before.Kind, dx);
         tape.Give(before.Input, dx);
         return true;
     }

@@ -172,20 +172,11 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
             most = nint.Min(most, ((hidden.Shape[0] + parts - 1) / parts + RowAlignment - 1) / RowAlignment * RowAlignment);
         }
 
-        using Workspace.Scope? scratch = _scratch?.Begin();
         Tensor buffer = _tape.Rent(new Shape(most, width), _activations);
-        Tensor input = hidden;
-        if (_activations != hidden.DType)
-        {
-            input = (_scratch ?? _workspace).Rent(hidden.Shape, _activations);
-            _tape.Overwrite(input);
-            _backend.Gradients.Copy(hidden, input);
-        }
-
         for (nint row = 0; row < hidden.Shape[0]; row += most)
         {
             nint rows = nint.Min(most, hidden.Shape[0] - row);
-            Tensor part = input.Slice(row, rows), logits = buffer.Slice(0, rows);
+            Tensor part = hidden.Slice(row, rows), logits = buffer.Slice(0, rows);
             _backend.Kernels.MatMul(part, head, model.Head.Bias, logits);
             _backend.Gradients.CrossEntropy(logits, head.Out, targets.Slice(row, rows), scale, losses.Slice(row, rows));
             HeadBackward(part, logits, dHidden?.Slice(row, rows));
@@ -207,7 +198,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
 
         if (parameters.Find(head) is { } weight)
         {
-            _backend.Gradients.MatMulWeight(dLogits, hidden, weight.Weight!, weight.Gradient);
+            parameters.AddProduct(weight, dLogits, hidden, _backend.Gradients);
         }
 
         if (parameters.Find(model.Head.Bias) is { } bias)

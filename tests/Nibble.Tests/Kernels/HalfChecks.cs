@@ -17,6 +17,7 @@ internal static class HalfChecks
         new("bf16 sums and copies", Sums),
         new("bf16 activations and gates", Elements),
         new("bf16 norms", Norms),
+        new("bf16 norms that keep their input", KeptNorms),
         new("bf16 rotation, cache, columns", Places),
         new("bf16 cross-entropy", CrossEntropy),
         new("bf16 products", Products),
@@ -142,6 +143,68 @@ internal static class HalfChecks
         }
     }
 
+    // One row a block, some, and as many as a block takes; a warp that is full, and one that is not.
+    private static void KeptNorms(IBackend backend)
+    {
+        foreach ((int rows, int columns) in new[] { (5, 8), (70, 1032), (1300, 72), (16500, 8) })
+        {
+            foreach (bool centered in new[] { false, true })
+            {
+                Shape x = new(rows, columns), w = new(columns);
+                (Shape, bool)[] specs = [(x, false), (w, false), (w, false), (x, true), (x, true), (x, false), (w, false), (w, false), (x, true), (new Shape(1, columns), false)];
+                foreach ((bool add, bool sums) in new[] { (true, true), (false, true), (true, false) })
+                {
+                    Compare(backend, $"kept norm, {rows} × {columns}", specs, t => KeptNorm(backend, t, centered, add, sums));
+                }
+            }
+        }
+    }
+
+    // Tensors: x, weight, bias, y, dy, dx, their gradients, dx rounded, its sums; what stands there in F32 by other kernels.
+    private static void KeptNorm(IBackend backend, Tensor[] t, bool centered, bool add, bool sums)
+    {
+        if (backend.Gradients.KeepsNormInput(t[0], t[3]))
+        {
+            Tensor kept = backend.Allocate(t[3].Shape, DType.BF16), statistics = backend.Allocate(new Shape(t[3].Shape.Rows, 2), DType.F32);
+            KeptNorm norm = new(t[0], t[1], centered ? t[2] : null, centered, 1e-5f, t[3], kept, statistics);
+            backend.Gradients.NormKept(norm);
+            backend.Gradients.Fill(t[0], float.NaN);
+            backend.Gradients.NormKeptGradient(norm, new KeptNormGradient(t[4], t[5], add, sums ? t[6] : null, sums && centered ? t[7] : null, sums ? t[8] : null, sums ? t[9] : null));
+            backend.Gradients.Fill(t[0], 0);
+            return;
+        }
+
+        if (t[3].DType == DType.BF16)
+        {
+            throw new InvalidOperationException("no norm that keeps its input");
+        }
+
+        if (!add)
+        {
+            backend.Gradients.Fill(t[5], 0);
+        }
+
+        (Tensor? dWeight, Tensor? dBias) = (sums ? t[6] : null, sums ? t[7] : null);
+        if (centered)
+        {
+            backend.Kernels.LayerNorm(t[0], t[1], t[2], 1e-5f, t[3]);
+            backend.Gradients.LayerNorm(t[0], t[1], 1e-5f, t[4], t[5], dWeight, dBias);
+        }
+        else
+        {
+            backend.Kernels.RmsNorm(t[0], t[1], 1e-5f, t[3]);
+            backend.Gradients.RmsNorm(t[0], t[1], 1e-5f, t[4], t[5], dWeight);
+        }
+
+        backend.Gradients.Fill(t[0], 0);
+        if (sums)
+        {
+            backend.Gradients.Copy(t[5], t[8]);
+            backend.Gradients.Fill(t[9], 0);
+            backend.Gradients.SumRows(t[5], t[9]);
+        }
+    }
+
     private static void Places(IBackend backend)
     {
         foreach (int dim in new[] { 6, 16, 64 })
@@ -183,6 +246,12 @@ internal static class HalfChecks
                 Compare(backend, "input's gradient", [(y, true), (x, half)], t => backend.Gradients.MatMulInput(t[0], w, t[1]));
                 Compare(backend, "input's gradient, written", [(y, true), (x, half)], t => backend.Gradients.MatMulInputInto(t[0], w, t[1]));
                 Compare(backend, "weight's gradient", [(y, true), (x, half), (new Shape(24 * 40), false)], t => backend.Gradients.MatMulWeight(t[0], t[1], w, t[2]));
+                Compare(backend, "weight's gradient, written", [(y, true), (x, half), (new Shape(24 * 40), false)], t =>
+                {
+                    // What was there is nobody's.
+                    backend.Gradients.Fill(t[2], float.NaN);
+                    backend.Gradients.MatMulWeightInto(t[0], t[1], w, t[2]);
+                });
             }
         }
     }
@@ -218,12 +287,16 @@ internal static class HalfChecks
                 });
                 Compare(backend, "gradient through GELU", [(y, true), (x, true), (x, true)], t =>
                 {
-                    if (backend.Gradients.TryMatMulInputGelu(t[0], w, t[1], GeluKind.Tanh, t[2]) != (t[2].DType == DType.BF16))
+                    if (backend.Gradients.HasMatMulInputGelu(t[0], w, t[1], GeluKind.Tanh) != (t[2].DType == DType.BF16) || backend.Gradients.HasMatMulInputGelu(t[0], w, t[1], GeluKind.Exact))
                     {
-                        throw new InvalidOperationException("the gradient through GELU is for BF16, and only for it");
+                        throw new InvalidOperationException("the gradient through GELU is for tanh and BF16, and only for them");
                     }
 
-                    if (t[2].DType == DType.F32)
+                    if (t[2].DType == DType.BF16)
+                    {
+                        backend.Gradients.MatMulInputGelu(t[0], w, t[1], GeluKind.Tanh, t[2]);
+                    }
+                    else
                     {
                         backend.Gradients.MatMulInputInto(t[0], w, t[2]);
                         backend.Gradients.Gelu(t[1], GeluKind.Tanh, t[2]);

@@ -32,6 +32,12 @@ internal sealed class MirrorCheckGradients(IBackend device) : IGradientKernels
         device.Gradients.MatMulWeight(call[dy], call[x], w, call[dw]);
     }
 
+    public void MatMulWeightInto(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
+    {
+        using MirrorCheckCall call = new(device);
+        device.Gradients.MatMulWeightInto(call[dy], call[x], w, call[dw]);
+    }
+
     public void SumRows(Tensor dy, Tensor db)
     {
         using MirrorCheckCall call = new(device);

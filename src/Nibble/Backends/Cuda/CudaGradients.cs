@@ -12,6 +12,7 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
     private const nint SquaresPerBlock = 4096;
     private readonly CudaManyTensors _many = new(memory);
     private readonly CudaMuon _muon = new(memory, compute);
+    private readonly CudaNorms _norms = new(memory);
     private CudaStorage? _maps;
 
     public Tensor? Values(IPackedWeight weight) => (weight as DenseCudaPacking)?.Values;
@@ -46,22 +47,35 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         }
     }
 
-    public bool TryMatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind, Tensor dx) =>
-        kind == GeluKind.Tanh && half.TryMultiplyBackGelu(dy, (CudaPacking)w, x, dx);
+    public bool HasMatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind) => kind == GeluKind.Tanh && half.HasMultiplyBackGelu(dy, (CudaPacking)w, x);
 
-    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
+    public void MatMulInputGelu(Tensor dy, IPackedWeight w, Tensor x, GeluKind kind, Tensor dx) => half.MultiplyBackGelu(dy, (CudaPacking)w, x, dx);
+
+    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw) => MatMulWeight(dy, x, w, dw, add: true);
+
+    public void MatMulWeightInto(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
     {
-        if (CudaHalfProducts.Takes(dy, x))
+        if (x.Shape.Count == 0)
         {
-            half.MultiplyWeight(dy, x, w.Out, w.In, dw);
+            Fill(dw, 0);
         }
         else
         {
-            products.MultiplyWeight(At(dy), At(x), x.Shape.Rows, w.Out, w.In, At(dw));
+            MatMulWeight(dy, x, w, dw, add: false);
         }
     }
 
-    public void SumRows(Tensor dy, Tensor db) => SumRows(dy, null, db);
+    public void SumRows(Tensor dy, Tensor db)
+    {
+        if (dy.DType == DType.BF16 && CudaNorms.Fits(dy))
+        {
+            _norms.SumRows(dy, db);
+        }
+        else
+        {
+            SumRows(dy, null, db);
+        }
+    }
 
     public void ScaleColumns(Tensor? x, Tensor factor, Tensor d, Tensor? dFactor)
     {
@@ -86,6 +100,12 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
 
     public void RmsNorm(Tensor x, Tensor? weight, float epsilon, Tensor dy, Tensor dx, Tensor? dWeight) =>
         Norm(x, weight, epsilon, centered: 0, dy, dx, dWeight, null);
+
+    public bool KeepsNormInput(Tensor x, Tensor y) => CudaNorms.Keeps(x, y);
+
+    public void NormKept(in KeptNorm norm) => _norms.Forward(norm);
+
+    public void NormKeptGradient(in KeptNorm norm, in KeptNormGradient gradient) => _norms.Backward(norm, gradient);
 
     public void Rope(Tensor d, Tensor positions, Tensor cos, Tensor sin) => CudaKernels.Rope(memory.Device, d, positions, cos, sin, -1);
 
@@ -179,6 +199,8 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
         return true;
     }
 
+    public void Clear(IReadOnlyList<Tensor> all) => _many.Clear(all);
+
     public double SumOfSquares(IReadOnlyList<Tensor> all) => _many.SumOfSquares(all);
 
     public void AdamW8Bit(in AdamW8BitArguments a)
@@ -251,6 +273,18 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
     }
 
     private static nint At(Tensor? tensor) => CudaStorage.AddressOf(tensor);
+
+    private void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw, bool add)
+    {
+        if (CudaHalfProducts.Takes(dy, x))
+        {
+            half.MultiplyWeight(dy, x, w.Out, w.In, dw, add);
+        }
+        else
+        {
+            products.MultiplyWeight(At(dy), At(x), x.Shape.Rows, w.Out, w.In, At(dw), add);
+        }
+    }
 
     private void Norm(Tensor x, Tensor? weight, float epsilon, int centered, Tensor dy, Tensor dx, Tensor? dWeight, Tensor? dBias)
     {

@@ -106,36 +106,33 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
         return true;
     }
 
-    /// <summary>dx = (dy·W) · gelu′(x), x and dx BF16; false where the weight comes in parts, whose sums are no product, or cuBLASLt can't.</summary>
-    public bool TryMultiplyBackGelu(Tensor dy, CudaPacking weight, Tensor x, Tensor dx)
+    /// <summary>True if cuBLASLt multiplies back through a layer and the GELU before it at once; not where the weight comes in parts, whose sums are no product.</summary>
+    public bool HasMultiplyBackGelu(Tensor dy, CudaPacking weight, Tensor x)
     {
-        nint rows = dy.Shape.Rows;
-        if (dx.DType != DType.BF16 || x.DType != DType.BF16 || rows == 0 || weight.In == 0 || dy.Shape.Columns != weight.Out || weight.Out > MostAtOnce(weight, rows) || !Fits(weight, x, dx))
-        {
-            return false;
-        }
-
-        using CudaStorage? own = AsHalf(dy, out nint slopes);
-        foreach ((_, nint count, nint matrix) in Parts(weight, weight.Out, rows))
-        {
-            GemmCall call = new(
-                matrix, slopes, CudaStorage.AddressOf(dx), 0, weight.In, rows, count, false, false, weight.In, weight.Out, weight.In, DType.BF16, false, DType.BF16)
-            {
-                End = GemmEnd.GeluSlope, Aux = CudaStorage.AddressOf(x),
-            };
-            if (!memory.Device.Has(call))
-            {
-                return false;
-            }
-
-            memory.Device.Multiply(call);
-        }
-
-        return true;
+        // Whatever is rented or copied starts where the allocator's blocks do.
+        const nint own = 256;
+        return x.DType == DType.BF16 && dy.Shape.Rows > 0 && weight.In > 0 && dy.Shape.Columns == weight.Out && weight.Out <= MostAtOnce(weight, dy.Shape.Rows) && Fits(weight, x, x)
+            && memory.Device.Has(BackGelu(weight, own, dy.DType == DType.BF16 ? CudaStorage.AddressOf(dy) : own, dy.Shape.Rows, CudaStorage.AddressOf(x), own));
     }
 
-    /// <summary>dw += dyᵀ·x, in F32.</summary>
-    public void MultiplyWeight(Tensor dy, Tensor x, nint outFeatures, nint inFeatures, Tensor dw)
+    /// <summary>dx = (dy·W) · gelu′(x), x and dx BF16, where there is such a product.</summary>
+    public void MultiplyBackGelu(Tensor dy, CudaPacking weight, Tensor x, Tensor dx)
+    {
+        using CudaStorage? own = AsHalf(dy, out nint slopes);
+        foreach ((_, _, nint matrix) in Parts(weight, weight.Out, dy.Shape.Rows))
+        {
+            memory.Device.Multiply(BackGelu(weight, matrix, slopes, dy.Shape.Rows, CudaStorage.AddressOf(x), CudaStorage.AddressOf(dx)));
+        }
+    }
+
+    private static GemmCall BackGelu(CudaPacking weight, nint matrix, nint slopes, nint rows, nint x, nint dx) => new(
+        matrix, slopes, dx, 0, weight.In, rows, weight.Out, false, false, weight.In, weight.Out, weight.In, DType.BF16, false, DType.BF16)
+    {
+        End = GemmEnd.GeluSlope, Aux = x,
+    };
+
+    /// <summary>dw (+)= dyᵀ·x, in F32.</summary>
+    public void MultiplyWeight(Tensor dy, Tensor x, nint outFeatures, nint inFeatures, Tensor dw, bool add)
     {
         if (x.Shape.Count > 0 && outFeatures > 0)
         {
@@ -146,7 +143,7 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
             {
                 memory.Device.Multiply(new GemmCall(
                     xs, slopes + (first * sizeof(ushort)), CudaStorage.AddressOf(dw) + (first * inFeatures * sizeof(float)), 0, inFeatures, nint.Min(whole, outFeatures - first), x.Shape.Rows, false, true,
-                    inFeatures, dy.Shape.Columns, inFeatures, DType.BF16, true));
+                    inFeatures, dy.Shape.Columns, inFeatures, DType.BF16, add));
             }
         }
     }

@@ -56,6 +56,7 @@ internal static class CudaKernelNames
             "append_to_cache_fb", "append_to_cache_bb", "append_to_cache_gradient_bf", "append_to_cache_gradient_bb", "copy_columns_b",
             "copy_columns_gradient_b", "cross_entropy_b",
         ]),
+        ("training", ["norm_kept", "norm_kept_gradient", "norm_kept_gradient_sums", "sum_row_eights", "sum_partial_rows", "clear_many"]),
         ("tensor", ["half_rows"]),
         ("wide", ["wide_rows"]),
         ("quantize",

@@ -16,32 +16,61 @@ internal sealed class CudaManyTensors(CachingMemory memory)
             entries[i] = new AdamWEntry(all[i]);
         }
 
-        Run("adamw_many", entries, null);
+        Run("adamw_many", entries, Parts(entries.Select(entry => entry.Count)), null);
+    }
+
+    /// <summary>All elements become 0.</summary>
+    public void Clear(IReadOnlyList<Tensor> all)
+    {
+        ClearEntry[] entries = [.. all.Select(tensor => new ClearEntry(CudaStorage.AddressOf(tensor), tensor.Shape.Count))];
+        PartEntry[] parts = Parts(entries.Select(entry => entry.Count));
+        if (parts.Length > 0)
+        {
+            using CudaStorage table = memory.Upload<ClearEntry>(entries, "optimizer"), places = memory.Upload<PartEntry>(parts, "optimizer");
+            memory.Device.Launch(CudaKernelNames.Of("clear_many"), new LaunchShape(parts.Length, 256), [table.Address, places.Address]);
+        }
     }
 
     /// <summary>The sum of all squares, added up in the order of the tensors.</summary>
     public double SumOfSquares(IReadOnlyList<Tensor> all)
     {
         AdamWEntry[] entries = [.. all.Select(tensor => new AdamWEntry { Gradient = CudaStorage.AddressOf(tensor), Count = tensor.Shape.Count })];
-        using CudaStorage sums = memory.Rent((nint)Math.Max(1, Parts(entries).Length) * sizeof(double), "gradients");
-        return Run("sum_of_squares_many", entries, sums) == 0 ? 0 : memory.Download<double>(sums).Take(Parts(entries).Length).Sum();
+        PartEntry[] parts = Parts(entries.Select(entry => entry.Count));
+        using CudaStorage sums = memory.Rent((nint)Math.Max(1, parts.Length) * sizeof(double), "gradients");
+        Run("sum_of_squares_many", entries, parts, sums);
+        return parts.Length == 0 ? 0 : memory.Download<double>(sums).Take(parts.Length).Sum();
     }
 
-    private static PartEntry[] Parts(AdamWEntry[] entries) =>
-        [.. entries.SelectMany((entry, i) => Enumerable.Range(0, (int)((entry.Count + PartEntry.Elements - 1) / PartEntry.Elements)).Select(part => new PartEntry(part * PartEntry.Elements, i)))];
-
-    private int Run(string kernel, AdamWEntry[] entries, CudaStorage? result)
+    private static PartEntry[] Parts(IEnumerable<long> counts)
     {
-        PartEntry[] parts = Parts(entries);
+        List<PartEntry> parts = [];
+        int tensor = 0;
+        foreach (long count in counts)
+        {
+            for (long begin = 0; begin < count; begin += PartEntry.Elements)
+            {
+                parts.Add(new PartEntry(begin, tensor));
+            }
+
+            tensor++;
+        }
+
+        return [.. parts];
+    }
+
+    private void Run(string kernel, AdamWEntry[] entries, PartEntry[] parts, CudaStorage? result)
+    {
         if (parts.Length > 0)
         {
             using CudaStorage table = memory.Upload<AdamWEntry>(entries, "optimizer"), places = memory.Upload<PartEntry>(parts, "optimizer");
             ReadOnlySpan<KernelArgument> arguments = result is null ? [table.Address, places.Address] : [table.Address, places.Address, result.Address];
             memory.Device.Launch(CudaKernelNames.Of(kernel), new LaunchShape(parts.Length, 256), arguments);
         }
-
-        return parts.Length;
     }
+
+    // ClearEntry of training.cu.
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly record struct ClearEntry(nint Values, long Count);
 
     // AdamWEntry of optimizer.cu.
     [StructLayout(LayoutKind.Sequential)]

@@ -87,12 +87,12 @@ internal sealed unsafe class CudaProducts(CachingMemory memory, DType compute)
         }
     }
 
-    /// <summary>dw += dyᵀ·x, row-major <c>[out, in]</c>.</summary>
-    public void MultiplyWeight(nint dy, nint x, nint rows, nint outFeatures, nint inFeatures, nint dw)
+    /// <summary>dw (+)= dyᵀ·x, row-major <c>[out, in]</c>.</summary>
+    public void MultiplyWeight(nint dy, nint x, nint rows, nint outFeatures, nint inFeatures, nint dw, bool add = true)
     {
         if (rows > 0 && outFeatures > 0 && inFeatures > 0)
         {
-            memory.Device.Multiply(new GemmCall(x, dy, dw, 0, inFeatures, outFeatures, rows, false, true, inFeatures, outFeatures, inFeatures, DType.F32, Add: true));
+            memory.Device.Multiply(new GemmCall(x, dy, dw, 0, inFeatures, outFeatures, rows, false, true, inFeatures, outFeatures, inFeatures, DType.F32, add));
         }
     }
 

@@ -30,7 +30,21 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
 
     public void MatMulInputInto(Tensor dy, IPackedWeight w, Tensor dx) => MatMulInput(dy, w, dx, overwrite: true);
 
-    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
+    public void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw) => MatMulWeight(dy, x, w, dw, overwrite: false);
+
+    public void MatMulWeightInto(Tensor dy, Tensor x, IPackedWeight w, Tensor dw)
+    {
+        if (x.Shape.Rows == 0)
+        {
+            Fill(dw, 0);
+        }
+        else
+        {
+            MatMulWeight(dy, x, w, dw, overwrite: true);
+        }
+    }
+
+    private void MatMulWeight(Tensor dy, Tensor x, IPackedWeight w, Tensor dw, bool overwrite)
     {
         int width = Blocks<S, V>.Width;
         if (half is not null && x.Shape.Rows >= BFloat16Kernels.FewestRows)
@@ -38,7 +52,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
             BFloat16Product<S, V, MatrixPairs<S, V>> product = new()
             {
                 A = Floats(x), RowStride = 1, StepStride = w.In, Right = new(Floats(dy), w.Out, w.Out), Rows = w.In, Columns = Blocks<S, V>.Panels(w.Out) * width,
-                Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width), Add = true, Kernels = half,
+                Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width), Add = !overwrite, Kernels = half,
             };
             product.Run(threads);
             Operands.Hold(dy, x, w, dw);
@@ -49,6 +63,7 @@ internal sealed unsafe class CpuGradients<S, V>(CpuThreads threads, BFloat16Kern
         {
             A = Floats(x), RowStride = 1, StepStride = w.In, Right = new(Floats(dy), w.Out, 1, w.Out),
             Rows = w.In, Columns = Blocks<S, V>.Panels(w.Out) * width, Depth = x.Shape.Rows, C = new(Floats(dw), width, w.In * width),
+            Overwrite = overwrite,
         };
         job.Run(threads);
         Operands.Hold(dy, x, w, dw);
