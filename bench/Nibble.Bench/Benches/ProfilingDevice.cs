@@ -1,12 +1,31 @@
+using System.Runtime.InteropServices;
 using Nibble.Backends.Cuda;
 using Nibble.Backends.Cuda.Driver;
 
 namespace Nibble.Bench.Benches;
 
-/// <summary>A card that times everything that it is given, by its own clock and one after the other.</summary>
+/// <summary>
+/// A card that times everything that it is given, by its own clock and one after the other. What comes before the clock starts keeps the card busy
+/// while the call is queued, so that it alone is timed.
+/// </summary>
 internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
 {
+    // Some 15 µs of work; it takes the cache of the card, too.
+    private const nint BusyBytes = 32 << 20;
+
     private readonly Dictionary<string, (int Count, double Seconds)> _times = [];
+    private nint _busy;
+
+    /// <summary>False while calls go through as they are.</summary>
+    public bool IsTiming { get; set; } = true;
+
+    /// <summary>For <c>ncu --profile-from-start off</c>: the kernels from here on.</summary>
+    [DllImport("libcuda.so.1", EntryPoint = "cuProfilerStart")]
+    public static extern int StartCapture();
+
+    /// <summary>To here.</summary>
+    [DllImport("libcuda.so.1", EntryPoint = "cuProfilerStop")]
+    public static extern int StopCapture();
 
     public CudaFacts Facts => inner.Facts;
 
@@ -20,7 +39,7 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
     /// <summary>Seconds that a call which does nothing takes by the same clock: the median of some.</summary>
     public double Empty()
     {
-        double[] seconds = [.. Enumerable.Range(0, 101).Select(_ => inner.Time(() => { })).Order()];
+        double[] seconds = [.. Enumerable.Range(0, 101).Select(_ => Time(() => { })).Order()];
         return seconds[seconds.Length / 2];
     }
 
@@ -81,9 +100,30 @@ internal sealed unsafe class ProfilingDevice(CudaDevice inner) : ICudaDevice
 
     public void Dispose() => inner.Dispose();
 
+    private double Time(Action work)
+    {
+        if (_busy == 0)
+        {
+            _busy = inner.TryAllocate(BusyBytes);
+        }
+
+        if (_busy != 0)
+        {
+            inner.Clear(_busy, BusyBytes);
+        }
+
+        return inner.Time(work);
+    }
+
     private void Add(string name, Action work)
     {
-        double seconds = inner.Time(work);
+        if (!IsTiming)
+        {
+            work();
+            return;
+        }
+
+        double seconds = Time(work);
         (int count, double sum) = _times.GetValueOrDefault(name);
         _times[name] = (count + 1, sum + seconds);
     }

@@ -69,6 +69,13 @@ public interface IKernels
     /// <summary>y = columns first … first + columns(y) − 1 of x: x <c>[rows, columns]</c>, y <c>[rows, fewer columns]</c>.</summary>
     void CopyColumns(Tensor x, nint first, Tensor y);
 
+    /// <summary>y = factor·x·Wᵀ: the narrow product of a low-rank adapter.</summary>
+    void MatMulScaled(Tensor x, IPackedWeight w, float factor, Tensor y)
+    {
+        MatMul(x, w, null, y);
+        Scale(y, factor);
+    }
+
     /// <summary>y += x·Wᵀ: what a low-rank adapter adds to its layer.</summary>
     void MatMulAdd(Tensor x, IPackedWeight w, Tensor y);
 

@@ -19,6 +19,18 @@ public static class LowRank
         backend.Kernels.MatMulAdd(x, w, y);
     }
 
+    /// <summary>y = factor·x·Wᵀ: x <c>[rows, in]</c>, W <c>[out, in]</c>, y <c>[rows, out]</c>.</summary>
+    /// <exception cref="ArgumentException">The shapes do not fit.</exception>
+    public static void Narrow(IBackend backend, Tensor x, IPackedWeight w, float factor, Tensor y)
+    {
+        if (!backend.Computes(x.DType) || !backend.Computes(y.DType) || x.Shape.Columns != w.In || y.Shape.Columns != w.Out || x.Shape.Rows != y.Shape.Rows)
+        {
+            Throw.Argument("low-rank product", $"x {x.DType} {x.Shape} times Wᵀ, W [{w.Out}, {w.In}], does not give y {y.DType} {y.Shape}");
+        }
+
+        backend.Kernels.MatMulScaled(x, w, factor, y);
+    }
+
     /// <summary>x = x·factor.</summary>
     public static void Scale(IBackend backend, Tensor x, float factor)
     {

@@ -80,8 +80,7 @@ internal sealed class LowRankPath(string path, LoraPair pair, float dropout)
     private static Tensor Narrow(Tensor x, IPackedWeight a, float scale, in Pass pass)
     {
         Tensor narrow = pass.Rent(new Shape(x.Shape.Rows, a.Out));
-        Ops.MatMul.Forward(pass.Backend, x, a, null, narrow);
-        Ops.LowRank.Scale(pass.Backend, narrow, scale);
+        Ops.LowRank.Narrow(pass.Backend, x, a, scale, narrow);
         return narrow;
     }
 }

@@ -61,7 +61,7 @@ internal sealed partial class RecordingKernels
         tape.Record(norm.Y, dy =>
         {
             GradientCopy? copy = active && wish?.DType == kept.Kept.DType
-                ? new(tape.Rent(kept.X.Shape, kept.Kept.DType), wish.Value.Sums ? tape.Rent(new Shape(1, kept.X.Shape.Columns)) : null)
+                ? new(tape.Rent(kept.X.Shape, kept.Kept.DType), wish.Value.Sums ? tape.Rent(new Shape(kept.X.Shape.Columns)) : null)
                 : null;
             using Tape.Sink dx = tape.OpenWritten(kept.X, active, out bool fresh);
             _gradients.NormKeptGradient(kept, new KeptNormGradient(dy, dx.Gradient, !fresh, scale?.Gradient, shift?.Gradient, copy?.Rounded, copy?.Sums));

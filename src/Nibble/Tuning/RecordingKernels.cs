@@ -44,6 +44,27 @@ internal sealed partial class RecordingKernels(IBackend backend, Tape tape, Para
             saved: saved);
     }
 
+    public void MatMulScaled(Tensor x, IPackedWeight w, float factor, Tensor y)
+    {
+        Parameter? weight = parameters.Find(w);
+        bool flows = Starts(y, x, weight, null, out bool active);
+        Tape.Saved[] saved = flows && weight is not null ? [tape.Save(x)] : [];
+        Tape.GeluInput? gelu = active ? tape.GeluOf(x) : null;
+        tape.Overwrite(y);
+        _kernels.MatMulScaled(x, w, factor, y);
+        if (flows)
+        {
+            tape.Record(
+                y,
+                dy =>
+                {
+                    _kernels.Scale(dy, factor);
+                    MatMulBackward(dy, w, weight, saved, active ? x : null, gelu);
+                },
+                saved: saved);
+        }
+    }
+
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y)
     {
         Parameter? weight = parameters.Find(w);
@@ -90,7 +111,7 @@ internal sealed partial class RecordingKernels(IBackend backend, Tape tape, Para
                 GradientCopy copy = RoundedGradient(y, dy, x.DType);
                 if (shift is not null)
                 {
-                    _gradients.SumRows(copy.Sums ?? copy.Rounded, shift.Gradient);
+                    AddSums(copy, shift);
                 }
 
                 MatMulBackward(copy.Rounded, w, weight, saved, active ? x : null, gelu);
@@ -98,6 +119,18 @@ internal sealed partial class RecordingKernels(IBackend backend, Tape tape, Para
             },
             added: before,
             saved);
+    }
+
+    private void AddSums(GradientCopy copy, Parameter shift)
+    {
+        if (copy.Sums is { } sums)
+        {
+            _kernels.Add(sums, shift.Gradient);
+        }
+        else
+        {
+            _gradients.SumRows(copy.Rounded, shift.Gradient);
+        }
     }
 
     // Rounded once, not by each of the products that read it; the op behind may have done it already.

@@ -39,6 +39,32 @@ public class CudaMemoryTests
         Assert.Equal(0, allocator.UsedBytes);
     }
 
+    [Fact]
+    public void WhatTheCollectorTakesIsNotGivenToOthersWhileQueuedWorkMayUseIt()
+    {
+        using CudaBackend backend = new(new EmulatedDevice());
+        long used = backend.Memory.Allocator.UsedBytes;
+        WeakReference forgotten = Forget(backend);
+        for (int i = 0; i < 5 && forgotten.IsAlive; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+
+        Assert.False(forgotten.IsAlive);
+        Assert.True(backend.Memory.Allocator.UsedBytes > used);
+
+        // Disposed of, it is there for whoever queues next.
+        Tensor once = backend.AllocateUndefined(new Shape(3000), DType.F32);
+        nint address = CudaStorage.AddressOf(once);
+        once.Dispose();
+        using Tensor again = backend.AllocateUndefined(new Shape(3000), DType.F32);
+        Assert.Equal(address, CudaStorage.AddressOf(again));
+    }
+
+    [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+    private static WeakReference Forget(CudaBackend backend) => new(backend.AllocateUndefined(new Shape(1000), DType.F32).Storage);
+
     [SkippableFact]
     public void AStepWithCallsForOnePlaceIsNotRecorded()
     {

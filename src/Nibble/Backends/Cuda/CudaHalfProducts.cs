@@ -58,6 +58,24 @@ internal sealed class CudaHalfProducts(CachingMemory memory, CudaProducts produc
         }
     }
 
+    /// <summary>y = factor·x·Wᵀ in one product, for a matrix that is trained; false where that has none.</summary>
+    public bool TryMultiplyScaled(CudaPacking weight, Tensor x, float factor, Tensor y)
+    {
+        nint rows = y.Shape.Rows;
+        if (rows == 0 || weight.In == 0 || y.Shape.Columns != weight.Out || Copies is not { } copies || !copies.TryFind(weight, out nint matrix, out _))
+        {
+            return false;
+        }
+
+        using CudaStorage? ownX = AsHalf(x, out nint xs);
+        memory.Device.Multiply(new GemmCall(
+            matrix, xs, CudaStorage.AddressOf(y), 0, weight.Out, rows, weight.In, true, false, weight.In, weight.In, weight.Out, DType.BF16, false, y.DType)
+        {
+            Factors = (factor, 0),
+        });
+        return true;
+    }
+
     /// <summary>dx (+)= dy·W.</summary>
     public void MultiplyBack(Tensor dy, CudaPacking weight, Tensor dx, bool add)
     {

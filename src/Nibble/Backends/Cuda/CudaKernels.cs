@@ -57,6 +57,17 @@ internal sealed unsafe partial class CudaKernels(CachingMemory memory, CudaProdu
 
     public void MatMul(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) => Multiply(x, w, bias, y, add: false);
 
+    public void MatMulScaled(Tensor x, IPackedWeight w, float factor, Tensor y)
+    {
+        if (CudaHalfProducts.Takes(x, y) && half.TryMultiplyScaled((CudaPacking)w, x, factor, y))
+        {
+            return;
+        }
+
+        MatMul(x, w, null, y);
+        Scale(y, factor);
+    }
+
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor y) => Multiply(x, w, null, y, add: true);
 
     public void MatMulAdd(Tensor x, IPackedWeight w, Tensor? bias, Tensor y) => Multiply(x, w, bias, y, add: true);

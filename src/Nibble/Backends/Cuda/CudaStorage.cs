@@ -3,7 +3,12 @@ using Nibble.Tensors;
 
 namespace Nibble.Backends.Cuda;
 
-/// <summary>Memory of a card.</summary>
+/// <summary>
+/// Memory of a card. Unlike the processor's it has no finalizer, so that a tensor whose last use is an op need not outlive it (there is nothing like
+/// <see cref="Operands"/> here): what is collected without being disposed of stays taken until the allocator goes, and what is disposed of may be used
+/// again at once, because all work is one queue: whoever gets it is queued behind those who had it. Copies beside that queue wait for it and are waited for
+/// (<see cref="CudaOffload"/>).
+/// </summary>
 internal sealed class CudaStorage : Storage
 {
     private readonly CachingAllocator _allocator;
