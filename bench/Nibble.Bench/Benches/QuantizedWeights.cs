@@ -14,6 +14,7 @@ internal sealed record WeightKind(string Name, Func<nint, nint, QuantizedWeight>
         new("affine8 row", (o, i) => Affine(o, i, 8, (int)i, symmetric: true)),
         new("affine8 g64", (o, i) => Affine(o, i, 8, 64)),
         new("affine4 g64", (o, i) => Affine(o, i, 4, 64)),
+        new("affine4 g128 symmetric", (o, i) => Affine(o, i, 4, 128, symmetric: true)),
         new("affine4 g32", (o, i) => Affine(o, i, 4, 32)),
         new("affine3 g64", (o, i) => Affine(o, i, 3, 64)),
         new("affine2 g64", (o, i) => Affine(o, i, 2, 64)),

@@ -88,6 +88,23 @@ public class WideProductTests
         }
     }
 
+    [Theory]
+    [InlineData(4, 's', 128, "codebook4")]
+    [InlineData(4, 's', 32, "codebook4_small")]
+    [InlineData(4, 'i', 128, "affine4")]
+    [InlineData(3, 's', 128, "affine3")]
+    public void CodesOf4BitsThatShareAnOffsetAreLevelsToTensorCores(int bits, char offsets, int group, string format)
+    {
+        using CudaBackend backend = new(new EmulatedDevice(), DType.BF16);
+        using QuantizedWeight weight = PackingCheckData.Affine(40, 256, new Random(1), bits, group, offsets: offsets);
+        using CudaPacking packing = (CudaPacking)backend.Prepare(weight, ActivationType.F32);
+        Assert.Equal(format, packing.TensorFormat);
+        Assert.Equal("affine" + bits, packing.Format);
+        using QuantizedWeight back = packing.Unpack()!;
+        using Tensor wanted = weight.Dequantize(), found = back.Dequantize();
+        Assert.True(wanted.HostSpan<float>().SequenceEqual(found.HostSpan<float>()));
+    }
+
     private static float[] Product(Tensor x, Tensor weight, int first, int count)
     {
         int rows = (int)x.Shape.Rows, columns = (int)x.Shape.Columns;

@@ -34,6 +34,8 @@ internal static class TensorChecks
 
         yield return new("affine 4 bits, group 128, bias", (o, i, r) => PackingCheckData.Affine(o, i, r, 4, 128, AffineForm.Bias, offsets: 'r'));
         yield return new("affine 8 bits, whole rows", (o, i, r) => PackingCheckData.Affine(o, i, r, 8, i, offsets: 's'));
+        yield return new("affine 4 bits, group 128, symmetric", (o, i, r) => PackingCheckData.Affine(o, i, r, 4, 128, offsets: 's', dtype: DType.F16));
+        yield return new("affine 4 bits, group 32, symmetric", (o, i, r) => PackingCheckData.Affine(o, i, r, 4, 32, offsets: 's', dtype: DType.F16));
         yield return new("affine 4 bits, act-order", (o, i, r) => PackingCheckData.Affine(o, i, r, 4, 64, actOrder: true));
         yield return new("codebook, block 64", (o, i, r) => PackingCheckData.Codebook(o, i / 64 * 64, r, 64));
         yield return new("codebook, block 32, nested", (o, i, r) => PackingCheckData.Codebook(o, i / 32 * 32, r, 32, nested: true));

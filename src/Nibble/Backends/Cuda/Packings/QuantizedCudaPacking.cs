@@ -24,7 +24,10 @@ internal abstract class QuantizedCudaPacking : CudaPacking
 
     /// <summary>Groups of whole rows, or of 32 columns, or of a power of two from 64 on: what lanes of a fragment can share.</summary>
     public override string? TensorFormat =>
-        Argument.GroupMode != CudaGroups.OfRow || Argument.GroupShift < 5 ? null : Argument.GroupShift == 5 ? Format + CudaKernelNames.Small : Format;
+        Argument.GroupMode != CudaGroups.OfRow || Argument.GroupShift < 5 ? null : Argument.GroupShift == 5 ? TensorCodes + CudaKernelNames.Small : TensorCodes;
+
+    /// <summary>As what tensor cores read the codes.</summary>
+    protected virtual string TensorCodes => Format;
 
     protected Tensor UnpackCodes() => CodeWords.Unpack(Read<uint>(_words), Out, In, _bits);
 
