@@ -53,9 +53,6 @@ public sealed class HfFolderWriter : IDisposable
     /// <summary>The order in which shards want their tensors; inside one shard any order will do.</summary>
     public IEnumerable<string> Order => _shards.SelectMany(shard => shard).Select(spec => spec.Name);
 
-    /// <summary>Names of the weight files.</summary>
-    public IReadOnlyList<string> ShardNames => Enumerable.Range(0, _shards.Count).Select(ShardName).ToArray();
-
     /// <summary>Writes a whole tensor.</summary>
     public unsafe void Append(string name, Tensor tensor)
     {

@@ -37,9 +37,6 @@ public sealed class ModelConfig
     /// <summary>The <c>quantization_config</c> section (or the older <c>quantize_config.json</c>), or null for a dense model.</summary>
     public JsonConfig? Quantization { get; }
 
-    /// <summary>The same as raw JSON.</summary>
-    public JsonElement? QuantizationJson => Quantization?.Element;
-
     /// <summary>The quantization layout's name, for example <c>gptq</c>; null for a dense model.</summary>
     public string? QuantMethod { get; }
 

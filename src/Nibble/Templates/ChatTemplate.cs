@@ -141,12 +141,9 @@ public sealed class ChatTemplate
             return config.GetString("chat_template");
         }
 
-        JsonElement chosen = value.EnumerateArray().FirstOrDefault(one => Text(one, "name") == "default");
-        return Text(chosen, "template") ?? value.EnumerateArray().Select(one => Text(one, "template")).FirstOrDefault(one => one is not null);
+        JsonConfig[] all = [.. config.Sections("chat_template").Where(one => one.Has("template"))];
+        return (all.FirstOrDefault(one => one.GetString("name", null) == "default") ?? all.FirstOrDefault())?.GetString("template");
     }
-
-    private static string? Text(JsonElement value, string name) =>
-        value.ValueKind == JsonValueKind.Object && value.TryGetProperty(name, out JsonElement text) && text.ValueKind == JsonValueKind.String ? text.GetString() : null;
 
     private static string? SourceIn(string name, byte[] bytes, string origin, Limits limits) => name switch
     {
@@ -162,8 +159,8 @@ public sealed class ChatTemplate
             JsonConfig config = JsonConfig.Parse(files[file], $"{file} of {origin}", limits);
             foreach (string name in TokenNames.Where(config.Has))
             {
-                JsonElement value = config.Element.GetProperty(name);
-                if ((value.ValueKind == JsonValueKind.String ? value.GetString() : Text(value, "content")) is { } text)
+                string? text = config.Element.GetProperty(name).ValueKind == JsonValueKind.Object ? config.Section(name)!.GetString("content", null) : config.GetString(name);
+                if (text is not null)
                 {
                     _tokens[name] = text;
                 }

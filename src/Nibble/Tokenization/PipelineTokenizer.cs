@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Nibble.IO;
 
 namespace Nibble.Tokenization;
 
@@ -29,6 +30,11 @@ internal sealed class PipelineTokenizer : Tokenizer
 
     public PipelineTokenizer(TokenizerParts parts)
     {
+        if (parts.Added.GroupBy(token => token.Content, StringComparer.Ordinal).FirstOrDefault(group => group.Count() > 1) is { } twice)
+        {
+            Throw.BadInput($"the tokenizer adds '{Vocabulary.Shorten(twice.Key)}' twice", $"with ids {string.Join(", ", twice.Select(token => token.Id))}", "correct added_tokens_decoder in tokenizer_config.json");
+        }
+
         _parts = parts;
         _addedById = parts.Added.ToDictionary(token => token.Id);
         _addedByText = parts.Added.ToDictionary(token => token.Content, token => token.Id, StringComparer.Ordinal);

@@ -8,7 +8,7 @@ public class BlockBootstrapTests
 {
     private static float[] Noise(int count, ulong seed)
     {
-        CounterRandom random = new(seed);
+        SplitMix random = new(seed);
         return [.. Enumerable.Range(0, count).Select(_ => random.Next(1000) / 1000f)];
     }
 

@@ -81,6 +81,18 @@ public class ClassificationTests
         Assert.Equal(ErrorKind.NotFound, Assert.Throws<NibbleException>(() => LabeledSource.Load(folder.Path, "train")).Kind);
     }
 
+    [Fact]
+    public void EndsOfLinesAreNoPartOfTexts()
+    {
+        using TempFolder folder = new();
+        Write(folder, "0\tno\n1\tyes\n", "a b\n\nc\n", "0\n1\n1\n");
+        LabeledSet set = LabeledSource.Load(folder.Path, "test");
+        Write(folder, "0\tno\r\n1\tyes\r\n", "a b\r\n\r\nc\r\n", "0\r\n1\r\n1\r\n");
+        LabeledSet other = LabeledSource.Load(folder.Path, "test");
+        Assert.Equal(set.Rows, other.Rows);
+        Assert.Equal(set.Labels, other.Labels);
+    }
+
     private static void Write(TempFolder folder, string mapping, string texts, string labels)
     {
         File.WriteAllText(folder["mapping.txt"], mapping);

@@ -20,7 +20,7 @@ public class DivergenceTests
     [InlineData(1000)]
     public void Vectors_and_rest_agree_with_the_definition(int count)
     {
-        CounterRandom random = new(11);
+        SplitMix random = new(11);
         float[] p = [.. Enumerable.Range(0, count).Select(_ => (random.Next(20_000) / 1000f) - 10)];
         float[] q = [.. p.Select(value => value + (random.Next(2000) / 1000f))];
         double lp = Math.Log(p.Sum(z => Math.Exp(z))), lq = Math.Log(q.Sum(z => Math.Exp(z)));

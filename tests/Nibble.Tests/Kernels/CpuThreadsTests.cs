@@ -89,8 +89,9 @@ public unsafe class CpuThreadsTests
     [Fact]
     public void AnErrorInAPartReachesTheCallerAndThePoolGoesOn()
     {
-        InvalidOperationException error = Assert.Throws<InvalidOperationException>(() => CpuThreads.Shared(2).Run(8, default(FailingJob)));
+        InvalidOperationException error = Assert.Throws<InvalidOperationException>(() => CpuThreads.Shared(2).Run(8, new FailingJob { Error = new FormatException("part 3 fails") }));
         Assert.Contains("part 3", error.Message, StringComparison.Ordinal);
+        Assert.Throws<OutOfMemoryException>(() => CpuThreads.Shared(2).Run(8, new FailingJob { Error = new OutOfMemoryException() }));
         EveryPartRunsOnce(2);
     }
 
@@ -128,11 +129,13 @@ public unsafe class CpuThreadsTests
 
     private struct FailingJob : ICpuJob
     {
+        public Exception Error;
+
         public readonly void Execute(int part)
         {
             if (part == 3)
             {
-                throw new InvalidOperationException("part 3 fails");
+                throw Error;
             }
         }
     }

@@ -86,6 +86,21 @@ public class TemplateLimitTests
         }
     }
 
+    [Theory]
+    [InlineData("""{"chat_template": "\ud800"}""")]
+    [InlineData("""{"chat_template": [{"name": "default", "template": "\ud800"}]}""")]
+    [InlineData("""{"chat_template": [{"name": "\ud800", "template": "x"}]}""")]
+    [InlineData("""{"chat_template": ["x"]}""")]
+    [InlineData("""{"chat_template": "x", "bos_token": "\ud800"}""")]
+    [InlineData("""{"chat_template": "x", "bos_token": {"content": "\ud800"}}""")]
+    [InlineData("""{"chat_template": "x", "bos_token": 3}""")]
+    public void ConfigsThatHoldNoTextsAreRefused(string config)
+    {
+        using TempFolder folder = new();
+        File.WriteAllText(folder["tokenizer_config.json"], config);
+        Assert.Equal(ErrorKind.BadInput, Assert.Throws<NibbleException>(() => ChatTemplate.FromFolder(folder.Path)).Kind);
+    }
+
     [Fact]
     public void NothingRepeatedIsNothing() => Assert.Empty(ChatTemplate.FromText("{{ '' * 4294967295 }}{{ 9223372036854775807 * '' }}").Render([], false));
 

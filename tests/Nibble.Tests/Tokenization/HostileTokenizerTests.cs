@@ -81,6 +81,8 @@ public class HostileTokenizerTests
         Merges("line with two spaces", "line 1 is no merge", "a b c\n"),
         new("merges.txt is no UTF-8", "no list of merges", new() { ["vocab.json"] = "{\"a\": 0}"u8.ToArray(), ["merges.txt"] = [0xFF, 0xFE, 0x20, 0x61] }),
         OfClass("vocab.json of another class", "GPT2Tokenizer, Qwen2Tokenizer", "CLIPTokenizer"),
+        new("added id in two spellings", "expected an id", new() { ["vocab.json"] = "{\"a\": 0}"u8.ToArray(), ["merges.txt"] = [], ["tokenizer_config.json"] = AddedTokens("5", "<x>", "05", "<y>") }),
+        new("added token with two ids", "'<x>' twice", new() { ["tokenizer.model"] = SentencePieceFiles.Model(), ["tokenizer_config.json"] = AddedTokens("900", "<x>", "901", "<x>") }),
         Model("empty model", "the file is empty", []),
         Model("Git LFS pointer", "neither a SentencePiece", "version https://git-lfs.github.com/spec/v1\noid sha256:00\n"u8.ToArray()),
         Model("zip file", "neither a SentencePiece", "PK\x03\x04"u8.ToArray()),
@@ -112,6 +114,9 @@ public class HostileTokenizerTests
         Model("huge rank", "ids go from 0", "YQ== 99999999999\n"u8.ToArray()),
         Model("token of 10,000 bytes", "line 2 is no rank", Encoding.ASCII.GetBytes($"YQ== 0\n{Convert.ToBase64String(new byte[10_000])} 1\n")),
     ];
+
+    private static byte[] AddedTokens(string id, string text, string otherId, string otherText) => Encoding.UTF8.GetBytes(
+        new JsonObject { ["added_tokens_decoder"] = new JsonObject { [id] = new JsonObject { ["content"] = text }, [otherId] = new JsonObject { ["content"] = otherText } } }.ToJsonString());
 
     private static readonly HostileFile[] All = [.. JsonFiles, .. PipelineFiles, .. OtherFiles];
 

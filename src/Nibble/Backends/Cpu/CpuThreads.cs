@@ -149,7 +149,8 @@ internal sealed unsafe class CpuThreads
 
         if (_error is not null)
         {
-            throw new InvalidOperationException("a part of a CPU kernel failed: " + _error.Message, _error);
+            string message = "a part of a CPU kernel failed: " + _error.Message;
+            throw _error is OutOfMemoryException ? new OutOfMemoryException(message, _error) : new InvalidOperationException(message, _error);
         }
     }
 

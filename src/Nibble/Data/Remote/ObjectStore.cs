@@ -12,9 +12,6 @@ internal abstract class ObjectStore(RemoteClient client, string scheme, string b
     /// <summary>Sends requests.</summary>
     protected RemoteClient Client => client;
 
-    /// <summary>The bucket.</summary>
-    protected string Bucket => bucket;
-
     /// <summary>An object as the user would write it.</summary>
     public string NameOf(string key) => $"{scheme}://{bucket}/{key}";
 

@@ -82,7 +82,7 @@ public static class LabeledSource
             {
                 // An empty last line ends the file; an empty line elsewhere is an empty text.
                 string[] lines = TextFile.Read(path, Limits.Default).Split('\n');
-                return lines[^1].Length == 0 ? lines[..^1] : lines;
+                return [.. (lines[^1].Length == 0 ? lines[..^1] : lines).Select(line => line.EndsWith('\r') ? line[..^1] : line)];
             }
         }
 

@@ -1,3 +1,4 @@
+using Nibble.Evaluation.Metrics;
 using Nibble.Tensors;
 
 namespace Nibble.Evaluation.Classification;
@@ -23,6 +24,6 @@ internal sealed class RowBootstrap(ulong seed)
             values[draw] = metric(drawn);
         });
         Array.Sort(values);
-        return (values[(int)(0.025 * Draws)], values[(int)(0.975 * Draws) - 1]);
+        return (BlockBootstrap.Percentile(values, 0.025), BlockBootstrap.Percentile(values, 0.975));
     }
 }

@@ -21,7 +21,7 @@ public sealed class BlockBootstrap(ulong seed, int block = BlockBootstrap.Defaul
         int length = Math.Min(block, count);
         int blocks = (count + length - 1) / length;
         double[] means = new double[resamples];
-        CounterRandom random = new(seed);
+        SplitMix random = new(seed);
         for (int i = 0; i < resamples; i++)
         {
             double sum = 0;

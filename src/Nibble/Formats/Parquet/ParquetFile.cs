@@ -42,9 +42,6 @@ internal sealed class ParquetFile : IDisposable
     /// <summary>Rows of the whole file.</summary>
     public long RowCount => RowGroups.Sum(group => group.Rows);
 
-    /// <summary>Names of the top-level fields.</summary>
-    public IEnumerable<string> FieldNames => _fields.Select(one => one.Name);
-
     /// <summary>Opens a file on this machine.</summary>
     public static ParquetFile Open(string path, Limits? limits = null)
     {

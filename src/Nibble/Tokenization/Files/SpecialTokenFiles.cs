@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Nibble.Formats;
 using Nibble.IO;
@@ -67,7 +68,8 @@ internal sealed class SpecialTokenFiles
         foreach (JsonProperty entry in list.Element.EnumerateObject())
         {
             JsonConfig token = list.SectionNamed(entry.Name)!;
-            if (!int.TryParse(entry.Name, out int id) || id < 0 || id >= limits.VocabularyEntries || token.GetString("content").Length == 0)
+            // "7" and "07" would be one id with two tokens.
+            if (!int.TryParse(entry.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id) || entry.Name != id.ToString(CultureInfo.InvariantCulture) || id >= limits.VocabularyEntries || token.GetString("content").Length == 0)
             {
                 list.Refuse(entry.Name, $"expected an id from 0 to {limits.VocabularyEntries - 1:N0} and a token with content", "correct the file");
             }

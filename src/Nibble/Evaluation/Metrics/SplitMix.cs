@@ -1,7 +1,7 @@
 namespace Nibble.Evaluation.Metrics;
 
 /// <summary>SplitMix64: the n-th number is a function of seed and n, the same on every machine.</summary>
-internal struct CounterRandom(ulong seed)
+internal struct SplitMix(ulong seed)
 {
     private ulong _state = seed;
 
