@@ -18,10 +18,10 @@ public sealed class RaplMeter : IEnergyMeter
     private readonly Timer _timer;
     private double _microjoules;
 
-    private RaplMeter(Zone[] zones)
+    private RaplMeter(Zone[] zones, TimeSpan interval)
     {
         _zones = zones;
-        _timer = new Timer(_ => Joules(), null, Interval, Interval);
+        _timer = new Timer(_ => Tick(), null, interval, interval);
     }
 
     /// <summary>Where the tree is on this machine.</summary>
@@ -34,7 +34,9 @@ public sealed class RaplMeter : IEnergyMeter
     public string Description => $"RAPL counters of {string.Join(", ", _zones.Select(zone => zone.Name))}: whole packages, idle power and other programs included";
 
     /// <summary>A meter over the counters under <paramref name="root"/>, or null where there are none that may be read.</summary>
-    public static RaplMeter? TryStart(string root)
+    public static RaplMeter? TryStart(string root) => TryStart(root, Interval);
+
+    internal static RaplMeter? TryStart(string root, TimeSpan interval)
     {
         if (!Directory.Exists(root))
         {
@@ -48,7 +50,7 @@ public sealed class RaplMeter : IEnergyMeter
                 .Select(folder => (Folder: folder, Name: File.ReadAllText(Path.Combine(folder, "name")).Trim()))
                 .Where(zone => zone.Name.StartsWith("package", StringComparison.Ordinal) || zone.Name == "dram")
                 .Select(zone => new Zone(zone.Folder, zone.Name))];
-            return zones.Length == 0 ? null : new RaplMeter(zones);
+            return zones.Length == 0 ? null : new RaplMeter(zones, interval);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or FormatException)
         {
@@ -73,6 +75,18 @@ public sealed class RaplMeter : IEnergyMeter
 
     /// <inheritdoc/>
     public void Dispose() => _timer.Dispose();
+
+    // An exception here would end the process, in the middle of a measurement: whoever asks next is told.
+    private void Tick()
+    {
+        try
+        {
+            Joules();
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or FormatException)
+        {
+        }
+    }
 
     private sealed class Zone
     {

@@ -51,6 +51,18 @@ public sealed class EnergyTests : IDisposable
     }
 
     [Fact]
+    public void A_counter_that_goes_away_is_told_to_who_asks_and_ends_nothing()
+    {
+        Zone("intel-rapl:0", "package-0", 500);
+        using RaplMeter meter = RaplMeter.TryStart(_root, TimeSpan.FromMilliseconds(1))!;
+        File.Delete(Path.Combine(_root, "intel-rapl:0", "energy_uj"));
+        Thread.Sleep(50);
+        Assert.Throws<FileNotFoundException>(() => meter.Joules());
+        Count("intel-rapl:0", 3_000_500);
+        Assert.Equal(3, meter.Joules(), 9);
+    }
+
+    [Fact]
     public void Without_counters_there_is_no_meter()
     {
         Assert.Null(RaplMeter.TryStart(_root));
