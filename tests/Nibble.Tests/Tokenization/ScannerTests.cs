@@ -54,12 +54,15 @@ public class ScannerTests
         Assert.Equal(regex.Matches(text).Select(match => text[match.Start..match.End]), Cut(known, text));
     }
 
-    private static List<string> Cut(string known, string text)
+    // Its cache takes two megabytes, which thousands of texts need not have each.
+    private readonly EncodeState _state = new();
+
+    private List<string> Cut(string known, string text)
     {
         Collector collector = new();
         PieceStep step = KnownPatterns.Find(known)!;
         step.Next = collector;
-        step.Accept(text, true, new EncodeState());
+        step.Accept(text, true, _state);
         return collector.Pieces;
     }
 

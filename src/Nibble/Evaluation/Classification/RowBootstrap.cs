@@ -1,4 +1,5 @@
 using Nibble.Evaluation.Metrics;
+using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
 namespace Nibble.Evaluation.Classification;
@@ -12,16 +13,19 @@ internal sealed class RowBootstrap(ulong seed)
     public (double Low, double High) Interval(int rows, Func<int[], double> metric)
     {
         double[] values = new double[Draws];
-        Parallel.For(0, Draws, draw =>
+        Spread.Over(Draws, rows, (first, last) =>
         {
-            ulong key = CounterRandom.Key(seed, (ulong)draw);
             int[] drawn = new int[rows];
-            for (int i = 0; i < rows; i++)
+            for (nint draw = first; draw < last; draw++)
             {
-                drawn[i] = (int)(CounterRandom.Bits(key, (ulong)i) % (ulong)rows);
-            }
+                ulong key = CounterRandom.Key(seed, (ulong)draw);
+                for (int i = 0; i < rows; i++)
+                {
+                    drawn[i] = (int)(CounterRandom.Bits(key, (ulong)i) % (ulong)rows);
+                }
 
-            values[draw] = metric(drawn);
+                values[draw] = metric(drawn);
+            }
         });
         Array.Sort(values);
         return (BlockBootstrap.Percentile(values, 0.025), BlockBootstrap.Percentile(values, 0.975));

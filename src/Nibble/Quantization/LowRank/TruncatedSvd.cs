@@ -1,4 +1,5 @@
 using System.Numerics;
+using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization.LowRank;
@@ -10,7 +11,7 @@ namespace Nibble.Quantization.LowRank;
 /// </summary>
 internal sealed class TruncatedSvd
 {
-    private const int Oversampling = 8, Iterations = 6;
+    private const int Oversampling = 8, Iterations = 6, Block = 64;
 
     private TruncatedSvd(double[] left, double[] values, double[] right) => (Left, Values, Right) = (left, values, right);
 
@@ -86,11 +87,14 @@ internal sealed class TruncatedSvd
         (int rows, int columns) = ((int)matrix.Shape[0], (int)matrix.Shape[1]);
         double[] y = new double[rows * width];
         float* m = (float*)matrix.HostPointer;
-        Parallel.For(0, rows, row =>
+        Spread.Over(rows, (nint)columns * width, (first, last) =>
         {
-            for (int column = 0; column < columns; column++)
+            for (int row = (int)first; row < last; row++)
             {
-                Add(m[((long)row * columns) + column], x.AsSpan(column * width, width), y.AsSpan(row * width, width));
+                for (int column = 0; column < columns; column++)
+                {
+                    Add(m[((long)row * columns) + column], x.AsSpan(column * width, width), y.AsSpan(row * width, width));
+                }
             }
         });
         GC.KeepAlive(matrix);
@@ -100,16 +104,16 @@ internal sealed class TruncatedSvd
     /// <summary>Mᵀ·x: x <c>[rows, width]</c>; each thread owns some columns and takes all rows in order.</summary>
     private static unsafe double[] TransposedTimes(Tensor matrix, double[] x, int width)
     {
-        const int block = 64;
         (int rows, int columns) = ((int)matrix.Shape[0], (int)matrix.Shape[1]);
         double[] y = new double[columns * width];
         float* m = (float*)matrix.HostPointer;
-        Parallel.For(0, (columns + block - 1) / block, part =>
+        // Blocks of columns, so that a part reads whole lines of each row.
+        Spread.Over((columns + Block - 1) / Block, (nint)rows * Block * width, (first, last) =>
         {
-            int end = Math.Min(columns, (part + 1) * block);
+            int end = Math.Min(columns, (int)last * Block);
             for (int row = 0; row < rows; row++)
             {
-                for (int column = part * block; column < end; column++)
+                for (int column = (int)first * Block; column < end; column++)
                 {
                     Add(m[((long)row * columns) + column], x.AsSpan(row * width, width), y.AsSpan(column * width, width));
                 }
