@@ -14,7 +14,7 @@ internal sealed class BenchVerb : IVerb
 {
     private const string PeerPrefix = "llama-bench=";
 
-    private readonly Argument<string?> _model = new("model") { Description = "A Hugging Face folder, a .gguf or a .safetensors file; or use --shapes.", Arity = ArgumentArity.ZeroOrOne };
+    private readonly Argument<string?> _model = new("model") { Description = "A Hugging Face folder, a .gguf or a .safetensors file; or use --shapes.", Arity = ArgumentArity.ZeroOrOne, CustomParser = CommonOptions.Place };
     private readonly Option<string?> _shapes = new("--shapes") { Description = $"Random weights of the shapes of a known model: {string.Join(", ", ModelShapes.Names)}." };
     private readonly Option<string[]> _methods = new("--methods") { Description = "METHOD[:key=value,…], several of them one after the other; none: as it is.", DefaultValueFactory = _ => [PlanOverride.Dense], AllowMultipleArgumentsPerToken = true };
     private readonly Option<int[]> _threads = new("--threads") { Description = "Numbers of threads, taking turns (default: all processors, or NIBBLE_THREADS).", AllowMultipleArgumentsPerToken = true };

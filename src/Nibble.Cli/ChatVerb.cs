@@ -10,7 +10,10 @@ namespace Nibble.Cli;
 /// <summary><c>nibble chat</c>: a conversation, at the terminal or with a line of stdin for each message.</summary>
 internal sealed class ChatVerb : IVerb
 {
-    private const string Help = "/reset forgets the conversation, /exit ends; a line that ends in \\ goes on in the next one";
+    private const string Help = "/reset forgets the conversation, /exit ends, Ctrl-C stops an answer; a line that ends in \\ goes on in the next one";
+
+    // The answer that is being written, for Ctrl-C.
+    private static CancellationTokenSource? _answer;
 
     private readonly Argument<string> _model = CommonOptions.Model();
     private readonly Option<string?> _system = new("--system") { Description = "What the model is told before everything else." };
@@ -38,6 +41,7 @@ internal sealed class ChatVerb : IVerb
         bool terminal = !Console.IsInputRedirected;
         if (terminal)
         {
+            Interruption.EndPart = EndAnswer;
             Console.Error.WriteLine(Help);
         }
 
@@ -60,18 +64,26 @@ internal sealed class ChatVerb : IVerb
                 session.Reset();
                 Console.Error.WriteLine("(a new conversation)");
                 return;
-            case "/help":
+            case "/help" or "/?":
                 Console.Error.WriteLine(Help);
+                return;
+            case ['/', .. string word] when terminal && word.Length > 0 && word.All(char.IsAsciiLetter):
+                Console.Error.WriteLine($"/{word} is no command: {Help}");
                 return;
         }
 
+        // At a terminal Ctrl-C ends this answer alone.
+        using CancellationTokenSource answer = CancellationTokenSource.CreateLinkedTokenSource(options.Cancellation);
+        Volatile.Write(ref _answer, answer);
         try
         {
-            foreach (string piece in session.Answer(line, options))
-            {
-                Console.Out.Write(piece);
-                Console.Out.Flush();
-            }
+            Answer(session, line, options with { Cancellation = answer.Token });
+        }
+        catch (OperationCanceledException) when (terminal && !options.Cancellation.IsCancellationRequested)
+        {
+            Console.Out.WriteLine();
+            Console.Error.WriteLine("(stopped: this question and its answer are not kept)");
+            return;
         }
         catch (NibbleException error) when (terminal && error.Kind == ErrorKind.BadInput)
         {
@@ -79,13 +91,48 @@ internal sealed class ChatVerb : IVerb
             Console.Error.WriteLine(error.Message);
             return;
         }
+        finally
+        {
+            Volatile.Write(ref _answer, null);
+        }
 
         Console.Out.WriteLine();
         if (terminal && session.Timings is { } timings)
         {
-            Console.Error.WriteLine(string.Create(
-                CultureInfo.InvariantCulture,
-                $"({session.Tokens:N0} tokens so far, {session.KeptTokens:N0} of them kept from before; first after {timings.TimeToFirstToken.TotalMilliseconds:N0} ms{(double.IsNaN(timings.DecodeTokensPerSecond) ? string.Empty : $", {timings.DecodeTokensPerSecond:N0} tokens/s")})"));
+            Console.Error.WriteLine(Summary(session, timings));
+        }
+    }
+
+    private static void Answer(ChatSession session, string line, GenerationOptions options)
+    {
+        foreach (string piece in session.Answer(line, options))
+        {
+            Console.Out.Write(piece);
+            Console.Out.Flush();
+        }
+    }
+
+    private static string Summary(ChatSession session, GenerationTimings timings)
+    {
+        string speed = double.IsNaN(timings.DecodeTokensPerSecond) ? string.Empty : string.Create(CultureInfo.InvariantCulture, $", {timings.DecodeTokensPerSecond:N0} tokens/s");
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"({session.Tokens:N0} tokens so far, {session.KeptTokens:N0} of them kept from before; first after {timings.TimeToFirstToken.TotalMilliseconds:N0} ms{speed})");
+    }
+
+    // Between answers Ctrl-C ends the command, as it does everywhere.
+    private static bool EndAnswer()
+    {
+        try
+        {
+            CancellationTokenSource? answer = Volatile.Read(ref _answer);
+            answer?.Cancel();
+            return answer is not null;
+        }
+        catch (ObjectDisposedException)
+        {
+            // It ended by itself at this moment.
+            return true;
         }
     }
 

@@ -15,6 +15,7 @@ internal sealed class EstimateVerb : IVerb
     {
         Description = "A folder with a config.json (weights are not needed); without it, the table of 7B, 13B, 30B and 65B.",
         Arity = ArgumentArity.ZeroOrOne,
+        CustomParser = CommonOptions.Place,
     };
 
     private readonly Option<string> _method = new("--method") { Description = "full, lora, qlora or all.", DefaultValueFactory = _ => "all" };

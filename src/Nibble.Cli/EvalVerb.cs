@@ -105,7 +105,7 @@ internal sealed class EvalVerb : IVerb
             return work((_, _) => { }, cancellation);
         }
 
-        return Output.Human.Progress().AutoClear(true).HideCompleted(true).Start(context =>
+        return Output.Human.Progress().AutoClear(true).HideCompleted(true).Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(context =>
         {
             ProgressTask bar = context.AddTask("loading", maxValue: 1);
             return work((what, done) => (bar.Description, bar.Value) = (what, done), cancellation);

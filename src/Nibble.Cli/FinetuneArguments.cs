@@ -12,7 +12,7 @@ internal sealed class FinetuneArguments
     private const int DemoSteps = 16, DemoLength = 256;
     private const double DemoLearningRate = 2e-3;
 
-    private readonly Argument<string?> _model = new("model") { Description = "Folder of the base model (left out with --demo).", Arity = ArgumentArity.ZeroOrOne };
+    private readonly Argument<string?> _model = new("model") { Description = "Folder of the base model (left out with --demo).", CustomParser = CommonOptions.Place, Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<bool> _demo = new("--demo") { Description = "Tune the embedded model on embedded text of another domain." };
     private readonly Option<string?> _data = new("--data") { Description = "File (text, JSON lines, JSON, CSV, TSV, Parquet; also .gz), folder, address (http, https, s3, gs) or name (wikitext2, tweeteval/TASK, codesearchnet/LANGUAGE); for classification texts with labels." };
     private readonly Option<string> _format = new("--format") { Description = "What the fields of rows are: auto, text, completion, messages, alpaca or sharegpt.", DefaultValueFactory = _ => "auto" };
@@ -159,6 +159,20 @@ internal sealed class FinetuneArguments
         }
 
         return options;
+    }
+
+    /// <summary>Options that were given and mean nothing to the chosen method.</summary>
+    public IReadOnlyList<string> Unused(ParseResult parsed)
+    {
+        string method = parsed.GetValue(_method)!;
+        bool lowRank = method is "lora" or "qlora" or "dora";
+        (bool Used, Option[] Options)[] groups =
+        [
+            (lowRank, [_rank, _alpha, _dropout, _rankPattern, _alphaPattern, _rslora, _init, _plusRatio]),
+            (lowRank || method == "ia3", [_targets, _exclude]),
+            (method is "prefix" or "prompt", [_virtual]),
+        ];
+        return [.. groups.Where(group => !group.Used).SelectMany(group => group.Options).Where(option => !IsDefault(parsed, option)).Select(option => option.Name)];
     }
 
     private static bool IsDefault(ParseResult parsed, Option option) => parsed.GetResult(option) is null or { Implicit: true };

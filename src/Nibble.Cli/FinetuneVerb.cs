@@ -19,6 +19,11 @@ internal sealed class FinetuneVerb : IVerb
         command.SetAction(parsed =>
         {
             FineTuneOptions options = arguments.Read(parsed, parsed.GetValue(dryRun));
+            if (arguments.Unused(parsed) is { Count: > 0 } unused)
+            {
+                Output.Human.WriteLine($"note: {string.Join(", ", unused)}: not used by --method {options.Method}");
+            }
+
             return parsed.GetValue(dryRun) ? Plan(options, parsed.GetValue(json)) : Run(options, parsed.GetValue(json), cancellation);
         });
         return command;
@@ -59,6 +64,7 @@ internal sealed class FinetuneVerb : IVerb
         else
         {
             Output.Human.WriteLine($"saved in {options.Output}: {report.TokensPerSecond:N0} tokens/s, {seconds:F0} s in all; {report.Energy.Joules:N0} J ({report.Energy.Description})");
+            Output.Human.WriteLine(Next(options));
         }
 
         if (json)
@@ -68,6 +74,13 @@ internal sealed class FinetuneVerb : IVerb
 
         return report.Interrupted ? (int)ErrorKind.Interrupted : 0;
     }
+
+    private static string Next(FineTuneOptions options) => options switch
+    {
+        { Classification: true } => $"next: nibble eval {(options.UsesAdapter ? $"{options.Model} --adapter {options.Output}" : options.Output)} --tasks classification --data DATA",
+        { UsesAdapter: true } => $"next: nibble generate {options.Model} --adapter {options.Output} --prompt \"…\"",
+        _ => $"next: nibble generate {options.Output} --prompt \"…\"",
+    };
 
     private static object Document(FineTuneOptions options, FineTuneReport report, double seconds) => new
     {

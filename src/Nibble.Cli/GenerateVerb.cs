@@ -50,7 +50,7 @@ internal sealed class GenerateVerb : IVerb
         }
 
         Write(stream ? "\n" : string.Concat(prompts.Zip(generator.Results, (prompt, result) => $"{prompt}{result.Text}\n\n")));
-        Console.Error.WriteLine(Summary(loaded, generator));
+        Console.Error.WriteLine(Summary(loaded, generator, options));
         LoadFlags.Tell(loaded.FinishPackCache());
     }
 
@@ -93,12 +93,14 @@ internal sealed class GenerateVerb : IVerb
 
     private static double? Measured(double value) => double.IsNaN(value) ? null : value;
 
-    private static string Summary(LoadedModel loaded, Generator generator)
+    private static string Summary(LoadedModel loaded, Generator generator, GenerationOptions options)
     {
+        // An end that was neither asked for nor the model's own choice is told.
+        string full = generator.Results.Any(row => row.Finish == FinishReason.Length && row.Tokens.Count < options.MaxTokens) ? $"; the model's context of {loaded.Facts.Context:N0} tokens is full" : string.Empty;
         GenerationTimings timings = generator.Timings;
         string decode = double.IsNaN(timings.DecodeTokensPerSecond) ? string.Empty : $", {timings.DecodeTokensPerSecond:N0} tokens/s after it";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{generator.Results.Sum(row => row.Tokens.Count):N0} tokens; first after {timings.TimeToFirstToken.TotalMilliseconds:N0} ms{decode} ({loaded.Backend.Name} {loaded.Backend.KernelVariant}, {loaded.Backend.Threads} threads)");
+            $"{generator.Results.Sum(row => row.Tokens.Count):N0} tokens; first after {timings.TimeToFirstToken.TotalMilliseconds:N0} ms{decode} ({loaded.Backend.Name} {loaded.Backend.KernelVariant}, {loaded.Backend.Threads} threads){full}");
     }
 }

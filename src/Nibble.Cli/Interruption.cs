@@ -7,6 +7,9 @@ internal sealed class Interruption : IDisposable
 
     public Interruption() => Console.CancelKeyPress += OnCancel;
 
+    /// <summary>Asked before the whole work is: true if a Ctrl-C only ended a part of it. Null where there are no parts.</summary>
+    public static Func<bool>? EndPart { get; set; }
+
     public CancellationToken Token => _source.Token;
 
     public bool Requested => _source.IsCancellationRequested;
@@ -25,6 +28,12 @@ internal sealed class Interruption : IDisposable
         }
 
         e.Cancel = true;
+        if (EndPart is { } part)
+        {
+            e.Cancel = part();
+            return;
+        }
+
         Console.Error.WriteLine("stopping after this step (Ctrl-C again stops at once)");
         _source.Cancel();
     }

@@ -1,4 +1,7 @@
+using System.Diagnostics;
+using System.Text;
 using Nibble.IO;
+using Xunit;
 
 namespace Nibble.SystemTests;
 
@@ -53,6 +56,33 @@ public sealed class ChatTests : IDisposable
         Assert.Equal(0, Cli.RunInput("import os\n", "chat", _folder, "--chat-template", file, "--max-tokens", "2", "--temperature", "0").ExitCode);
     }
 
+    [SkippableFact]
+    public void AtATerminalCtrlCEndsTheAnswerAndNotTheConversation()
+    {
+        Skip.If(!File.Exists("/usr/bin/script"), "no script(1) on this machine, which makes terminals");
+        Template("{{ messages[-1].content }}");
+        string command = $"dotnet {Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll")} chat {_folder} --max-tokens 500 --temperature 0";
+        ProcessStartInfo start = new("/usr/bin/script", ["-qec", command, "/dev/null"]) { RedirectStandardInput = true, RedirectStandardOutput = true };
+        using Process script = Process.Start(start)!;
+        // Whatever goes wrong, reading ends.
+        using Timer end = new(_ => script.Kill(entireProcessTree: true), null, TimeSpan.FromMinutes(3), Timeout.InfiniteTimeSpan);
+        StringBuilder seen = new();
+        Await(script, seen, "> ");
+        script.StandardInput.Write("def first(a, b):\n");
+        // The echo of the line, then the beginning of the answer.
+        Await(script, seen, "\n");
+        Await(script, seen, "    ");
+        script.StandardInput.Write('\u0003');
+        Await(script, seen, "(stopped: ");
+        Await(script, seen, "> ");
+        script.StandardInput.Write("/nothing\n");
+        Await(script, seen, "is no command");
+        Await(script, seen, "> ");
+        script.StandardInput.Write("/exit\n");
+        Assert.True(script.WaitForExit(60_000), seen.ToString());
+        Assert.Equal(0, script.ExitCode);
+    }
+
     [Fact]
     public void AConversationLongerThanTheContextEndsWithAMessage()
     {
@@ -60,6 +90,19 @@ public sealed class ChatTests : IDisposable
         CliResult result = Cli.RunInput("some words that are many tokens in all\n", "chat", _folder);
         Assert.Equal(3, result.ExitCode);
         Assert.Contains("/reset", result.Errors, StringComparison.Ordinal);
+    }
+
+    // Reads what the terminal shows until a text appears after all that was read before.
+    private static void Await(Process script, StringBuilder seen, string text)
+    {
+        script.StandardInput.Flush();
+        int from = seen.Length;
+        char[] one = new char[1];
+        while (!seen.ToString(from, seen.Length - from).Contains(text, StringComparison.Ordinal))
+        {
+            Assert.True(script.StandardOutput.Read(one) == 1, $"waited for '{text}' after: {seen}");
+            seen.Append(one[0]);
+        }
     }
 
     private void Template(string source) => File.WriteAllText(Path.Combine(_folder, "chat_template.jinja"), source);

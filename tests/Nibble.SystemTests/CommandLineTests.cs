@@ -32,6 +32,23 @@ public class CommandLineTests
     public void A_mistake_is_told_in_words(string line, string expected) => Assert.Contains(expected, UsageErrors.Of(Root.Parse(Words(line))));
 
     [Fact]
+    public void A_model_that_comes_with_Nibble_has_a_name()
+    {
+        string? place = Root.Parse(["show", "nibble-llama-4m"]).GetValue<string>("model");
+        Assert.True(File.Exists(Path.Combine(place!, "config.json")), place);
+        Assert.Equal("elsewhere/nibble-llama-4m", Root.Parse(["show", "elsewhere/nibble-llama-4m"]).GetValue<string>("model"));
+    }
+
+    [Fact]
+    public void Options_that_the_method_does_not_use_are_told()
+    {
+        CliResult full = Cli.Run("finetune", "nibble-llama-4m", "--method", "full", "--rank", "4", "--virtual-tokens", "3", "--dry-run");
+        Assert.Equal(0, full.ExitCode);
+        Assert.Contains("note: --rank, --virtual-tokens: not used by --method full", full.Errors);
+        Assert.DoesNotContain("note:", Cli.Run("finetune", "nibble-llama-4m", "--method", "lora", "--rank", "4", "--dry-run").Errors);
+    }
+
+    [Fact]
     public void A_text_may_be_empty() => Assert.Empty(UsageErrors.Of(Root.Parse(["chat", "m", "--system", ""])));
 
     [Theory]

@@ -157,9 +157,12 @@ public sealed class AtomicFile : IDisposable
     internal static void Refuse(string path, long bytes, Exception error)
     {
         string need = bytes > 0 ? $" ({bytes:N0} bytes needed{FreeSpace(path)})" : string.Empty;
-        string remedy = error is UnauthorizedAccessException
-            ? "change the permissions of the folder, or choose another output"
-            : "free space on the disk, or choose another output";
+        string remedy = error switch
+        {
+            UnauthorizedAccessException => "change the permissions of the folder, or choose another output",
+            FileNotFoundException or DirectoryNotFoundException => "nothing can be created there: choose another output",
+            _ => "free space on the disk, or choose another output",
+        };
         Throw.Resource($"cannot write {path}{need}", error.Message, remedy, error);
     }
 

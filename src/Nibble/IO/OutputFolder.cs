@@ -10,12 +10,14 @@ public sealed class OutputFolder : IDisposable
     private const string LockName = ".nibble-lock";
 
     private readonly string _target;
+    private readonly bool _force;
     private readonly FileStream _lock;
     private bool _done;
 
-    private OutputFolder(string target, string temporary, FileStream @lock)
+    private OutputFolder(string target, string temporary, bool force, FileStream @lock)
     {
         _target = target;
+        _force = force;
         Path = temporary;
         _lock = @lock;
     }
@@ -43,7 +45,7 @@ public sealed class OutputFolder : IDisposable
         {
             Directory.CreateDirectory(parent!);
             FileStream held = Temporary.Claim(target, Hold, LockOf);
-            return new OutputFolder(target, System.IO.Path.GetDirectoryName(held.Name)!, held);
+            return new OutputFolder(target, System.IO.Path.GetDirectoryName(held.Name)!, force, held);
         });
     }
 
@@ -55,15 +57,21 @@ public sealed class OutputFolder : IDisposable
     public string File(string name) => System.IO.Path.Combine(Path, name);
 
     /// <summary>Gives the folder its name; an old folder goes only after the new one is complete.</summary>
+    /// <exception cref="NibbleException">Without force: somebody else wrote the target meanwhile. It stays; this folder gets another name, which the error tells.</exception>
     public void Commit()
     {
         ObjectDisposedException.ThrowIf(_done, this);
-        AtomicFile.Attempt(_target, 0, () =>
+        string? aside = AtomicFile.Attempt(_target, 0, () =>
         {
             FolderSync.Flush(Path);
             _lock.Dispose();
             System.IO.File.Delete(LockOf(Path));
             string? old = null;
+            if (!_force && IsTaken(_target))
+            {
+                return SetAside();
+            }
+
             if (Directory.Exists(_target))
             {
                 old = Temporary.NameFor(_target, OldSuffix);
@@ -77,8 +85,25 @@ public sealed class OutputFolder : IDisposable
             {
                 Directory.Delete(old, recursive: true);
             }
+
+            return null;
         });
+        if (aside is not null)
+        {
+            Throw.Failed($"output folder {_target} appeared while this was written", "nothing is overwritten without being asked to", $"what was written is whole, in {aside}: rename it, or delete one of them");
+        }
     }
+
+    // The work may have taken hours: it is kept.
+    private string SetAside()
+    {
+        string aside = Enumerable.Range(2, int.MaxValue - 2).Select(n => $"{_target}-{n}").First(name => !System.IO.Path.Exists(name));
+        Directory.Move(Path, aside);
+        _done = true;
+        return aside;
+    }
+
+    private static bool IsTaken(string target) => Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any();
 
     /// <summary>Deletes the temporary folder unless <see cref="Commit"/> was called.</summary>
     public void Dispose()
@@ -98,7 +123,7 @@ public sealed class OutputFolder : IDisposable
             Throw.Usage($"output {path} is a file", "a folder is written here", "choose another output");
         }
 
-        if (!Directory.Exists(target) || !Directory.EnumerateFileSystemEntries(target).Any())
+        if (!IsTaken(target))
         {
             return;
         }

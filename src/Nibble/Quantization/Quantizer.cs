@@ -109,6 +109,7 @@ public static class Quantizer
     {
         options ??= new QuantizerOptions();
         OutputFolder.Check(output, options.Force);
+        using OutputLock held = OutputLock.Hold(output);
         (HfFolder folder, QuantPlan plan) = Prepare(input, request);
         using (folder)
         {

@@ -52,6 +52,7 @@ public sealed class FineTune : IDisposable
             OutputFolder.Check(options.Output!, options.Force);
         }
 
+        using OutputLock held = OutputLock.Hold(options.Output!);
         TuningData data = new(options, note);
         options = options with { Labels = data.Labels };
         FineTunePlan plan = FineTunePlan.Of(ModelConfig.Open(options.Model), options);

@@ -49,6 +49,37 @@ public class OutputFolderTests
     }
 
     [Fact]
+    public void AFolderThatAppearedMeanwhileIsNotReplaced()
+    {
+        using TempFolder folder = new();
+        using (OutputFolder output = OutputFolder.Create(folder["out"]))
+        {
+            AtomicFile.WriteAllText(output.File("mine"), "1");
+            Write(folder["out"], "theirs", force: false);
+            NibbleException error = Assert.Throws<NibbleException>(output.Commit);
+            Assert.Contains(folder["out-2"], error.Remedy, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(["theirs"], Names(folder["out"]));
+        Assert.Equal(["mine"], Names(folder["out-2"]));
+        Assert.Equal(["out", "out-2"], folder.Entries);
+    }
+
+    [Fact]
+    public void AnOutputIsHeldByOneAtATime()
+    {
+        using TempFolder folder = new();
+        using (OutputLock.Hold(folder["out"]))
+        {
+            Assert.Equal(ErrorKind.Resource, Assert.Throws<NibbleException>(() => OutputLock.Hold(folder["out/"])).Kind);
+            OutputLock.Hold(folder["other"]).Dispose();
+        }
+
+        OutputLock.Hold(folder["out"]).Dispose();
+        Assert.Empty(folder.Entries);
+    }
+
+    [Fact]
     public void ForceKeepsTheOldFolderUntilTheNewOneIsWhole()
     {
         using TempFolder folder = new();

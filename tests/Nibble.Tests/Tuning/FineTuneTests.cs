@@ -137,7 +137,9 @@ public class FineTuneTests
     public void AnAdapterIsUsedWhereAModelIsLoaded()
     {
         using TempFolder folder = new();
-        FineTuneReport report = FineTune.Run(Options(folder, "lora") with { Output = folder["out"], EvalData = folder["train.txt"] });
+        FineTuneOptions options = Options(folder, "lora") with { Output = folder["out"], EvalData = folder["train.txt"] };
+        // A second training into the same folder, also one that would replace it, is refused while the first runs.
+        FineTuneReport report = FineTune.Run(options, _ => Assert.Equal(ErrorKind.Resource, Assert.Throws<NibbleException>(() => FineTune.Run(options with { Force = true })).Kind));
         Assert.True(report.HeldOutAfter < report.HeldOutBefore);
         using LoadedModel with = LoadedModel.Load(Model, new LoadOptions { Adapter = folder["out"] }), without = LoadedModel.Load(Model);
         TrainingSet data = TrainingSetReader.Read(folder["train.txt"], with.Tokenizer, 32);

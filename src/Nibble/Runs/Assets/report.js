@@ -40,6 +40,8 @@
     { name: "2 bit and less", color: "--b2", has: bits => bits <= 2 },
   ];
   const groupOf = cell => groups.find(group => group.has(cell.bits ?? 16)) ?? groups[0];
+  // On a telephone names are cut, ticks are fewer, and the legend has rows of its own above the plot.
+  const narrow = () => innerWidth < 600;
   const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const nameOf = cell => data.models ? `${cell.model}, ${cell.label}` : cell.label;
   const has = metric => cell => cell.metrics[metric] !== undefined;
@@ -81,7 +83,7 @@
   });
 
   // Labels beside their points, moved up or down until none covers another; a line leads back to the point.
-  const placeLabels = right => {
+  const placeLabels = (right, bottom) => {
     const dots = new Map();
     let placed = new Map();
     return item => {
@@ -97,7 +99,7 @@
         for (const side of [1, -1]) {
           const down = (step % 2 ? -1 : 1) * Math.ceil(step / 2) * 9;
           const tried = { x: side > 0 ? x + 14 : x - 14 - width, y: y - height / 2 + down, width, height };
-          if (tried.x > 40 && tried.x + width < right() && tried.y > 4 && free(tried)) { box = tried; break; }
+          if (tried.x > 40 && tried.x + width < right() && tried.y > 4 && tried.y + height < bottom() && free(tried)) { box = tried; break; }
         }
       }
       box ??= { x: x + 14, y: y - height / 2, width, height };
@@ -127,7 +129,8 @@
     const place = cell => [mb(cell), beyond(cell) ? top : ppl(cell)];
     const sizes = points.map(mb);
     const power = (value, round) => 2 ** round(Math.log2(value));
-    const layout = placeLabels(() => document.getElementById("scatter").clientWidth - 4);
+    const room = document.getElementById("scatter");
+    const layout = placeLabels(() => room.clientWidth - 4, () => room.clientHeight - 44);
     const symbols = ["circle", "rect", "triangle", "diamond", "roundRect", "pin"];
     const models = [...new Set(points.map(cell => cell.model))];
     const series = groups.map(group => ({
@@ -148,8 +151,8 @@
     };
     return {
       ...base(),
-      grid: { left: 58, right: 40, top: 40, bottom: 44 },
-      legend: { top: 0, right: 0, itemHeight: 9, itemWidth: 20, itemGap: 16, textStyle: { color: css("--soft") }, data: [...series.map(item => ({ name: item.name, icon: "circle" })), "Pareto front"] },
+      grid: narrow() ? { left: 34, right: 12, top: 92, bottom: 44 } : { left: 58, right: 40, top: 40, bottom: 44 },
+      legend: { top: 0, ...(narrow() ? { left: 0 } : { right: 0 }), itemHeight: 9, itemWidth: 20, itemGap: 16, textStyle: { color: css("--soft") }, data: [...series.map(item => ({ name: item.name, icon: "circle" })), "Pareto front"] },
       tooltip: {
         ...base().tooltip, trigger: "item",
         formatter: item => tip(item.data.cell, [`${number(mb(item.data.cell))} MB of weights`, `perplexity ${number(ppl(item.data.cell), 4)}`,
@@ -173,14 +176,14 @@
     const floor = log ? Math.pow(10, Math.floor(Math.log10(Math.min(...positive)))) : 0;
     return {
       ...base(),
-      grid: { left: 8, right: 8, top: 6, bottom: 8, containLabel: true },
+      grid: { left: narrow() ? 0 : 8, right: narrow() ? 0 : 8, top: 6, bottom: 8, containLabel: true },
       tooltip: { ...base().tooltip, trigger: "item", formatter: item => tip(item.data.cell, [text(value(item.data.cell)), ...(ends(item.data.cell) ? [`interval: ${ends(item.data.cell).map(text).join(" to ")}`] : [])]) },
       xAxis: axis(log
         ? { type: "log", min: floor, startValue: floor, axisLabel: { color: css("--soft"), hideOverlap: true, formatter: tick => `${tick.toLocaleString("en-US")}${unit}` } }
-        : { type: "value", splitNumber: 4 }),
+        : { type: "value", splitNumber: narrow() ? 2 : 4, axisLabel: { color: css("--soft"), hideOverlap: true } }),
       // The numbers stand in a column of their own, where no whisker runs through them.
       yAxis: [
-        axis({ type: "category", inverse: true, data: shown.map(nameOf), splitLine: { show: false }, axisLabel: { color: css("--text"), fontSize: 12 } }),
+        axis({ type: "category", inverse: true, data: shown.map(nameOf), splitLine: { show: false }, axisLabel: { color: css("--text"), fontSize: 12, interval: 0, ...(narrow() && { width: 104, overflow: "truncate" }) } }),
         axis({ type: "category", inverse: true, position: "right", data: shown.map(cell => text(value(cell))), splitLine: { show: false }, axisLine: { show: false }, axisLabel: { color: css("--text"), fontSize: 12, interval: 0 } }),
       ],
       series: [
@@ -259,6 +262,11 @@
   };
 
   render();
-  addEventListener("resize", () => charts.forEach(chart => chart.resize()));
+  let was = narrow();
+  addEventListener("resize", () => {
+    if (narrow() === was) { charts.forEach(chart => chart.resize()); return; }
+    was = narrow();
+    render();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
 })();
