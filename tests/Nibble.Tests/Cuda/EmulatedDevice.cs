@@ -49,9 +49,15 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
 
     public void CopyOut(nint source, nint pinned, nint bytes) => Buffer.MemoryCopy((void*)source, (void*)pinned, bytes, bytes);
 
-    public void Copy(nint source, nint destination, nint bytes) => Buffer.MemoryCopy((void*)source, (void*)destination, bytes, bytes);
+    public void Copy(nint source, nint destination, nint bytes)
+    {
+        if (!_recording)
+        {
+            Buffer.MemoryCopy((void*)source, (void*)destination, bytes, bytes);
+        }
+    }
 
-    // A card clears nothing while it records.
+    // A card does nothing while it records.
     public void Clear(nint destination, nint bytes)
     {
         if (!_recording)
@@ -63,7 +69,10 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
     public void Launch(KernelName kernel, LaunchShape shape, ReadOnlySpan<KernelArgument> arguments)
     {
         Assert.True(shape.SharedBytes <= Facts.SharedBytes, $"{kernel.Name} asks for {shape.SharedBytes} bytes of shared memory");
-        HostKernels.Launch(kernel, shape, arguments, reverse);
+        if (!_recording)
+        {
+            HostKernels.Launch(kernel, shape, arguments, reverse);
+        }
     }
 
     // What fetch_rows of wgmma.cuh reads.
@@ -83,6 +92,11 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
     public void Multiply(in GemmCall call)
     {
         Assert.True(Has(call), "no algorithm for this product");
+        if (_recording)
+        {
+            return;
+        }
+
         Ends[call.End] = Ends.GetValueOrDefault(call.End) + 1;
         for (int i = 0; i < call.Count; i++)
         {
@@ -158,8 +172,11 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
         return s + (x * s * (1 - s) * TwiceRoot * (1 + (3 * Cubic * x * x)));
     }
 
-    /// <summary>True if <see cref="Record"/> gives work, whose kernels were run while it was recorded; else it can't.</summary>
+    /// <summary>True if <see cref="Record"/> gives work, which queues the same again; else it can't.</summary>
     public bool Records { get; init; }
+
+    /// <summary>How often work was recorded.</summary>
+    public int Recordings { get; private set; }
 
     public RecordedWork? Record(Action queue)
     {
@@ -168,6 +185,7 @@ internal sealed unsafe class EmulatedDevice(bool reverse = false) : ICudaDevice
             return null;
         }
 
+        Recordings++;
         _recording = true;
         queue();
         _recording = false;

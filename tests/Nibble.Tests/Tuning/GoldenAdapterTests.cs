@@ -1,10 +1,13 @@
 using System.Text.Json;
+using Nibble.Backends;
 using Nibble.Backends.Cpu;
+using Nibble.Backends.Cuda;
 using Nibble.Formats;
 using Nibble.Generation;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
+using Nibble.Tests.Cuda;
 using Nibble.Tests.Models;
 using Nibble.Tuning;
 
@@ -168,22 +171,45 @@ public class GoldenAdapterTests
     public void AGenerationAfterVirtualTokensEqualsThatOfEachRowAlone()
     {
         using Adapted adapted = new("llama-prefix");
-        int[][] prompts = [[3, 4, 5, 6, 7, 8, 9], [11, 12]];
-        int[][] Generate(int[][] rows)
-        {
-            using Generator generator = new(adapted.Model, null, [], rows, new GenerationOptions { MaxTokens = 6, Temperature = 0 });
-            int[][] tokens = [.. rows.Select(_ => Array.Empty<int>())];
-            foreach (GenerationStep step in generator.Run())
-            {
-                tokens[step.Row] = [.. tokens[step.Row], step.Token];
-            }
+        int[][] together = Generate(adapted.Model, Prompts);
+        Assert.Equal(Generate(adapted.Model, [Prompts[0]])[0], together[0]);
+        Assert.Equal(Generate(adapted.Model, [Prompts[1]])[0], together[1]);
+    }
 
-            return tokens;
+    /// <summary>Virtual tokens are written by a row's first pass alone: on a card, steps after it are recorded and have fused launches, as those of other models.</summary>
+    [SkippableTheory]
+    [InlineData("gpt2-prefix")]
+    [InlineData("llama-prefix")]
+    [InlineData("llama-prompt")]
+    public void AfterVirtualTokensACardRecordsItsSteps(string name)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        using Adapted host = new(name);
+        EmulatedDevice device = new() { Records = true };
+        using (Adapted card = new(name, new CudaBackend(device)))
+        {
+            Assert.Equal(Generate(host.Model, Prompts), Generate(card.Model, Prompts));
+            Assert.Equal(1, device.Recordings);
         }
 
-        int[][] together = Generate(prompts);
-        Assert.Equal(Generate([prompts[0]])[0], together[0]);
-        Assert.Equal(Generate([prompts[1]])[0], together[1]);
+        using Adapted half = new(name, new CudaBackend(new EmulatedDevice(), DType.BF16));
+        int[] row = half.Runs[0].Rows[0];
+        Assert.InRange(ModelRun.Error(ModelRun.Cached(half.Model, row, 1), ModelRun.Cached(host.Model, row, 1)), 0, 0.02);
+    }
+
+    // One of them has padding.
+    private static int[][] Prompts { get; } = [[3, 4, 5, 6, 7, 8, 9], [11, 12]];
+
+    private static int[][] Generate(CausalModel model, int[][] rows)
+    {
+        using Generator generator = new(model, null, [], rows, new GenerationOptions { MaxTokens = 6, Temperature = 0 });
+        int[][] tokens = [.. rows.Select(_ => Array.Empty<int>())];
+        foreach (GenerationStep step in generator.Run())
+        {
+            tokens[step.Row] = [.. tokens[step.Row], step.Token];
+        }
+
+        return tokens;
     }
 
     private static double Error(CausalModel model, GoldenRun run)
@@ -200,11 +226,13 @@ public class GoldenAdapterTests
 
     private sealed class Adapted : IDisposable
     {
-        private readonly CpuBackend _backend = new(new CpuOptions(Threads: 1));
+        private readonly IBackend _backend;
         private readonly IWeightSource _weights;
 
-        public Adapted(string name)
+        /// <summary>On the processor, or on another backend, which it then owns.</summary>
+        public Adapted(string name, IBackend? backend = null)
         {
+            _backend = backend ?? new CpuBackend(new CpuOptions(Threads: 1));
             string folder = Path.Combine(Root, name);
             using JsonDocument document = JsonDocument.Parse(TestData.Golden(folder, "golden.json"));
             Base = Path.Combine(TestData.Goldens, "models", document.RootElement.GetProperty("base").GetString()!);
@@ -229,6 +257,7 @@ public class GoldenAdapterTests
             Model.Dispose();
             Adapter.Dispose();
             _weights.Dispose();
+            (_backend as CudaBackend)?.Dispose();
         }
     }
 }
