@@ -101,9 +101,12 @@ internal sealed unsafe class CudaInt8Rounding(CachingMemory memory)
     {
         CudaPacking first = weights[0].Weight;
         float threshold = CudaInt8Products.ThresholdOf(first);
-        bool normed = input.Norm.Kind != NormKind.None, held = Width(first.In) * sizeof(float) <= TensorProducts.MostShared(memory.Device.Facts);
+        // Rows of x, and of up, that fit a block's memory.
+        nint rowBytes = Width(first.In) * sizeof(float), most = TensorProducts.MostShared(memory.Device.Facts);
+        int held = input.Up != 0 && 2 * rowBytes <= most ? 2 : rowBytes <= most ? 1 : 0;
+        bool normed = input.Norm.Kind != NormKind.None;
         // Who reads it again: the end of products, and a block that can't hold its row.
-        bool makes = (normed || input.Up != 0) && (threshold > 0 || !held);
+        bool makes = (normed || input.Up != 0) && (threshold > 0 || held == 0);
         CudaStorage? made = makes && normed ? memory.Rent(input.Rows * first.In * sizeof(float), "activations") : null;
         RoundedRows rows = new(made?.Address ?? input.X, input.Rows, padded, first.In, tileRows)
         {
@@ -116,13 +119,13 @@ internal sealed unsafe class CudaInt8Rounding(CachingMemory memory)
             X = input.X, Up = input.Up, NormWeight = CudaStorage.AddressOf(input.Norm.Weight), NormBias = CudaStorage.AddressOf(input.Norm.Bias),
             Made = makes ? rows.X : 0, Absmax = rows.Absmax.Address, Codes = rows.Codes.Address, Sums = rows.Sums.Address,
             Outliers = rows.Outliers?.Address ?? 0, Marks = threshold > 0 ? _marks.Address : 0, Columns = first.In, Padded = rows.Width,
-            Rows = (int)input.Rows, TileRows = tileRows, Norm = input.Norm.Kind, Held = held ? 1 : 0, Drops = tileRows == 0 ? 1 : 0,
+            Rows = (int)input.Rows, TileRows = tileRows, Norm = input.Norm.Kind, Held = held, Drops = tileRows == 0 ? 1 : 0,
             Threshold = threshold, Epsilon = input.Norm.Epsilon,
             Counter0 = CudaInt8Products.CounterOf(first), Counter1 = weights.Length > 1 ? CudaInt8Products.CounterOf(weights[1].Weight) : 0,
             Counter2 = weights.Length > 2 ? CudaInt8Products.CounterOf(weights[2].Weight) : 0,
         };
         int threads = !normed && first.In > LongRow ? ManyThreads : CudaGrid.Rows(1, first.In).Threads;
-        memory.Device.Launch(CudaKernelNames.Of("int8_round"), new LaunchShape(padded, threads, 1, held ? (int)rows.Width * sizeof(float) : 0, Overlaps: true), [KernelArgument.Structure(&call)]);
+        memory.Device.Launch(CudaKernelNames.Of("int8_round"), new LaunchShape(padded, threads, 1, held * (int)rowBytes, Overlaps: true), [KernelArgument.Structure(&call)]);
         return rows;
     }
 

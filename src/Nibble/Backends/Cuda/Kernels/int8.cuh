@@ -71,12 +71,14 @@ __device__ inline i64 word_of_codes(int row, i64 word, i64 padded, int tile_rows
 }
 
 // A row is rounded before all rows have been searched for outliers: where another row made a column one, its code becomes 0 afterwards, and leaves
-// the sum. A thread takes every step-th pair of a column and a row.
-__device__ inline void drop_outliers(const int* outliers, u8* codes, int* sums, int rows, i64 padded, int tile_rows, i64 first, i64 step)
+// the sum. A warp takes 32 rows of a column, every warps-th time.
+__device__ inline void drop_outliers(const int* columns, int count, u8* codes, int* sums, int rows, i64 padded, int tile_rows, int warp, int warps)
 {
-    for (i64 n = first; n < (i64)outliers[0] * rows; n += step)
+    int pieces = (rows + 31) / 32;
+    for (int n = warp; n < count * pieces; n += warps)
     {
-        int row = (int)(n % rows), column = outliers[1 + n / rows];
+        int row = n % pieces * 32 + (threadIdx.x & 31), column = columns[n / pieces];
+        if (row >= rows) continue;
         u8* place = codes + 4 * word_of_codes(row, column / 4, padded, tile_rows) + column % 4;
         int code = (signed char)*place;
         if (code == 0) continue;

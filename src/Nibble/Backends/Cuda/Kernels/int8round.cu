@@ -24,7 +24,7 @@ struct RoundCall
     i64 columns, padded;
     int rows, tile_rows;
     int norm;
-    int held;                    // a row fits shared memory
+    int held;                    // how many rows fit shared memory: x, and up
     int drops;                   // whether the last block drops codes
     float threshold, epsilon;
     int unused;
@@ -93,7 +93,7 @@ __device__ inline int count_before(int own, int* found, int* scratch, int* all)
 // In the last block to end: the list of marked columns, and what follows from it.
 __device__ inline void list_outliers(const RoundCall& call, int* scratch)
 {
-    __shared__ int found[MOST_ROUND_THREADS];
+    __shared__ int found[MOST_ROUND_THREADS], listed[MOST_ROUND_THREADS];
     __shared__ u32 arrived;
     fence();
     __syncthreads();
@@ -108,7 +108,13 @@ __device__ inline void list_outliers(const RoundCall& call, int* scratch)
     int place = count_before(own, found, scratch, &all);
     for (int word = from; own > 0 && word < to; word++)
     {
-        for (u32 bits = marks[word]; bits; bits &= bits - 1) call.outliers[1 + place++] = 32 * word + __popc((bits & (0u - bits)) - 1);
+        for (u32 bits = marks[word]; bits; bits &= bits - 1)
+        {
+            int column = 32 * word + __popc((bits & (0u - bits)) - 1);
+            if (place < MOST_ROUND_THREADS) listed[place] = column;
+            call.outliers[1 + place++] = column;
+        }
+
         marks[word] = 0;
     }
 
@@ -119,8 +125,21 @@ __device__ inline void list_outliers(const RoundCall& call, int* scratch)
         atomicAdd(call.counters[threadIdx.x] + 1, (u64)call.columns);
     }
 
+    if (!call.drops || all == 0) return;
     __syncthreads();
-    if (call.drops) drop_outliers(call.outliers, (u8*)call.codes, call.sums, call.rows, call.padded, call.tile_rows, threadIdx.x, blockDim.x);
+    drop_outliers(
+        all <= MOST_ROUND_THREADS ? listed : call.outliers + 1, all, (u8*)call.codes, call.sums, call.rows, call.padded, call.tile_rows, threadIdx.x >> 5, blockDim.x >> 5);
+}
+
+// A row on its way to shared memory.
+__device__ inline void fetch_row(float* held, const float* row, i64 columns)
+{
+    bool whole = ((u64)row & 15) == 0;
+    for (i64 i = 4 * threadIdx.x; i < columns; i += 4 * blockDim.x)
+    {
+        if (whole && i + 4 <= columns) copy_async(held + i, row + i);
+        else for (int e = 0; e < 4 && i + e < columns; e++) held[i + e] = row[i + e];
+    }
 }
 
 KERNEL(int8_round)(RoundCall call)
@@ -137,18 +156,22 @@ KERNEL(int8_round)(RoundCall call)
     const float* rounded = nullptr;
     if (inside)
     {
-        const float* source = call.x + row * columns;
+        const float *source = call.x + row * columns, *up = call.up ? call.up + row * columns : nullptr;
         float* made = call.made ? call.made + row * columns : nullptr;
+        if (call.held > 0) fetch_row(held, source, columns), source = held;
+        if (call.held > 1) fetch_row(held + call.padded, up, columns), up = held + call.padded;
+        copies_commit();
+        copies_wait<0>();
+        __syncthreads();
         float mean = 0, factor = 1, largest = 0;
         if (call.norm != NORM_NONE) factor = row_statistics(source, columns, call.norm == NORM_LAYER, call.epsilon, scratch, &mean);
-#pragma unroll 4
         for (i64 i = 4 * threadIdx.x; i < columns; i += 4 * blockDim.x)
         {
             RoundedColumns four(source, i, columns);
             if (call.norm != NORM_NONE) four.normalize(call, i, mean, factor);
-            if (call.up) four.gate(RoundedColumns(call.up + row * columns, i, columns));
+            if (up) four.gate(RoundedColumns(up, i, columns));
             if (made) four.store(made, i, columns);
-            if (call.held) *(float4*)(held + i) = {four.v[0], four.v[1], four.v[2], four.v[3]};
+            if (call.held && (made || up || call.norm != NORM_NONE)) four.store(held, i, columns);
             u32 marked = 0;
 #pragma unroll
             for (int e = 0; e < 4; e++)
@@ -177,7 +200,7 @@ KERNEL(int8_round)(RoundCall call)
         u32 four = 0;
         if (usable && 4 * word < columns)
         {
-            RoundedColumns values(rounded, 4 * word, call.held ? call.padded : columns);
+            RoundedColumns values(rounded, 4 * word, columns);
 #pragma unroll
             for (int e = 0; e < 4; e++)
             {

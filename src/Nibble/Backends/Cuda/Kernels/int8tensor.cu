@@ -9,13 +9,6 @@
 #define OUTLIERS_AT_ONCE 32
 #define SCALE_ROWS 32
 
-__device__ inline float end_int8(const Packed& p, const Int8End& end, int row, i64 feature, int sum, float kept)
-{
-    float zero = zero_of(p, feature), scale = read_number(p.scales, p.scale_type, feature);
-    float value = ((float)sum + (128.0f - zero) * (float)end.sums[row]) * __fdiv_rn(end.absmax[row], 127.0f) * scale + kept * scale;
-    return (end.add ? end.y[row * end.y_stride + feature - end.first] : 0) + value + (end.bias ? end.bias[feature] : 0);
-}
-
 // Up to three weights that read the same rows of x; Int8Call in C# has the same layout.
 struct Int8Call
 {
@@ -35,9 +28,8 @@ __device__ inline void int8_rows(const Int8Call& call, const u8* x, int* parts, 
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3, which = 0, block = blockIdx.x;
     while (which < FEW_WEIGHTS - 1 && block >= call.blocks[which]) block -= call.blocks[which++];
     const Packed& p = call.weights[which];
-    const Int8End& end = call.ends[which];
     i64 units = (p.columns + UNIT_COLUMNS - 1) / UNIT_COLUMNS, tiles = (p.rows + UNIT_ROWS - 1) / UNIT_ROWS;
-    i64 own = end.first / UNIT_ROWS + (i64)block * TENSOR_WARPS + warp, tile = min(own, tiles - 1);
+    i64 first_tile = call.ends[which].first / UNIT_ROWS + (i64)block * TENSOR_WARPS, own = first_tile + warp, tile = min(own, tiles - 1);
     int from = (int)(units * blockIdx.y / gridDim.y), to = (int)(units * (blockIdx.y + 1) / gridDim.y);
     auto fetch = [&](int unit)
     {
@@ -93,13 +85,14 @@ __device__ inline void int8_rows(const Int8Call& call, const u8* x, int* parts, 
     copies_wait<0>();
     if (gridDim.y > 1 && !last_part<NT>(sums, parts, counters)) return;
 
+    const Int8End& end = call.ends[which];
     // Outlier columns: x [outlier, row] and levels [outlier, feature] of some of them at a time come into shared memory.
     float kept[NT][4];
 #pragma unroll
     for (int n = 0; n < NT; n++) kept[n][0] = kept[n][1] = kept[n][2] = kept[n][3] = 0;
     int outliers = end.outliers ? end.outliers[0] : 0;
     float *kept_x = (float*)shared, *levels = kept_x + OUTLIERS_AT_ONCE * padded;
-    i64 first_feature = end.first / UNIT_ROWS * UNIT_ROWS + (i64)block * TENSOR_WARPS * UNIT_ROWS;
+    i64 first_feature = first_tile * UNIT_ROWS;
     for (int start = 0; start < outliers; start += OUTLIERS_AT_ONCE)
     {
         int some = min(OUTLIERS_AT_ONCE, outliers - start);
@@ -129,6 +122,22 @@ __device__ inline void int8_rows(const Int8Call& call, const u8* x, int* parts, 
         }
     }
 
+    float shift[2], scale[2], bias[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+    {
+        i64 feature = min(own * UNIT_ROWS + g + 8 * h, p.rows - 1);
+        shift[h] = 128.0f - zero_of(p, feature);
+        scale[h] = read_number(p.scales, p.scale_type, feature);
+        bias[h] = end.bias ? end.bias[feature] : 0;
+    }
+
+    // Copies: what is looked up by a number that only the block knows is slow to read again and again.
+    const float* absmax = end.absmax;
+    const int* row_sums = end.sums;
+    float* y = end.y;
+    i64 stride = end.y_stride, first = end.first, count = end.count;
+    int rows = end.rows, add = end.add;
     // All are read before one is written: a store would make the next load wait.
 #pragma unroll
     for (int pass = 0; pass < 2; pass++)
@@ -139,11 +148,16 @@ __device__ inline void int8_rows(const Int8Call& call, const u8* x, int* parts, 
 #pragma unroll
             for (int c = 0; c < 4; c++)
             {
-                i64 feature = own * UNIT_ROWS + g + 8 * (c >> 1);
-                int row = 8 * n + 2 * t + (c & 1);
-                if (row >= end.rows || feature < end.first || feature >= end.first + end.count) continue;
-                if (pass == 1) end.y[row * end.y_stride + feature - end.first] = kept[n][c];
-                else kept[n][c] = end_int8(p, end, row, feature, sums[n][c], kept[n][c]);
+                i64 feature = own * UNIT_ROWS + g + 8 * (c >> 1) - first;
+                int row = 8 * n + 2 * t + (c & 1), h = c >> 1;
+                if (row >= rows || feature < 0 || feature >= count) continue;
+                float* out = y + row * stride + feature;
+                if (pass == 1) *out = kept[n][c];
+                else
+                {
+                    float value = ((float)sums[n][c] + shift[h] * (float)row_sums[row]) * __fdiv_rn(absmax[row], 127.0f) * scale[h] + kept[n][c] * scale[h];
+                    kept[n][c] = (add ? *out : 0) + value + bias[h];
+                }
             }
         }
     }

@@ -47,7 +47,8 @@ KERNEL(int8_kept)(KeptCall call)
     }
 
     drop_outliers(
-        call.outliers, call.codes, call.sums, call.rows, call.padded_columns, call.tile_rows, (i64)blockIdx.x * blockDim.x + threadIdx.x, (i64)gridDim.x * blockDim.x);
+        call.outliers + 1, call.outliers[0], call.codes, call.sums, call.rows, call.padded_columns, call.tile_rows, (blockIdx.x * blockDim.x + threadIdx.x) >> 5,
+        (gridDim.x * blockDim.x) >> 5);
 }
 
 // Codes of 8 bits are A as they stand: a unit is four steps of 32 columns.
