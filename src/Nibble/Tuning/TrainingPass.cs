@@ -115,9 +115,10 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         try
         {
             Tensor hidden = model.Forward(pass, checkpoint ? RunCheckpointed : CausalModel.RunBlock);
-            double loss = Head(hidden, targets, scale);
+            Tensor losses = Head(hidden, targets, scale);
             _tape.Backward();
-            return loss;
+            // Read last: a device waits for nothing before.
+            return Sum(losses);
         }
         finally
         {
@@ -152,7 +153,15 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         _tape!.Checkpoint(hidden, () => CausalModel.RunBlock(block, hidden, copy), _activations);
     }
 
-    private double Head(Tensor hidden, Tensor targets, float scale)
+    private double Sum(Tensor losses)
+    {
+        float[] values = new float[losses.Shape[0]];
+        _backend.Read<float>(losses, values);
+        return values.Sum(loss => (double)loss);
+    }
+
+    // Losses of all positions.
+    private Tensor Head(Tensor hidden, Tensor targets, float scale)
     {
         IPackedWeight head = model.Head.Weight;
         Tensor? dHidden = null;
@@ -183,9 +192,7 @@ internal sealed class TrainingPass(CausalModel model, ParameterSet parameters, b
         }
 
         _tape.Return(buffer);
-        float[] values = new float[losses.Shape[0]];
-        _backend.Read<float>(losses, values);
-        return values.Sum(loss => (double)loss);
+        return losses;
     }
 
     private void HeadBackward(Tensor hidden, Tensor dLogits, Tensor? dHidden)

@@ -22,6 +22,7 @@ internal static class HalfChecks
         new("bf16 cross-entropy", CrossEntropy),
         new("bf16 products", Products),
         new("bf16 products that end in GELU", GeluProducts),
+        new("bf16 narrow products", NarrowProducts),
         new("bf16 gradient of weights of odd height", OddHeight),
         new("bf16 products with packed weights", PackedProducts),
         new("bf16 attention of rows, side by side", backend => AttentionOfRows(backend, 2, 75, 3, 3, 16, fused: true)),
@@ -303,6 +304,21 @@ internal static class HalfChecks
                     }
                 });
             }
+        }
+    }
+
+    // Matrices of few rows or columns, as adapters have them; the kernels want copies in BF16, which a training makes.
+    private static void NarrowProducts(IBackend backend)
+    {
+        foreach ((int rows, int rank, int wide) in new[] { (1, 8, 40), (9, 16, 2056), (7, 8, 4104), (6, 12, 64) })
+        {
+            using Tensor a = KernelData.Widen(KernelData.Convert(KernelData.Random(new Shape(rank, wide), 5), DType.BF16)), b = a.Reshape(new Shape(wide, rank));
+            using IPackedWeight down = backend.Prepare(a), up = backend.Prepare(b);
+            using Backends.Cuda.CudaHalfCopies copies = ((Backends.Cuda.CudaBackend)backend).HalfCopies([down, up]);
+            copies.Begin();
+            Compare(backend, $"{rows} × {wide} to {rank}", [(new Shape(rows, wide), true), (new Shape(rows, rank), true)], t => backend.Kernels.MatMulScaled(t[0], down, 1.5f, t[1]));
+            Compare(backend, $"{rows} × {wide} back to {rank}", [(new Shape(rows, wide), true), (new Shape(rows, rank), true)], t => backend.Gradients.MatMulInputInto(t[0], up, t[1]));
+            Compare(backend, $"{rows} × {wide} back to {rank}, added", [(new Shape(rows, wide), true), (new Shape(rows, rank), true)], t => backend.Gradients.MatMulInput(t[0], up, t[1]));
         }
     }
 

@@ -8,7 +8,7 @@ namespace Nibble.Backends.Cuda;
 /// <summary>The backward kernels on a card, and the optimizer's. Sums have an order that depends on shapes alone.</summary>
 internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts products, CudaHalfProducts half, DType compute) : IGradientKernels
 {
-    private const nint RowsPerChunk = 64;
+    private const nint RowsPerChunk = 64, LongRow = 16384;
     private const nint SquaresPerBlock = 4096;
     private readonly CudaManyTensors _many = new(memory);
     private readonly CudaMuon _muon = new(memory, compute);
@@ -179,7 +179,10 @@ internal sealed unsafe class CudaGradients(CachingMemory memory, CudaProducts pr
             ReadOnlySpan<KernelArgument> arguments = logits.DType == DType.BF16
                 ? [logits, targets, losses, classes, logits.Shape.Columns, scale]
                 : [logits, targets, losses, classes, scale];
-            memory.Device.Launch(CudaKernelNames.Of(CudaKernels.Variant("cross_entropy", logits)), CudaGrid.Rows(logits.Shape.Rows, classes), arguments);
+            LaunchShape shape = CudaGrid.Rows(logits.Shape.Rows, classes);
+            // Long rows are read twice: few of them at a time, and the second time they come from the cache.
+            memory.Device.Launch(
+                CudaKernelNames.Of(CudaKernels.Variant("cross_entropy", logits)), logits.DType == DType.BF16 && classes >= LongRow ? shape with { Threads = 1024 } : shape, arguments);
         }
     }
 

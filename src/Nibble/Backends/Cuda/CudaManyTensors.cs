@@ -7,6 +7,9 @@ namespace Nibble.Backends.Cuda;
 /// <summary>Work over all tensors of an optimizer in one launch: a block takes a part of one tensor.</summary>
 internal sealed class CudaManyTensors(CachingMemory memory)
 {
+    private const int MostTables = 4;
+    private readonly List<PartTable> _tables = [];
+
     /// <summary>One step of AdamW.</summary>
     public void AdamW(ReadOnlySpan<AdamWArguments> all)
     {
@@ -16,57 +19,67 @@ internal sealed class CudaManyTensors(CachingMemory memory)
             entries[i] = new AdamWEntry(all[i]);
         }
 
-        Run("adamw_many", entries, Parts(entries.Select(entry => entry.Count)), null);
+        Run<AdamWEntry>("adamw_many", entries, Parts([.. entries.Select(entry => entry.Count)]), null);
     }
 
     /// <summary>All elements become 0.</summary>
     public void Clear(IReadOnlyList<Tensor> all)
     {
         ClearEntry[] entries = [.. all.Select(tensor => new ClearEntry(CudaStorage.AddressOf(tensor), tensor.Shape.Count))];
-        PartEntry[] parts = Parts(entries.Select(entry => entry.Count));
-        if (parts.Length > 0)
-        {
-            using CudaStorage table = memory.Upload<ClearEntry>(entries, "optimizer"), places = memory.Upload<PartEntry>(parts, "optimizer");
-            memory.Device.Launch(CudaKernelNames.Of("clear_many"), new LaunchShape(parts.Length, 256), [table.Address, places.Address]);
-        }
+        Run<ClearEntry>("clear_many", entries, Parts([.. entries.Select(entry => entry.Count)]), null);
     }
 
     /// <summary>The sum of all squares, added up in the order of the tensors.</summary>
     public double SumOfSquares(IReadOnlyList<Tensor> all)
     {
         AdamWEntry[] entries = [.. all.Select(tensor => new AdamWEntry { Gradient = CudaStorage.AddressOf(tensor), Count = tensor.Shape.Count })];
-        PartEntry[] parts = Parts(entries.Select(entry => entry.Count));
-        using CudaStorage sums = memory.Rent((nint)Math.Max(1, parts.Length) * sizeof(double), "gradients");
-        Run("sum_of_squares_many", entries, parts, sums);
-        return parts.Length == 0 ? 0 : memory.Download<double>(sums).Take(parts.Length).Sum();
+        PartTable parts = Parts([.. entries.Select(entry => entry.Count)]);
+        using CudaStorage sums = memory.Rent(Math.Max(1, parts.Count) * sizeof(double), "gradients");
+        Run<AdamWEntry>("sum_of_squares_many", entries, parts, sums);
+        return parts.Count == 0 ? 0 : memory.Download<double>(sums).Take((int)parts.Count).Sum();
     }
 
-    private static PartEntry[] Parts(IEnumerable<long> counts)
+    // The card waits while the host makes such a table: the few that a training needs are kept.
+    private PartTable Parts(long[] counts)
     {
-        List<PartEntry> parts = [];
-        int tensor = 0;
-        foreach (long count in counts)
+        PartTable? known = _tables.Find(table => table.Counts.AsSpan().SequenceEqual(counts));
+        if (known is not null)
         {
-            for (long begin = 0; begin < count; begin += PartEntry.Elements)
+            return known;
+        }
+
+        List<PartEntry> parts = [];
+        for (int tensor = 0; tensor < counts.Length; tensor++)
+        {
+            for (long begin = 0; begin < counts[tensor]; begin += PartEntry.Elements)
             {
                 parts.Add(new PartEntry(begin, tensor));
             }
-
-            tensor++;
         }
 
-        return [.. parts];
-    }
-
-    private void Run(string kernel, AdamWEntry[] entries, PartEntry[] parts, CudaStorage? result)
-    {
-        if (parts.Length > 0)
+        if (_tables.Count == MostTables)
         {
-            using CudaStorage table = memory.Upload<AdamWEntry>(entries, "optimizer"), places = memory.Upload<PartEntry>(parts, "optimizer");
+            _tables[0].Places?.Dispose();
+            _tables.RemoveAt(0);
+        }
+
+        PartTable made = new(counts, parts.Count, parts.Count == 0 ? null : memory.Upload<PartEntry>(CollectionsMarshal.AsSpan(parts), "optimizer"));
+        _tables.Add(made);
+        return made;
+    }
+
+    private void Run<T>(string kernel, ReadOnlySpan<T> entries, PartTable parts, CudaStorage? result)
+        where T : unmanaged
+    {
+        if (parts.Places is { } places)
+        {
+            using CudaStorage table = memory.Upload(entries, "optimizer");
             ReadOnlySpan<KernelArgument> arguments = result is null ? [table.Address, places.Address] : [table.Address, places.Address, result.Address];
-            memory.Device.Launch(CudaKernelNames.Of(kernel), new LaunchShape(parts.Length, 256), arguments);
+            memory.Device.Launch(CudaKernelNames.Of(kernel), new LaunchShape(parts.Count, 256), arguments);
         }
     }
+
+    private sealed record PartTable(long[] Counts, nint Count, CudaStorage? Places);
 
     // ClearEntry of training.cu.
     [StructLayout(LayoutKind.Sequential)]

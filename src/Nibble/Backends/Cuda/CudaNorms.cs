@@ -13,7 +13,7 @@ internal sealed class CudaNorms(CachingMemory memory)
     private const nint Columns = 8, MostColumns = 8192;
 
     // Enough blocks for any card, and few parts to add up.
-    private const nint MostRowsPerBlock = 32, BlocksWanted = 512, RowsPerChunk = 64;
+    private const nint MostRowsPerBlock = 32, MostRowsWithoutSums = 4, BlocksWanted = 512, RowsPerChunk = 64;
 
     private const int SumThreads = 128, PartialThreads = 512, ColumnsPerBlock = 32;
 
@@ -38,7 +38,7 @@ internal sealed class CudaNorms(CachingMemory memory)
     {
         (nint rows, nint columns) = (norm.Kept.Shape.Rows, norm.Kept.Shape.Columns);
         bool sums = g.DWeight is not null || g.DBias is not null || g.Sums is not null;
-        nint rowsPerBlock = nint.Clamp(rows / BlocksWanted, 1, MostRowsPerBlock), blocks = (rows + rowsPerBlock - 1) / rowsPerBlock;
+        nint rowsPerBlock = nint.Clamp(rows / BlocksWanted, 1, sums ? MostRowsPerBlock : MostRowsWithoutSums), blocks = (rows + rowsPerBlock - 1) / rowsPerBlock;
         using CudaStorage? partial = sums ? memory.Rent(3 * blocks * columns * sizeof(float), "gradients") : null;
         memory.Device.Launch(
             CudaKernelNames.Of(sums ? "norm_kept_gradient_sums" : "norm_kept_gradient"), new LaunchShape(blocks, Threads(columns)),

@@ -97,13 +97,14 @@ __device__ inline void write8(float* p, i64 left, const Eight& x)
 #define EACH _Pragma("unroll") for (int e = 0; e < 8; e++)
 
 // What stands at a multiple of 16 bytes, without a question: loads of several rows are then in flight together.
-__device__ inline Eight load8(const u16* p)
+__device__ inline Eight widen8(const Word4& words)
 {
     Eight r;
-    Word4 words = *(const Word4*)p;
     EACH r.v[e] = e & 1 ? __uint_as_float(words.w[e / 2] & 0xffff0000u) : __uint_as_float(words.w[e / 2] << 16);
     return r;
 }
+
+__device__ inline Eight load8(const u16* p) { return widen8(*(const Word4*)p); }
 
 __device__ inline Eight load8(const float* p)
 {

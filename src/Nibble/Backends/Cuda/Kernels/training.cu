@@ -53,6 +53,21 @@ __device__ inline void block_sums(float* a, float* b, float (*scratch)[32])
     }
 }
 
+// What a thread reads of a row.
+struct NormRow
+{
+    Word4 kept, dy;
+    Eight dx;
+
+    __device__ inline void load(const u16* k, const u16* y, const float* x, int add)
+    {
+        kept = *(const Word4*)k;
+        dy = *(const Word4*)y;
+        EACH dx.v[e] = 0;
+        if (add) dx = load8(x);
+    }
+};
+
 // dx (+)= the gradient, see norm_gradient in rows.cu, over some rows; dx once more, rounded, if the op before wants it so. SUMS: of these rows
 // Σ dy·n, Σ dy, and Σ dx, for the gradients of weight, bias, and the bias of the op before: partial [blocks, 3, columns].
 template <bool SUMS>
@@ -61,16 +76,21 @@ __device__ inline void norm_kept_gradient_of(
     int centered, int add)
 {
     __shared__ float scratch[2][2][32];
-    i64 i = 8 * threadIdx.x, end = min(rows, ((i64)blockIdx.x + 1) * rows_per_block);
+    i64 i = 8 * threadIdx.x, row = (i64)blockIdx.x * rows_per_block, end = min(rows, row + rows_per_block);
     bool own = i < columns;
     Eight w, d_weight = {}, d_bias = {}, d_before = {};
     EACH w.v[e] = own ? 1 : 0;
     if (own && weight) w = load8(weight + i);
-    for (i64 row = (i64)blockIdx.x * rows_per_block; row < end; row++)
+    // A row is on its way while the one before is computed with.
+    i64 next = row * columns + (own ? i : 0);
+    NormRow ahead;
+    ahead.load(kept + next, dy + next, dx + next, add);
+    for (; row < end; row++)
     {
-        i64 at = row * columns + (own ? i : 0);
-        Eight n = load8(kept + at), d = load8(dy + at), old = {};
-        if (add) old = load8(dx + at);
+        i64 at = next;
+        Eight n = widen8(ahead.kept), d = widen8(ahead.dy), old = ahead.dx;
+        next += columns;
+        if (row + 1 < end) ahead.load(kept + next, dy + next, dx + next, add);
         float mean = statistics[2 * row], factor = statistics[2 * row + 1], sum = 0, slope = 0;
         EACH
         {
