@@ -63,6 +63,19 @@ public class EmulatedTrainingTests
         Assert.InRange(dot / Math.Sqrt(a * b), 0.99, 1.001);
     }
 
+    /// <summary>The first batch of a step writes the gradients of matrices, the next add; the head is the embedding, too.</summary>
+    [SkippableTheory]
+    [InlineData(DType.F32, 1e-3)]
+    [InlineData(DType.BF16, 0.05)]
+    public void BatchesOfAStepAddUp(DType compute, double tolerance)
+    {
+        Losses(Open(compute), Gpt2, "full", OptimizerKind.Sgd, checkpointing: false, out float[] start, steps: 0);
+        Losses(Open(compute), Gpt2, "full", OptimizerKind.Sgd, checkpointing: false, out float[] once);
+        Losses(Open(compute), Gpt2, "full", OptimizerKind.Sgd, checkpointing: false, out float[] inParts, parts: 4);
+        double error = Math.Sqrt(once.Zip(inParts).Sum(pair => Math.Pow(pair.First - pair.Second, 2)) / once.Zip(start).Sum(pair => Math.Pow(pair.First - pair.Second, 2)));
+        Assert.InRange(error, 0, tolerance);
+    }
+
     /// <summary>The way back through a layer and the GELU before it is one product, for each of two blocks and three steps; a prompt's way forward, too.</summary>
     [SkippableFact]
     public void GeluIsAPartOfProductsInBf16()
@@ -140,7 +153,7 @@ public class EmulatedTrainingTests
     }
 
     /// <summary>Losses of three steps, and the trained numbers after them.</summary>
-    private static double[] Losses(IBackend backend, string json, string method, OptimizerKind optimizer, bool checkpointing, out float[] trained)
+    private static double[] Losses(IBackend backend, string json, string method, OptimizerKind optimizer, bool checkpointing, out float[] trained, int parts = 1, int steps = 3)
     {
         using IBackend owned = backend;
         ModelConfig config = ModelConfig.Parse(Encoding.UTF8.GetBytes(json), "test");
@@ -166,12 +179,12 @@ public class EmulatedTrainingTests
         })];
         TrainerSettings settings = new()
         {
-            BatchSize = 4, MaxSteps = 3, LearningRate = 0.01, Schedule = ScheduleKind.Constant, WarmupRatio = 0, GradientCheckpointing = checkpointing,
+            BatchSize = 4 / parts, GradAccumulationSteps = parts, MaxSteps = 3, LearningRate = 0.01, Schedule = ScheduleKind.Constant, WarmupRatio = 0, GradientCheckpointing = checkpointing,
             OffloadCheckpoints = checkpointing,
             Optimizer = new OptimizerSettings { Kind = optimizer, Paged = method == "lora" },
         };
         using Trainer trainer = new(model, parameters, new TrainingSet(rows, rows.Length), settings, adapter) { Quantized = quantized };
-        double[] losses = [.. Enumerable.Range(0, 3).Select(_ => trainer.RunStep().Loss)];
+        double[] losses = [.. Enumerable.Range(0, steps).Select(_ => trainer.RunStep().Loss)];
         trained = [.. parameters.All.SelectMany(parameter =>
         {
             using Tensor values = ParameterRows.Read(backend, parameter, parameter.Values);
