@@ -112,6 +112,22 @@ public class CudaMemoryTests
         Int8Checks.All.First(check => check.Name == "llm.int8 with injected outliers").Run(backend);
     }
 
+    /// <summary>Each block may round up to eight rows by itself, though from three on one launch for all is faster on an H100.</summary>
+    [SkippableTheory]
+    [InlineData(0)]
+    [InlineData(8)]
+    public void FewRowsAreRoundedByEachBlockOrOnce(int most)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        CudaBackend cuda = new(new EmulatedDevice(), DType.BF16);
+        cuda.Int8.MostFewRows = most;
+        using MirrorCheckBackend backend = new(cuda);
+        foreach (KernelCheck check in Int8Checks.All.Where(check => check.Name.StartsWith("llm.int8", StringComparison.Ordinal) || check.Name.EndsWith("8 bits, symmetric, one group a row", StringComparison.Ordinal)))
+        {
+            check.Run(backend);
+        }
+    }
+
     /// <summary>Rows that are too many for a block's memory take the ways of more rows.</summary>
     [SkippableFact]
     public void CardsWithLittleSharedMemoryMultiplyFewRowsToo()
