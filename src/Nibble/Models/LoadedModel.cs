@@ -94,6 +94,7 @@ public sealed class LoadedModel : IDisposable
     /// <exception cref="NibbleException">Anything about the model, its config, weights or tokenizer that does not fit.</exception>
     public static LoadedModel Load(string path, LoadOptions? options = null)
     {
+        ArgumentNullException.ThrowIfNull(path);
         options = Complete(options ?? new LoadOptions(), path);
         // On a card, BF16 weights multiply in BF16.
         bool isHalf = options.Activations == ActivationChoice.BF16 || (options.Dtype == DType.BF16 && options.Device.StartsWith("cuda", StringComparison.Ordinal));

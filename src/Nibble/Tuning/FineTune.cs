@@ -47,6 +47,11 @@ public sealed class FineTune : IDisposable
     public static FineTuneReport Run(FineTuneOptions options, Action<StepReport>? report = null, Action<string>? note = null, CancellationToken cancellation = default)
     {
         TuningMethod.Require(options);
+        if (options.Data is null || options.Output is null)
+        {
+            Throw.Usage($"there is no {(options.Data is null ? "data" : "output")}", "a training reads texts and writes a folder", "name both");
+        }
+
         if (!options.Resume)
         {
             OutputFolder.Check(options.Output!, options.Force);

@@ -76,6 +76,11 @@ public static class TuningMethod
     /// <summary>Settings that do not go together.</summary>
     internal static void Require(FineTuneOptions options)
     {
+        if (!Names.Contains(options.Method))
+        {
+            Throw.Usage($"unknown tuning method '{options.Method}'", $"known are {string.Join(", ", Names)}", "see docs/finetune.md");
+        }
+
         RequireNumbers(options);
         if (options.Trainer.Packing && (options.Method is "prefix" or "prompt"))
         {
@@ -142,6 +147,18 @@ public static class TuningMethod
         if (trainer.WarmupSteps < 0)
         {
             Throw.Usage($"--warmup-steps {trainer.WarmupSteps} makes no sense", remedy: "give 0 or more");
+        }
+
+        if (trainer.BatchSize < 1 || trainer.GradAccumulationSteps < 1 || trainer.MaxSeqLength < 2 || !(trainer.Epochs > 0))
+        {
+            Throw.Usage(
+                $"{trainer.BatchSize} rows, {trainer.GradAccumulationSteps} passes a step, {trainer.MaxSeqLength} tokens and {trainer.Epochs} epochs can't be trained on",
+                "a row has at least two tokens, the second of which is predicted", "give at least 1, 1, 2 and more than 0");
+        }
+
+        if (options.UsesAdapter && (options.Lora.Rank < 1 || options.VirtualTokens < 1))
+        {
+            Throw.Usage($"a rank of {options.Lora.Rank} or {options.VirtualTokens} virtual tokens adapt nothing", remedy: "give 1 or more");
         }
 
         if (options.UsesAdapter && !(options.Lora.Alpha > 0 && double.IsFinite(options.Lora.Alpha)))

@@ -7,8 +7,11 @@ namespace Nibble.Evaluation.Metrics;
 /// </summary>
 public sealed class BlockBootstrap(ulong seed, int block = BlockBootstrap.DefaultBlock, int resamples = BlockBootstrap.DefaultResamples)
 {
-    /// <summary>Tokens of a block: longer than the functions and paragraphs that make losses alike.</summary>
+    /// <summary>Tokens of a block: longer than the functions and paragraphs that make losses alike. Of short texts an eighth of all.</summary>
     public const int DefaultBlock = 256;
+
+    // A text of one block would be drawn as it is every time, and its interval would have no width.
+    private const int LeastBlocks = 8;
 
     /// <summary>Times that the text is drawn again.</summary>
     public const int DefaultResamples = 2000;
@@ -18,7 +21,7 @@ public sealed class BlockBootstrap(ulong seed, int block = BlockBootstrap.Defaul
     {
         double[] sums = CircularSums(values);
         int count = values.Length;
-        int length = Math.Min(block, count);
+        int length = Math.Clamp(count / LeastBlocks, 1, block);
         int blocks = (count + length - 1) / length;
         double[] means = new double[resamples];
         SplitMix random = new(seed);

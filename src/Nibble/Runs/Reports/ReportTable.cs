@@ -40,6 +40,7 @@ internal static class ReportTable
     /// <summary>A number as people want to read it, without its unit.</summary>
     public static string Number(MetricInfo metric, double value) => metric switch
     {
+        _ when metric.Name.EndsWith("_tokens", StringComparison.Ordinal) || metric.Name.EndsWith("_rows", StringComparison.Ordinal) => value.ToString("#,0", CultureInfo.InvariantCulture),
         { Unit: "bytes" } => Significant(value / 1e6, 3),
         { Unit: "%" } => Significant(value * 100, 3),
         { Name: "co2eq_grams" } => Significant(value * 1000, 3),
