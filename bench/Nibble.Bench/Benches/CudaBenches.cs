@@ -56,7 +56,7 @@ internal static class CudaBenches
                 {
                     RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} {kind.Name}", weights, rows);
                     // What a prompt's and a training's products read and write.
-                    if (rows >= 256)
+                    if (rows >= 64)
                     {
                         RunOne(device, backend, options.Rounds, report, $"{rows}×{outs}×{ins} {kind.Name}, x and y in BF16", weights, rows, dtype: DType.BF16);
                     }

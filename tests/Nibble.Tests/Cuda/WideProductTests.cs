@@ -88,6 +88,43 @@ public class WideProductTests
         }
     }
 
+    [SkippableFact]
+    public void RowsOfBFloat16AreRoundedOnceAndNothingBesideThemIsWritten()
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        // A first tile whose features are all asked for in whole lines, and a last one that ends within them.
+        const int outs = 304, ins = 256, first = 16, count = 272, stride = count + 8;
+        Random random = new(outs);
+        using QuantizedWeight weight = PackingCheckData.Codebook(outs, ins, random, 64);
+        using CudaBackend backend = new(new EmulatedDevice(), DType.BF16);
+        using CudaPacking packing = (CudaPacking)backend.Prepare(weight, ActivationType.F32);
+        WideProducts products = new(backend.Memory);
+        float[] biases = [.. Enumerable.Range(0, outs).Select(_ => (float)random.NextDouble())];
+        using CudaStorage bias = backend.Memory.Upload<float>(biases, "tensors");
+        foreach (int size in CudaKernelNames.WideRows)
+        {
+            int rows = size + 21;
+            using Tensor host = KernelData.Random(new Shape(rows, ins), size), rounded = host.To(DType.BF16), x = rounded.Upload(backend), exact = rounded.To(DType.F32), dense = weight.Dequantize();
+            float[] wanted = Product(exact, dense, first, count);
+            float largest = wanted.Max(Math.Abs);
+            foreach (int splits in new[] { 1, 2 })
+            {
+                using CudaStorage y = backend.Memory.Upload<ushort>(Enumerable.Repeat((ushort)0x7fff, rows * stride).ToArray(), "tensors");
+                CudaProduct call = new(CudaStorage.AddressOf(x), rows, bias.Address, y.Address, stride, first, count);
+                WidePlan plan = WideProducts.Plan(call, 2, [size]);
+                plan = plan with { Whole = splits == 1 ? plan.Tiles : 0, Splits = splits };
+                products.Multiply(packing, call, plan, packing.TensorFormat!, CudaNumber.BF16, CudaNumber.BF16);
+                float[] all = [.. backend.Memory.Download<ushort>(y).Select(bits => BitConverter.UInt32BitsToSingle((uint)bits << 16))];
+                Assert.Equal(rows * 8, all.Count(float.IsNaN));
+                for (int i = 0; i < rows * count; i++)
+                {
+                    float made = all[(i / count * stride) + (i % count)], value = wanted[i] + biases[first + (i % count)];
+                    Assert.True(Math.Abs(made - value) <= (0.004f * Math.Abs(value)) + (0.01f * largest), $"{plan}: {made} for {value} at {i}");
+                }
+            }
+        }
+    }
+
     [Theory]
     [InlineData(4, 's', 128, "codebook4")]
     [InlineData(4, 's', 32, "codebook4_small")]

@@ -13,6 +13,7 @@ struct __align__(8) Couple { u32 w[2]; };
 #ifdef NIBBLE_HOST
 template <class T> inline T load_once(const T* p) { return *p; }
 inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return nibble_pick_bytes(a, b, selector); }
+inline void keep(u32&) {}
 
 // A table of pairs in shared memory, as a lane sees it.
 struct PairTable
@@ -36,6 +37,8 @@ __device__ inline Couple load_once(const Couple* p)
     return q;
 }
 __device__ inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
+// A value that stays in its register: the compiler must not compute it again where it is used.
+__device__ inline void keep(u32& value) { asm volatile("" : "+r"(value)); }
 
 // A table of pairs in shared memory, as a lane sees it: the number of the lane comes from the hardware, so that place, lane and table make an
 // address in one step.
@@ -77,6 +80,9 @@ struct LaneTurn
         first = t & 2 ? 0x5410 : 0x7632;
         second = t & 1 ? 0x6240 : 0x7351;
         last = t == 0 ? 0x5140 : t == 1 ? 0x1504 : t == 2 ? 0x4051 : 0x0415;
+        keep(first);
+        keep(second);
+        keep(last);
     }
 
     // Two words at once: a half of each goes to lane t xor 2, then half of what is there to t xor 1.
@@ -299,43 +305,49 @@ struct PackedTile
         }
     }
 
-    // The same by way of shared memory, where a lane has a word in each of PLANES planes: one thread gives each word's place to `bring`, all read.
+    // The same by way of shared memory, where a lane has a word in each of PLANES planes: one thread gives each word's place to `bring`, all read. `groups` are
+    // the cursor's groups of a unit. PLAIN: scales and offsets are F32 as they stand, what most weights have.
     static const int PLANES = PARTS * (OFFSETS ? 3 : 2);
-    template <class BRING>
-    __device__ static void places(const Packed& p, const Cursor& at, int unit, BRING bring)
+    __device__ static bool plain(const Packed& p) { return p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32); }
+    template <bool PLAIN, class BRING>
+    __device__ static void places(const Packed& p, const Cursor& at, const u32* groups, BRING bring)
     {
         Stored stored;
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
-            u32 group = at.group_of(unit, part);
-            bring(part, stored.place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type))));
-            if (p.nested_map) bring(PARTS + part, (const u32*)p.nested_scales + at.nested_of(p, group));
-            if (OFFSETS && p.offsets) bring(2 * PARTS + part, stored.place(at.offsets + (group << Stored::log_size(p.offset_type))));
+            u64 group = groups[part];
+            bring(part, stored.place(at.scales + (group << (PLAIN ? 2 : Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)))));
+            if (!PLAIN && p.nested_map) bring(PARTS + part, (const u32*)p.nested_scales + at.nested_of(p, groups[part]));
+            if (OFFSETS && p.offsets) bring(2 * PARTS + part, stored.place(at.offsets + (group << (PLAIN ? 2 : Stored::log_size(p.offset_type)))));
         }
     }
 
     // What was brought as words becomes numbers. `map` is the weight's nested_map or a copy of it.
-    __device__ void arrive_words(const Packed& p, const Cursor& at, int unit, const u32* words, const float* map)
+    template <bool PLAIN>
+    __device__ void arrive_words(const Packed& p, const Cursor& at, const u32* groups, const u32* words, const float* map)
     {
-        // What most weights have takes no look at where a number stands in its word.
-        bool whole = p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32);
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
             scales[part].word = words[part];
-            if (p.nested_map) nested[part] = __uint_as_float(words[PARTS + part]);
             if (OFFSETS && p.offsets) offsets[part].word = words[2 * PARTS + part];
-            if (whole) scales[part].shift = 0;
-            else
+            if (PLAIN)
             {
-                u32 group = at.group_of(unit, part);
-                scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
-                if (OFFSETS && p.offsets) offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
+                scale[part] = __uint_as_float(scales[part].word);
+                if (!OFFSETS) continue;
+                shift[part] = p.offsets ? __uint_as_float(offsets[part].word) : p.offset;
+                if (!p.bias_form) shift[part] *= -scale[part];
+                continue;
             }
+
+            u64 group = groups[part];
+            scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
+            if (OFFSETS && p.offsets) offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
+            if (p.nested_map) nested[part] = __uint_as_float(words[PARTS + part]);
         }
 
-        arrive(p, map);
+        if (!PLAIN) arrive(p, map);
     }
 
     // Turns what was stored into numbers, when it has arrived. `map` is the weight's nested_map or a copy of it.
