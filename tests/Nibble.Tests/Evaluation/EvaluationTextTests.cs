@@ -1,5 +1,7 @@
 using System.IO.Compression;
 using System.Text;
+using Nibble.Data;
+using Nibble.Data.Rows;
 using Nibble.Evaluation;
 using Nibble.Evaluation.Protocols;
 using Nibble.Evaluation.Texts;
@@ -52,6 +54,18 @@ public sealed class EvaluationTextTests : IDisposable
         EvaluationText text = TextSource.Load(path);
         Assert.Equal(["one", "two"], text.Pieces(TextUnit.Document, text.Join));
         Assert.Equal("one\n\ntwo", Whole(text));
+    }
+
+    [Fact]
+    public void A_row_with_several_texts_gives_the_one_that_it_is_trained_on()
+    {
+        string[] fields = ["original_string", "whole_func_string", "func_code_string", "code", "content", "text"];
+        for (int count = 1; count <= fields.Length; count++)
+        {
+            Dictionary<string, object?> row = fields.Take(count).ToDictionary(field => field, field => (object?)("of " + field));
+            string trained = Assert.IsType<TextExample>(RowShape.Of(row, RowFormat.Auto).Example).Text;
+            Assert.Equal(trained, Whole(TextSource.Load(Write("rows.jsonl", System.Text.Json.JsonSerializer.Serialize(row) + "\n"))).TrimEnd('\n'));
+        }
     }
 
     [Fact]

@@ -16,7 +16,7 @@ internal sealed record ChatExample(IReadOnlyList<IReadOnlyDictionary<string, obj
 internal static class RowShape
 {
     /// <summary>Fields that hold a text, the first that is there.</summary>
-    private static readonly string[] TextFields = ["text", "content", "code", "func_code_string", "whole_func_string", "original_string"];
+    public static IReadOnlyList<string> TextFields { get; } = ["text", "content", "code", "func_code_string", "whole_func_string", "original_string"];
 
     private static readonly string[] CompletionFields = ["completion", "response"];
 

@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Text;
 using System.Text.Json;
+using Nibble.Data.Rows;
 using Nibble.IO;
 
 namespace Nibble.Evaluation.Texts;
@@ -8,8 +9,8 @@ namespace Nibble.Evaluation.Texts;
 /// <summary>Reads files of text: plain or gzip, whole or as JSON lines; always strict UTF-8.</summary>
 public static class TextFile
 {
-    /// <summary>Fields of a JSON row that hold its text, the first that is there.</summary>
-    public static IReadOnlyList<string> TextFields { get; } = ["text", "code", "func_code_string", "content"];
+    /// <summary>Fields of a JSON row that hold its text, the first that is there: those that a training takes.</summary>
+    public static IReadOnlyList<string> TextFields => RowShape.TextFields;
 
     /// <summary>The name without <c>.gz</c>.</summary>
     public static string PlainName(string path)
