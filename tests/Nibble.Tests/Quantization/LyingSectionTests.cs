@@ -3,7 +3,6 @@ using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
-using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 
 namespace Nibble.Tests.Quantization;
@@ -185,7 +184,7 @@ public sealed class LyingSectionTests : IDisposable
     private string Write(string layout, string method)
     {
         string model = MethodTable.WriteModel(_folder["model"], "llama");
-        Quantizer.Run(model, _folder["out"], new PlanRequest(PlanOverride.Parse("*=" + method).Settings!) { Layout = layout }, new QuantizerOptions { Calibration = new CalibrationRequest("demo") { Samples = 2, Length = 64 }, Force = true });
+        Quantizer.Run(model, _folder["out"], new PlanRequest(PlanOverride.Parse("*=" + method).Settings!) { Layout = layout }, new QuantizerOptions { Calibration = MethodTable.Calibration(_folder.Path), Force = true });
         return _folder["out"];
     }
 

@@ -3,6 +3,7 @@ using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
+using Nibble.Quantization.Calibration;
 using Nibble.Tensors;
 
 namespace Nibble.Tests.Quantization;
@@ -37,6 +38,18 @@ internal static class MethodTable
                 return null;
             }
         }
+    }
+
+    /// <summary>Two samples of a text that is read in no time: what is tried here is not what they say.</summary>
+    public static CalibrationRequest Calibration(string folder)
+    {
+        string path = Path.Combine(folder, "calibration.txt");
+        if (!File.Exists(path))
+        {
+            File.WriteAllText(path, File.ReadAllText(Path.Combine(TestData.Assets, "text", "calibration.txt"))[..4000]);
+        }
+
+        return new CalibrationRequest(path) { Samples = 2, Length = 64 };
     }
 
     /// <summary>Writes a random model whose rows fill the words of every layout.</summary>

@@ -3,7 +3,6 @@ using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
-using Nibble.Quantization.Calibration;
 using Nibble.Quantization.Layouts;
 
 namespace Nibble.Tests.Quantization;
@@ -11,9 +10,9 @@ namespace Nibble.Tests.Quantization;
 /// <summary>Method × bits × layout: what a layout can hold comes back to the same logits, bit for bit; anything else is refused with the layouts that can.</summary>
 public sealed class SaveLoadTableTests : IDisposable
 {
-    private static readonly QuantizerOptions Calibrated = new() { Calibration = new CalibrationRequest("demo") { Samples = 2, Length = 64 }, Force = true };
-
     private readonly TempFolder _folder = new();
+
+    private QuantizerOptions Calibrated => new() { Calibration = MethodTable.Calibration(_folder.Path), Force = true };
 
     /// <summary>Every method and width of the registry, for both kinds of model.</summary>
     public static TheoryData<string, int, string> Methods
