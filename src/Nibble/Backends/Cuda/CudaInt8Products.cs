@@ -83,7 +83,7 @@ internal sealed unsafe class CudaInt8Products(CachingMemory memory)
     /// <summary>Rows from which on products by warpgroups are faster, on cards that have them.</summary>
     public const int FewestWideRows = 65;
 
-    // Constants of int8tensor.cu and tensor.cuh.
+    // Constants of int8tensor.cu and tensor_many.cuh.
     private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, Stages = 3, Stride = 160, EndRows = 32, OutliersAtOnce = 32, BlockRows = 128, MostCounters = 1 << 14;
 
     // Constants of int8few.cu, and the most shared memory that a block of it may have besides its own where two share a multiprocessor.

@@ -4,7 +4,7 @@ using Nibble.Backends.Cuda.Packings;
 
 namespace Nibble.Backends.Cuda;
 
-/// <summary>A product of few rows: <c>FewCall</c> of <c>tensor.cuh</c>, field by field.</summary>
+/// <summary>A product of few rows: <c>FewCall</c> of <c>tensor_few.cuh</c>, field by field.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct FewCall
 {
@@ -41,7 +41,7 @@ internal struct FewCall
 /// <summary>Products of up to 128 rows on tensor cores in BF16 with sums in F32, straight from the packed weight, and weights as matrices of BF16.</summary>
 internal sealed unsafe class TensorProducts(CachingMemory memory)
 {
-    // Constants of tensor.cuh.
+    // Constants of tensor_units.cuh, tensor_few.cuh and tensor_many.cuh.
     private const int UnitRows = 16, UnitColumns = 128, Warps = 8, Threads = 256, ManyStages = 3, ManyStride = 320;
 
     // Blocks that a card runs at once, about; a constant, so that sums keep their order on any card.

@@ -9,7 +9,8 @@ internal static class CudaSources
 
     /// <summary>Headers by the name under which they are included.</summary>
     public static IReadOnlyDictionary<string, string> Headers { get; } =
-        new[] { "common.cuh", "packed.cuh", "product.cuh", "mma.cuh", "eights.cuh", "tensor.cuh", "wgmma.cuh", "wide_end.cuh", "wide_decode.cuh", "wide_fetch.cuh", "wide.cuh", "int8.cuh", "grids.cuh" }.ToDictionary(name => name, Read);
+        Assembly.GetExecutingAssembly().GetManifestResourceNames().Where(name => name.StartsWith(Prefix, StringComparison.Ordinal) && name.EndsWith(".cuh", StringComparison.Ordinal))
+            .Select(name => name[Prefix.Length..]).Order(StringComparer.Ordinal).ToDictionary(name => name, Read);
 
     /// <summary>A source, without its headers.</summary>
     public static string Source(string name) => Read(name + ".cu");

@@ -1,5 +1,5 @@
 // Products of up to 8 rows with 8-bit weights, one scale a row, and x on the grid of 8-bit integers, in one launch: norm, rounding of rows, outlier
-// columns, product and what follows it (the frame of few_rows in tensor.cuh; y is int8tensor.cu's). Every block rounds all rows by itself: they are
+// columns, product and what follows it (the frame of few_rows in tensor_few.cuh; y is int8tensor.cu's). Every block rounds all rows by itself: they are
 // few, and a launch of its own would take as long as the product.
 #include "int8.cuh"
 

@@ -2,7 +2,7 @@
 // the columns that stay as they are (LLM.int8, arXiv 2208.07339, section 3) at the end.
 //
 // y[n, o] = sx[n]·sw[o]·(Σ q[n, k]·(c[o, k] − 128) + (128 − z[o])·Σ q[n, k]) + Σ x[n, j]·w[o, j] over outlier columns j + bias[o]. The codes c stand
-// in units as tensor.cuh reads them; of 32 columns a lane holds eight, which are the k of mma.m16n8k32 in another order.
+// in units as tensor_codes.cuh reads them; of 32 columns a lane holds eight, which are the k of mma.m16n8k32 in another order.
 #include "int8.cuh"
 
 #define INT8_STRIDE 160
