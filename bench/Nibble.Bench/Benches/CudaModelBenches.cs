@@ -12,8 +12,8 @@ namespace Nibble.Bench.Benches;
 
 /// <summary>
 /// Whole models of true shapes on a card, in BF16. Weights are random, and matrices of one shape have the same values (each in memory of
-/// its own): speed does not depend on them, but for LLM.int8, where each outlier column costs. "llm.int8" has some, as LLMs have them: 6 of the input of
-/// q, k, v, gate and up and 6 of down's, in most rows; "many outliers" has what plain random numbers give.
+/// its own): speed does not depend on them, but for LLM.int8, where each outlier column costs. "llm.int8" has few, as LLMs do: up to 6 of the input of
+/// q, k, v, gate and up, hardly any of down's; "many outliers" has what plain random numbers give, most of them of down's.
 /// </summary>
 internal static class CudaModelBenches
 {
