@@ -15,7 +15,7 @@ internal static class CudaKernelNames
     public static readonly int[] ManyEights = [2, 4, 8];
 
     /// <summary>Rows of x that a tile of a product by warpgroups has.</summary>
-    public static readonly int[] WideRows = [64, 128, 176, 256];
+    public static readonly int[] WideRows = [64, 128, 256];
 
     /// <summary>The same for sums of integers.</summary>
     public static readonly int[] Int8WideRows = [128, 256];

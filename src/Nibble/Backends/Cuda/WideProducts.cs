@@ -14,7 +14,7 @@ internal struct WideCall
     public nint Parts, Counters;
     public int Rows, RowTiles, Tiles, Whole, Splits;
     public CudaNumber Type;
-    public int Add, Plain, Later;
+    public int Add, Plain, Unused;
 }
 
 /// <summary>How rows and features become tiles, and which of them have their columns split so that all blocks have work.</summary>
@@ -60,11 +60,7 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
     public WideCall Call(CudaPacking weight, nint x, CudaStorage? parts, nint counters) => new()
     {
         Weight = weight.Argument, X = x, Parts = parts?.Address ?? 0, Counters = counters, RowTiles = RowTiles, Tiles = Tiles, Whole = Whole, Splits = Splits,
-        Later = Later(WideProducts.Units(weight)),
     };
-
-    /// <summary>Units that the last part of a tile has more than the others: about what writing those takes, so that it finds them written.</summary>
-    private int Later(int units) => Splits == 1 ? 0 : Math.Min(TileRows <= 128 ? 1 : 2, units - Splits);
 
     /// <summary>Memory for the parts of tiles; null if all stay whole.</summary>
     public CudaStorage? RentParts(CachingMemory memory) =>
@@ -73,31 +69,21 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
     /// <summary>The kernel's launch.</summary>
     public LaunchShape Shape(int sharedBytes) => new(Math.Min(Items, WideProducts.Blocks), WideProducts.Threads, 1, sharedBytes, Overlaps: true);
 
-    // In microseconds on an H100, fitted to products of LLaMA-7B's shapes by every plan: a unit, what comes once, each further round, and what a part takes
-    // that goes to memory and back.
+    // In microseconds on an H100, fitted to products of LLaMA-7B's shapes by every plan: a unit, what comes once, each further round, and each part, which
+    // goes to memory and back.
     private double Cost(int units, int blocks, bool integers)
     {
         (double unit, double once, double round, double part) = (TileRows, integers) switch
         {
-            (64, _) => (0.75, 3.8, 0.3, 0.012),
-            (128, false) => (1.0, 3.1, 0.3, 0.02),
-            (176, _) => (1.15, 2.8, 0.3, 0.03),
-            (_, false) => (1.45, 4.4, 0.3, 0.035),
+            (64, _) => (0.95, 2.8, 4.0, 0.016),
+            (128, false) => (1.11, 3.8, 5.5, 0.035),
+            (_, false) => (1.45, 6.0, 5.3, 0.075),
             (128, true) => (0.43, 5.8, 4.5, 0.06),
             (_, true) => (0.63, 12.0, 9.0, 0.09),
         };
-        int parts = (Tiles - Whole) * Splits;
-        double ofParts = (units + ((Splits - 1) * Later(units))) / (double)Splits;
-        double rounds = Math.Ceiling(Whole / (double)blocks) + Math.Ceiling(parts / (double)blocks);
-        return once + (round * (rounds - 1)) + (unit * ((units * Rounds(Whole, blocks)) + (ofParts * Rounds(parts, blocks)))) +
-            (Splits > 1 ? part * parts * (0.6 + (0.2 * Splits)) : 0);
-    }
-
-    // A round that leaves multiprocessors idle is shorter: the clock is higher.
-    private static double Rounds(int items, int blocks)
-    {
-        int rest = items % blocks;
-        return (items / blocks) + (rest == 0 ? 0 : 0.8 + (0.2 * rest / blocks));
+        int parts = (Tiles - Whole) * Splits, wholeRounds = (Whole + blocks - 1) / blocks, partRounds = (parts + blocks - 1) / blocks;
+        double ofUnits = unit * units * (wholeRounds + ((double)partRounds / Splits));
+        return once + (round * (wholeRounds + partRounds - 1)) + ofUnits + (Splits > 1 ? part * parts : 0);
     }
 }
 
@@ -108,7 +94,7 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
 internal sealed unsafe class WideProducts(CachingMemory memory)
 {
     // Constants of wide.cuh.
-    private const int UnitRows = 16, UnitColumns = 128, Groups = 2, Warps = 4 * Groups, StageRow = 128, TurnedBytes = 2 * 32 * 144, LevelTable = 1 << 16, MostCounters = 1 << 12;
+    private const int UnitRows = 16, UnitColumns = 128, Groups = 2, Warps = 4 * Groups, StageRow = 128, TurnedBytes = 2 * 16 * 68 * 4, LevelTable = 1 << 16, MostCounters = 1 << 12;
 
     /// <summary>Threads of a block, and features of a tile.</summary>
     public const int Threads = (128 * Groups) + 128, TileFeatures = 64 * Groups;
@@ -116,8 +102,8 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     /// <summary>Blocks that a card runs at once: its multiprocessors. A constant, so that sums keep their order on any card.</summary>
     public const int Blocks = 132;
 
-    /// <summary>Rows from which on, and up to which, these are faster than the other ways.</summary>
-    public const int FewestRows = 33, MostRows = 2048;
+    /// <summary>Rows from which on these are faster than the other ways.</summary>
+    public const int FewestRows = 33;
 
     private readonly CudaCounters _counters = memory.Counters(MostCounters);
 
@@ -139,7 +125,15 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
 
     /// <summary>True if card, weight and number of rows have a kernel here.</summary>
     public bool Takes(CudaPacking weight, nint rows) =>
-        rows is >= FewestRows and <= MostRows && weight.TensorFormat is { } format && CudaKernelNames.WideFormats.Contains(format) && memory.Device.HasGroupProducts;
+        rows >= FewestRows && weight.TensorFormat is { } format && CudaKernelNames.WideFormats.Contains(format) && rows <= MostRows(format)
+        && memory.Device.HasGroupProducts;
+
+    /// <summary>
+    /// Rows up to which a format's products are faster than its weight as BF16 with a library's product (1,024 rows × 11008×4096 on an H100: 169 µs that way;
+    /// NF4 144, 4 bits 171, groups of 32 196, 3 bits 204).
+    /// </summary>
+    public static int MostRows(string format) =>
+        format.StartsWith("codebook", StringComparison.Ordinal) ? 2048 : BitsOf(format) == 3 || format.EndsWith(CudaKernelNames.Small, StringComparison.Ordinal) ? 768 : 1024;
 
     /// <summary>The same by a plan.</summary>
     public void Multiply(CudaPacking weight, in CudaProduct call, in WidePlan plan, string format, CudaNumber x, CudaNumber y)
@@ -183,8 +177,7 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
         return Shared(tileRows, ofX, ofW, 8 * 256, ((256 * 2) + (8 * (256 + 64))) * sizeof(float));
     }
 
-    /// <summary>Units of 128 columns.</summary>
-    public static int Units(CudaPacking weight) => (int)((weight.In + UnitColumns - 1) / UnitColumns);
+    private static int Units(CudaPacking weight) => (int)((weight.In + UnitColumns - 1) / UnitColumns);
 
     // WideShape of wide.cuh, with WIDE_FORMAT's stages.
     private static int SharedOf(string format, int tileRows)
@@ -192,11 +185,11 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
         bool small = format.EndsWith(CudaKernelNames.Small, StringComparison.Ordinal);
         if (format.StartsWith("codebook", StringComparison.Ordinal))
         {
-            return (2 * LevelTable) + ((tileRows switch { 64 => 8, 128 => 5, 176 => 4, _ => 3 }) * tileRows * StageRow);
+            return (2 * LevelTable) + ((tileRows switch { 64 => 8, 128 => 5, _ => 3 }) * tileRows * StageRow);
         }
 
         int bits = BitsOf(format), planes = small ? 6 : 3, table = bits == 3 ? 64 * 128 : 0;
-        (int ofX, int ofW) = tileRows switch { 64 => (8, small ? 4 : 5), 128 => (5, 4), 176 => (4, 4), _ => (bits == 8 ? 3 : 4, 4) };
+        (int ofX, int ofW) = tileRows switch { 64 => (8, small ? 4 : 5), 128 => (5, 4), _ => (bits == 8 ? 3 : 4, 4) };
         return Shared(tileRows, ofX, ofW, (bits * 256) + (planes * 128), TurnedBytes) + table;
     }
 

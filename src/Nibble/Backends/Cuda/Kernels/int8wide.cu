@@ -55,26 +55,22 @@ KERNEL(int8_kept)(KeptCall call)
 struct WideIntegers
 {
     typedef int Sum;
-    static const int HALVES = 1, PARTS = 1, PLANES = 0, UNIT_BYTES = UnitOf<8>::WORDS * 4, TABLE_BYTES = 0;
+    static const int HALVES = 1, PLANES = 0, UNIT_BYTES = UnitOf<8>::WORDS * 4, TABLE_BYTES = 0;
     static const bool LEVELS = false, LOOKS_UP = false;
     struct Cursor
     {
         __device__ void open(const Packed&, i64, int) {}
-        __device__ u32 group_of(int, int) const { return 0; }
     };
     // What the end of 256 rows needs.
     static const int END_BYTES = (256 * 2 + OUTLIERS_OF_TILE * (256 + 64)) * 4;
     LaneCodes<8> codes;
 
     __device__ static void fill_table(const Packed&, u8*) {}
-    __device__ static bool plain(const Packed&) { return true; }
-    template <bool PLAIN, class BRING>
-    __device__ static void places(const Packed&, const Cursor&, const u32*, BRING) {}
-    template <bool PLAIN>
-    __device__ static void prepare(const Packed&, const Cursor&, const u32*, const u32*, const float*, Couple*) {}
-    __device__ static int prepared_at(int, int) { return 0; }
-    __device__ void load(const u32* unit, int lane) { codes.load<true>(unit, lane); }
-    __device__ void begin(const PairTable&, const LevelTable&, const LaneTurn&, bool, int, int, const u32*) {}
+    template <class BRING>
+    __device__ static void places(const Packed&, const Cursor&, int, BRING) {}
+    template <class READ>
+    __device__ void load(const Packed&, int lane, const u32* unit, READ) { codes.load<true>(unit, lane); }
+    __device__ void begin(const Packed&, const Cursor&, int, const PairTable&, const LevelTable&, const LaneTurn&, bool, int, int, const float*) {}
     __device__ void finish(const PairTable&, int, u32 (*a)[4]) const
     {
 #pragma unroll
@@ -194,7 +190,7 @@ __device__ inline void wide_end_int8(const WideCall& call, const Int8End& end, c
 }
 
 #define INT8_WIDE(n, x_stages, w_stages) \
-    extern "C" __global__ void __launch_bounds__(WideShape<WideIntegers, n, 2, 1, x_stages, w_stages>::BLOCK_THREADS, 1) nibble_int8_wide_##n( \
+    extern "C" __global__ void __launch_bounds__(WideShape<WideIntegers, n, 2, 1, x_stages, w_stages>::THREADS, 1) nibble_int8_wide_##n( \
         WideCall call, Int8End end, const float* kept, const float* levels, int padded) \
     { \
         WIDE_BODY(wide_product<WideIntegers, n, 2, 1, x_stages, w_stages>( \

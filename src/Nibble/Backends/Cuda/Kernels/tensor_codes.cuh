@@ -10,7 +10,6 @@ struct __align__(8) Couple { u32 w[2]; };
 #ifdef NIBBLE_HOST
 template <class T> inline T load_once(const T* p) { return *p; }
 inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return nibble_pick_bytes(a, b, selector); }
-inline void keep(u32&) {}
 
 // A table of pairs in shared memory, as a lane sees it.
 struct PairTable
@@ -34,8 +33,6 @@ __device__ inline Couple load_once(const Couple* p)
     return q;
 }
 __device__ inline u32 pick_bytes(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
-// A value that stays in its register: the compiler must not compute it again where it is used.
-__device__ inline void keep(u32& value) { asm volatile("" : "+r"(value)); }
 
 // A table of pairs in shared memory, as a lane sees it: the number of the lane comes from the hardware, so that place, lane and table make an
 // address in one step.
@@ -77,9 +74,6 @@ struct LaneTurn
         first = t & 2 ? 0x5410 : 0x7632;
         second = t & 1 ? 0x6240 : 0x7351;
         last = t == 0 ? 0x5140 : t == 1 ? 0x1504 : t == 2 ? 0x4051 : 0x0415;
-        keep(first);
-        keep(second);
-        keep(last);
     }
 
     // Two words at once: a half of each goes to lane t xor 2, then half of what is there to t xor 1.

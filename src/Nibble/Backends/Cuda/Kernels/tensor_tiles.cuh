@@ -76,49 +76,43 @@ struct PackedTile
         }
     }
 
-    // The same by way of shared memory, where a lane has a word in each of PLANES planes: one thread gives each word's place to `bring`, all read. `groups` are
-    // the cursor's groups of a unit. PLAIN: scales and offsets are F32 as they stand, what most weights have.
+    // The same by way of shared memory, where a lane has a word in each of PLANES planes: one thread gives each word's place to `bring`, all read.
     static const int PLANES = PARTS * (OFFSETS ? 3 : 2);
-    __device__ static bool plain(const Packed& p) { return p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32); }
-    template <bool PLAIN, class BRING>
-    __device__ static void places(const Packed& p, const Cursor& at, const u32* groups, BRING bring)
+    template <class BRING>
+    __device__ static void places(const Packed& p, const Cursor& at, int unit, BRING bring)
     {
         Stored stored;
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
-            u64 group = groups[part];
-            bring(part, stored.place(at.scales + (group << (PLAIN ? 2 : Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)))));
-            if (!PLAIN && p.nested_map) bring(PARTS + part, (const u32*)p.nested_scales + at.nested_of(p, groups[part]));
-            if (OFFSETS && p.offsets) bring(2 * PARTS + part, stored.place(at.offsets + (group << (PLAIN ? 2 : Stored::log_size(p.offset_type)))));
+            u32 group = at.group_of(unit, part);
+            bring(part, stored.place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type))));
+            if (p.nested_map) bring(PARTS + part, (const u32*)p.nested_scales + at.nested_of(p, group));
+            if (OFFSETS && p.offsets) bring(2 * PARTS + part, stored.place(at.offsets + (group << Stored::log_size(p.offset_type))));
         }
     }
 
     // What was brought as words becomes numbers. `map` is the weight's nested_map or a copy of it.
-    template <bool PLAIN>
-    __device__ void arrive_words(const Packed& p, const Cursor& at, const u32* groups, const u32* words, const float* map)
+    __device__ void arrive_words(const Packed& p, const Cursor& at, int unit, const u32* words, const float* map)
     {
+        // What most weights have takes no look at where a number stands in its word.
+        bool whole = p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32);
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
             scales[part].word = words[part];
-            if (OFFSETS && p.offsets) offsets[part].word = words[2 * PARTS + part];
-            if (PLAIN)
-            {
-                scale[part] = __uint_as_float(scales[part].word);
-                if (!OFFSETS) continue;
-                shift[part] = p.offsets ? __uint_as_float(offsets[part].word) : p.offset;
-                if (!p.bias_form) shift[part] *= -scale[part];
-                continue;
-            }
-
-            u64 group = groups[part];
-            scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
-            if (OFFSETS && p.offsets) offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
             if (p.nested_map) nested[part] = __uint_as_float(words[PARTS + part]);
+            if (OFFSETS && p.offsets) offsets[part].word = words[2 * PARTS + part];
+            if (whole) scales[part].shift = 0;
+            else
+            {
+                u32 group = at.group_of(unit, part);
+                scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
+                if (OFFSETS && p.offsets) offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
+            }
         }
 
-        if (!PLAIN) arrive(p, map);
+        arrive(p, map);
     }
 
     // Turns what was stored into numbers, when it has arrived. `map` is the weight's nested_map or a copy of it.

@@ -17,7 +17,6 @@ struct HostGroup { unsigned arrived = 0, generation = 0; u32 values[2][128][4]; 
 inline HostGroup nibble_groups[8];
 
 inline void group_barrier(int group) { nibble_host::barrier(nibble_groups[group].arrived, nibble_groups[group].generation, 128); }
-template <int GROUPS> inline void groups_barrier() { nibble_host::barrier(nibble_groups[7].arrived, nibble_groups[7].generation, 128 * GROUPS); }
 
 struct StageBarrier { unsigned generation, pending, count, unused; };
 inline void barrier_init(StageBarrier* barrier, int count) { *barrier = {0, (unsigned)count, (unsigned)count, 0}; }
@@ -32,7 +31,6 @@ inline void barrier_wait(StageBarrier* barrier, u32 parity)
 {
     while ((barrier->generation & 1) == parity) nibble_host::wait(&barrier->generation, barrier->generation);
 }
-inline bool barrier_passed(const StageBarrier* barrier, u32 parity) { return (barrier->generation & 1) != parity; }
 inline void barrier_expect(StageBarrier* barrier, int) { barrier_arrive(barrier); }
 inline void barrier_arrive_copied(StageBarrier* barrier) { barrier_arrive(barrier); }
 inline void fetch_bytes(void* shared, const void* source, int bytes, StageBarrier*) { memcpy(shared, source, bytes); }
@@ -47,14 +45,6 @@ inline void fetch_rows(u8* stage, const StageMap* map, int column, int row, int 
     }
 }
 inline void fetch_word(void* shared, const void* source) { memcpy(shared, source, 4); }
-inline void store_matrices_transposed(u8* row, const u32* r)
-{
-    u64 rows[32];
-    gather((u64)row, rows);
-    int lane = threadIdx.x & 31;
-    for (int j = 0; j < 8; j++) *((u16*)rows[j / 2 * 8 + 2 * (lane % 4) + j % 2] + lane / 4) = (u16)(r[j / 2] >> (16 * (j % 2)));
-}
-inline int thread_again() { return threadIdx.x; }
 template <int COUNT> inline void group_registers_more() {}
 template <int COUNT> inline void group_registers_less() {}
 
@@ -76,7 +66,6 @@ inline const u32 (*gather_group(const u32* a))[4]
 
 typedef const u8* StageMatrix;
 inline StageMatrix stage_matrix(const u8* stage) { return stage; }
-inline StageMatrix next_stage(StageMatrix first, int n, int bytes) { return first + n * bytes; }
 inline const u8* stage_piece(const u8* stage, int n, int byte) { return stage + n * STAGE_ROW + ((byte / 16) ^ (n & 7)) * 16 + byte % 16; }
 
 template <int N>
@@ -118,10 +107,10 @@ inline void group_multiply(int* d, const u32* a, StageMatrix stage, int step)
 }
 #else
 struct __align__(64) StageMap { u64 words[16]; };
-typedef u64 StageBarrier;
 #endif
 
 #if !defined(NIBBLE_HOST) && (defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__))
+typedef u64 StageBarrier;
 __device__ inline void barrier_init(StageBarrier* barrier, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory"); }
 __device__ inline void barriers_are_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 __device__ inline void barrier_arrive(StageBarrier* barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory"); }
@@ -130,13 +119,6 @@ __device__ inline void barrier_wait(StageBarrier* barrier, u32 parity)
     asm volatile(
         "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra ready;\nbra again;\nready:\n}"
         ::"r"(shared_address(barrier)), "r"(parity) : "memory");
-}
-// Whether a wait would end at once: asked early, the answer is there when it is needed.
-__device__ inline bool barrier_passed(const StageBarrier* barrier, u32 parity)
-{
-    u32 passed;
-    asm volatile("{\n.reg .pred done;\nmbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\nselp.u32 %0, 1, 0, done;\n}" : "=r"(passed) : "r"(shared_address(barrier)), "r"(parity) : "memory");
-    return passed != 0;
 }
 // One arrival, and as many bytes as copies will bring.
 __device__ inline void barrier_expect(StageBarrier* barrier, int bytes)
@@ -164,20 +146,6 @@ __device__ inline void fetch_word(void* shared, const void* source)
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(shared)), "l"(source) : "memory");
 }
 
-// Four 8 × 8 matrices: lane l names row l mod 8 of matrix l/8 and brings the elements of rows 2(l mod 4), +1 of column l/4 of each.
-__device__ inline void store_matrices_transposed(void* row, const u32* r)
-{
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(shared_address(row)), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
-}
-
-// The thread's number, read at this place: what is computed from it takes no register before.
-__device__ inline int thread_again()
-{
-    int thread;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-    return thread;
-}
-
 // How many registers a thread of this warpgroup has from now on.
 template <int COUNT> __device__ inline void group_registers_more() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT)); }
 template <int COUNT> __device__ inline void group_registers_less() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT)); }
@@ -185,43 +153,37 @@ template <int COUNT> __device__ inline void group_registers_less() { asm volatil
 // Up to where the swizzle repeats.
 __device__ inline int stages_offset(const void* shared) { return (int)((0 - shared_address(shared)) & 1023); }
 __device__ inline void group_barrier(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
-// The first GROUPS warpgroups meet.
-template <int GROUPS> __device__ inline void groups_barrier() { asm volatile("bar.sync 8, %0;" ::"n"(128 * GROUPS) : "memory"); }
 __device__ inline void group_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void group_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int PENDING>
 __device__ inline void group_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
 
-// A stage as wgmma names it, less what all have: the swizzle, and that eight rows are 1,024 bytes (STAGE_KIND). A step of k is 32 bytes.
-typedef u32 StageMatrix;
-#define STAGE_KIND "0x40000040"
-__device__ inline StageMatrix stage_matrix(const u8* stage) { return 1u << 16 | (shared_address(stage) & 0x3ffff) >> 4; }
-__device__ inline StageMatrix next_stage(StageMatrix first, int n, int bytes) { return first + n * (bytes >> 4); }
+// A stage as wgmma names it. Eight rows of it are 1,024 bytes; a step of k is 32 bytes.
+typedef u64 StageMatrix;
+__device__ inline StageMatrix stage_matrix(const u8* stage) { return (u64)1 << 62 | (u64)(1024 >> 4) << 32 | (u64)1 << 16 | ((shared_address(stage) & 0x3ffff) >> 4); }
 
 #define TEN(p) "%" #p "0,%" #p "1,%" #p "2,%" #p "3,%" #p "4,%" #p "5,%" #p "6,%" #p "7,%" #p "8,%" #p "9,"
 #define EIGHT(type, i) type(d[i]), type(d[i + 1]), type(d[i + 2]), type(d[i + 3]), type(d[i + 4]), type(d[i + 5]), type(d[i + 6]), type(d[i + 7])
 #define SUMS_32(type) EIGHT(type, 0), EIGHT(type, 8), EIGHT(type, 16), EIGHT(type, 24)
 #define SUMS_64(type) SUMS_32(type), EIGHT(type, 32), EIGHT(type, 40), EIGHT(type, 48), EIGHT(type, 56)
-#define SUMS_88(type) SUMS_64(type), EIGHT(type, 64), EIGHT(type, 72), EIGHT(type, 80)
 #define SUMS_128(type) SUMS_64(type), EIGHT(type, 64), EIGHT(type, 72), EIGHT(type, 80), EIGHT(type, 88), EIGHT(type, 96), EIGHT(type, 104), EIGHT(type, 112), EIGHT(type, 120)
 
 // d[64 × N] += a[64 × 16]·b[16 × N] of BF16, or a[64 × 32]·b[32 × N] of integers of 8 bits: of a stage the part `step` of k.
 template <int N> __device__ void group_multiply(float* d, const u32* a, StageMatrix stage, int step);
 template <int N> __device__ void group_multiply(int* d, const u32* a, StageMatrix stage, int step);
 
-#define GROUP_MULTIPLY_ONE(n, type, sums, kind, flags, names, operands, last) \
+#define GROUP_MULTIPLY_ONE(n, type, sums, kind, flags, names, operands) \
     template <> __device__ __forceinline__ void group_multiply<n>(type* d, const u32* a, StageMatrix stage, int step) \
     { \
-        asm volatile("{\n.reg .pred add;\n.reg .b64 stage;\nsetp.ne.b32 add, 1, 0;\nmov.b64 stage, {" last ", " STAGE_KIND "};\nwgmma.mma_async.sync.aligned.m64n" #n kind " {" names "}, {" operands "}, stage, add" flags ";\n}" \
-            : sums : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(stage + 2 * step) : "memory"); \
+        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" #n kind " {" names "}, " operands ", add" flags ";\n}" \
+            : sums : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(stage + 2 * step) : "memory"); \
     }
-#define GROUP_MULTIPLY(n, sums, names, operands, last) \
-    GROUP_MULTIPLY_ONE(n, float, sums("+f"), "k16.f32.bf16.bf16", ", 1, 1, 0", names, operands, last) \
-    GROUP_MULTIPLY_ONE(n, int, sums("+r"), "k32.s32.s8.s8", "", names, operands, last)
+#define GROUP_MULTIPLY(n, sums, names, operands) \
+    GROUP_MULTIPLY_ONE(n, float, sums("+f"), "k16.f32.bf16.bf16", ", 1, 1, 0", names, operands) \
+    GROUP_MULTIPLY_ONE(n, int, sums("+r"), "k32.s32.s8.s8", "", names, operands)
 
-GROUP_MULTIPLY(64, SUMS_32, TEN() TEN(1) TEN(2) "%30,%31", "%32,%33,%34,%35", "%36")
-GROUP_MULTIPLY(128, SUMS_64, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63", "%64,%65,%66,%67", "%68")
-GROUP_MULTIPLY(176, SUMS_88, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) "%80,%81,%82,%83,%84,%85,%86,%87", "%88,%89,%90,%91", "%92")
+GROUP_MULTIPLY(64, SUMS_32, TEN() TEN(1) TEN(2) "%30,%31", "{%32,%33,%34,%35}, %36")
+GROUP_MULTIPLY(128, SUMS_64, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63", "{%64,%65,%66,%67}, %68")
 GROUP_MULTIPLY(256, SUMS_128, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11)
-    "%120,%121,%122,%123,%124,%125,%126,%127", "%128,%129,%130,%131", "%132")
+    "%120,%121,%122,%123,%124,%125,%126,%127", "{%128,%129,%130,%131}, %132")
 #endif

@@ -1,5 +1,5 @@
 // Rows of x for the products of wide.cuh.
-#include "wide_end.cuh"
+#include "wide.cuh"
 
 // Rows of x as stages of BF16: [row tile, half unit, n, 64], zeros beyond the rows and columns. Four lanes share 32 columns; lane t reads the
 // eight from 8·t on, whose pairs go to four pieces.

@@ -3,74 +3,49 @@
 // y is computed as its transpose. A warpgroup owns 64 features; each warp decodes its 16 (a unit of packed.cuh is a warp's share of A, eight
 // steps of k) and multiplies them with scale and offset, rounded to BF16 once, as a weight that becomes a matrix is. x comes through a ring of stages
 // (wgmma.cuh): a matrix of BF16 as it stands, where codes of 4 bits are turned into its order of columns, or written as stages before, its columns in
-// the order in which lanes hold codes. A warpgroup of its own fetches x, codes and scales, far ahead (wide_fetch.cuh); while tensor cores work on one half
-// of a unit, the next is decoded (wide_decode.cuh). Blocks take items (64·GROUPS features × N rows × a part of the columns) in turns, where columns are in
-// parts the last block to end adds the parts up, in order; then sums become y (wide_end.cuh).
+// the order in which lanes hold codes. A warpgroup of its own fetches x, codes and scales, far ahead; while tensor cores work on one half of a unit,
+// the next is decoded. Blocks take items (64·GROUPS features × N rows × a part of the columns) in turns, where columns are in parts the last block
+// to end adds the parts up, in order.
 #pragma once
-#include "wide_fetch.cuh"
+#include "wgmma.cuh"
+#include "wide_decode.cuh"
+#include "wide_end.cuh"
 
-// Four sums, as a part of a tile has them.
-template <class SUM> struct __align__(16) FourSums { SUM four[4]; };
-
-// Leaves a part of a tile in memory, [tile, group, split, sums/4, thread]. True in the last block to end, whose sums are then those of all parts, in their
-// order whoever is last; who finds that all others have ended leaves nothing.
-template <int N, class SUM>
-__device__ inline bool wide_join(const WideCall& call, const WideItem& item, SUM* sums, int group, int groups, u32* arrived)
+// A place in a ring of stages: which one, and the parity of its turn.
+template <int STAGES>
+struct RingPlace
 {
-    // Fours on their way at once: there are registers for no more.
-    const int FOURS = N / 8, ONCE = FOURS % 8 == 0 ? 8 : FOURS / 2;
-    int place = (item.tile - call.whole) * groups + group, thread = thread_again() & 127;
-    FourSums<SUM>* parts = (FourSums<SUM>*)call.parts + (i64)place * call.splits * FOURS * 128 + thread;
-    // All have read what stood in `arrived`.
-    group_barrier(group);
-    if (thread == 0) *arrived = atomicAdd(call.counters + place, 0u);
-    group_barrier(group);
-    if ((int)*arrived != call.splits - 1)
+    int stage;
+    u32 parity;
+    __device__ RingPlace(u32 first) : stage(0), parity(first) {}
+    __device__ void next()
     {
-#pragma unroll
-        for (int i = 0; i < FOURS; i++) parts[(item.split * FOURS + i) * 128] = {{sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]}};
-        fence();
-        group_barrier(group);
-        if (thread == 0) *arrived = atomicAdd(call.counters + place, 1u);
-        group_barrier(group);
-        if ((int)*arrived != call.splits - 1) return false;
+        if (++stage < STAGES) return;
+        stage = 0;
+        parity ^= 1;
     }
+};
 
-    fence();
-    if (thread == 0) call.counters[place] = 0;
-#pragma unroll
-    for (int first = 0; first < FOURS; first += ONCE)
-    {
-        FourSums<SUM> all[ONCE], part[ONCE];
-        for (int split = 0; split < call.splits; split++)
-        {
-#pragma unroll
-            for (int i = 0; i < ONCE; i++)
-            {
-                if (split != item.split) part[i] = parts[(split * FOURS + first + i) * 128];
-            }
-
-#pragma unroll
-            for (int i = 0; i < 4 * ONCE; i++)
-            {
-                SUM one = split == item.split ? sums[4 * first + i] : part[i >> 2].four[i & 3];
-                all[i >> 2].four[i & 3] = split == 0 ? one : all[i >> 2].four[i & 3] + one;
-            }
-        }
-
-#pragma unroll
-        for (int i = 0; i < 4 * ONCE; i++) sums[4 * first + i] = all[i >> 2].four[i & 3];
-    }
-
-    return true;
-}
+// D: how a format is decoded. GROUPS warpgroups multiply, one fetches; x comes through X_STAGES, codes and scales through W_STAGES.
+template <class D, int N, int GROUPS, int BLOCKS, int X_STAGES, int W_STAGES>
+struct WideShape
+{
+    static const int WARPS = 4 * GROUPS, THREADS = 128 * GROUPS + 128, STAGE = N * STAGE_ROW, CODES = WARPS * D::UNIT_BYTES, W_STAGE = CODES + D::PLANES * WARPS * 128;
+    // Registers of a thread at the start, of one that fetches, and of one that multiplies.
+    static const int AT_START = 65536 / (THREADS * BLOCKS) / 8 * 8, FEW_REGISTERS = 40, REGISTERS = (AT_START * (GROUPS + 1) - FEW_REGISTERS) / GROUPS / 8 * 8;
+    // A table of levels stands between what is small and x.
+    static const int SMALL = W_STAGES * W_STAGE + GROUPS * D::END_BYTES, SHARED = D::LEVELS ? 2 * LEVEL_TABLE + X_STAGES * STAGE : 1024 + X_STAGES * STAGE + SMALL + D::TABLE_BYTES;
+    static_assert(!D::LEVELS || SMALL <= LEVELS_BEFORE, "room before the table");
+};
 
 template <class D, int N, int GROUPS, int BLOCKS, int X_STAGES, int W_STAGES, class END>
 __device__ inline void wide_product(const WideCall& call, const StageMap* plain_x, END end)
 {
     typedef WideShape<D, N, GROUPS, BLOCKS, X_STAGES, W_STAGES> S;
     NIBBLE_SHARED(u8, raw);
-    __shared__ typename S::Shared shared;
+    __shared__ StageBarrier x_full[X_STAGES], x_empty[X_STAGES], w_full[W_STAGES], w_empty[W_STAGES];
+    __shared__ u32 arrived[GROUPS];
+    __shared__ float map[256];
     u8* table = raw + (D::LEVELS ? levels_offset(raw) : stages_offset(raw) + X_STAGES * S::STAGE);
     u8* x_stages = D::LEVELS ? table + D::TABLE_BYTES : raw + stages_offset(raw);
     u8* w_stages = D::LEVELS ? raw : table + D::TABLE_BYTES;
@@ -78,122 +53,201 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
     const Packed& p = call.weight;
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     WidePlan plan(call);
-    if (threadIdx.x == 0) S::open(shared);
-    allow_next();
-    __syncthreads();
-    if (warp >= S::WORKERS)
+    if (threadIdx.x == 0)
     {
-        // These begin at once; those who multiply make their table first.
-        group_registers_less<S::FEW_REGISTERS>();
-        int own = warp - S::WORKERS;
-        if (p.nested_map)
+        for (int s = 0; s < X_STAGES; s++)
         {
-            for (int n = threadIdx.x & 127; n < 256; n += 128) shared.map[n] = p.nested_map[n];
-            group_barrier(GROUPS);
+            barrier_init(x_full + s, 1);
+            barrier_init(x_empty + s, S::WARPS);
         }
 
-        if (own == 0 && lane == 0) S::fetch_x(call, plan, plain_x, x_stages, shared);
-        if (own == 1) S::fetch_codes(call, plan, w_stages, shared);
-        if (D::PLANES > 0 && own > 1 && D::plain(p)) S::template fetch_scales<true>(call, plan, own - 2, w_stages, shared);
-        else if (D::PLANES > 0 && own > 1) S::template fetch_scales<false>(call, plan, own - 2, w_stages, shared);
-        return;
+        for (int s = 0; s < W_STAGES; s++)
+        {
+            barrier_init(w_full + s, S::WARPS + (D::PLANES > 0 ? 64 : 0));
+            barrier_init(w_empty + s, S::WARPS);
+        }
+
+        barriers_are_ready();
     }
 
-    group_registers_more<S::REGISTERS>();
+    allow_next();
     D::fill_table(p, table);
-    groups_barrier<GROUPS>();
-    int group = warp >> 2, before = -1;
-    RingPlace<X_STAGES> x_at(0);
-    RingPlace<W_STAGES> w_at(0);
-    PairTable pairs(table);
-    LevelTable levels(table);
-    LaneTurn turn(lane);
-    StageMatrix first_stage = stage_matrix(x_stages);
-    for (int n = blockIdx.x; n < plan.items; n += gridDim.x)
+    if (p.nested_map && threadIdx.x < 256) map[threadIdx.x] = p.nested_map[threadIdx.x];
+    __syncthreads();
+
+    if (warp >= S::WARPS)
     {
-        WideItem item = plan.item(call, n);
-        typename D::Sum sums[N / 2];
-#pragma unroll
-        for (int i = 0; i < N / 2; i++) sums[i] = 0;
-        u32 a[D::HALVES][4][4];
-        D part;
-        // Whether the next stages have come is asked before what they are needed for.
-        bool x_ready = false, w_ready = false;
-        auto ask_x = [&]() { x_ready = barrier_passed(shared.x_full + x_at.stage, x_at.parity); };
-        auto ask_w = [&]() { w_ready = barrier_passed(shared.w_full + w_at.stage, w_at.parity); };
-        auto load = [&]()
+        group_registers_less<S::FEW_REGISTERS>();
+        int own = warp - S::WARPS;
+        if (own == 0)
         {
-            if (!w_ready) barrier_wait(shared.w_full + w_at.stage, w_at.parity);
-            part.load((const u32*)(w_stages + w_at.stage * S::W_STAGE + warp * D::UNIT_BYTES), lane);
-        };
-        auto begin = [&](int half)
-        {
-            part.begin(pairs, levels, turn, call.plain, half, lane, (const u32*)(w_stages + w_at.stage * S::W_STAGE + S::CODES + warp * S::SCALES));
-            if (half < D::HALVES - 1) return;
-            // What was loaded has been read.
-            __syncwarp();
-            if (lane == 0) barrier_arrive(shared.w_empty + w_at.stage);
-            w_at.next();
-        };
-        auto multiply = [&](const u32 (*words)[4])
-        {
-            if (!x_ready) barrier_wait(shared.x_full + x_at.stage, x_at.parity);
-            StageMatrix matrix = next_stage(first_stage, x_at.stage, S::STAGE);
-            group_fence();
-#pragma unroll
-            for (int step = 0; step < 4; step++) group_multiply<N>(sums, words[step], matrix, step);
-            group_commit();
-        };
-        // All but the last multiplication has ended: its stage is free, and so are its words of A.
-        auto release = [&]()
-        {
-            group_wait<1>();
-            if (before >= 0 && lane == 0) barrier_arrive(shared.x_empty + before);
-            before = x_at.stage;
-            x_at.next();
-        };
-        load();
-        if (D::HALVES == 2) begin(0);
-        for (int unit = item.from; unit < item.to; unit++)
-        {
-            bool more = unit + 1 < item.to;
-            if (D::HALVES == 1)
+            RingPlace<X_STAGES> at(1);
+            if (lane == 0) await_previous();
+            for (int n = blockIdx.x; lane == 0 && n < plan.items; n += gridDim.x)
             {
-                group_wait<0>();
-                begin(0);
+                WideItem item = plan.item(call, n);
+                const u8* x = call.x + ((i64)item.row_tile * plan.units + item.from) * D::HALVES * S::STAGE;
+                for (int half = D::HALVES * item.from; half < D::HALVES * item.to; half++, x += S::STAGE)
+                {
+                    barrier_wait(x_empty + at.stage, at.parity);
+                    barrier_expect(x_full + at.stage, S::STAGE);
+                    if (call.plain) fetch_rows(x_stages + at.stage * S::STAGE, plain_x, 64 * half, item.row_tile * N, N, x_full + at.stage);
+                    else fetch_bytes(x_stages + at.stage * S::STAGE, x, S::STAGE, x_full + at.stage);
+                    at.next();
+                }
+            }
+        }
+        else if (own == 1)
+        {
+            // A lane for each warp's codes.
+            RingPlace<W_STAGES> at(1);
+            for (int n = blockIdx.x; lane < S::WARPS && n < plan.items; n += gridDim.x)
+            {
+                WideItem item = plan.item(call, n);
+                const u8* codes = (const u8*)p.codes + (plan.tile(call, item, S::WARPS, lane) * p.tile_words * 4) + (i64)item.from * D::UNIT_BYTES;
+                for (int unit = item.from; unit < item.to; unit++, codes += D::UNIT_BYTES)
+                {
+                    barrier_wait(w_empty + at.stage, at.parity);
+                    barrier_expect(w_full + at.stage, D::UNIT_BYTES);
+                    fetch_bytes(w_stages + at.stage * S::W_STAGE + lane * D::UNIT_BYTES, codes, D::UNIT_BYTES, w_full + at.stage);
+                    at.next();
+                }
+            }
+        }
+        else
+        {
+            // Two warps fetch the scales and offsets, each for every other of those that multiply.
+            RingPlace<W_STAGES> at(1);
+            for (int n = blockIdx.x; D::PLANES > 0 && n < plan.items; n += gridDim.x)
+            {
+                WideItem item = plan.item(call, n);
+                typename D::Cursor cursors[S::WARPS / 2];
+#pragma unroll
+                for (int w = 0; w < S::WARPS / 2; w++) cursors[w].open(p, plan.tile(call, item, S::WARPS, 2 * w + own - 2), lane);
+                for (int unit = item.from; unit < item.to; unit++)
+                {
+                    u32* words = (u32*)(w_stages + at.stage * S::W_STAGE + S::CODES) + 32 * (own - 2) + lane;
+                    barrier_wait(w_empty + at.stage, at.parity);
+#pragma unroll
+                    for (int w = 0; w < S::WARPS / 2; w++)
+                    {
+                        D::places(p, cursors[w], unit, [&](int plane, const u32* place) { fetch_word(words + plane * 32 * S::WARPS + 64 * w, place); });
+                    }
+
+                    barrier_arrive_copied(w_full + at.stage);
+                    at.next();
+                }
+            }
+        }
+    }
+    else
+    {
+        group_registers_more<S::REGISTERS>();
+        int group = warp >> 2, before = -1;
+        RingPlace<X_STAGES> x_at(0);
+        RingPlace<W_STAGES> w_at(0);
+        PairTable pairs(table);
+        LevelTable levels(table);
+        LaneTurn turn(lane);
+        for (int n = blockIdx.x; n < plan.items; n += gridDim.x)
+        {
+            WideItem item = plan.item(call, n);
+            typename D::Cursor cursor;
+            cursor.open(p, plan.tile(call, item, S::WARPS, warp), lane);
+            typename D::Sum sums[N / 2];
+#pragma unroll
+            for (int i = 0; i < N / 2; i++) sums[i] = 0;
+            u32 a[D::HALVES][4][4];
+            D part;
+            auto load = [&]()
+            {
+                u8* w_stage = w_stages + w_at.stage * S::W_STAGE;
+                const u32* words = (const u32*)(w_stage + S::CODES) + 32 * warp + lane;
+                barrier_wait(w_full + w_at.stage, w_at.parity);
+                part.load(p, lane, (const u32*)(w_stage + warp * D::UNIT_BYTES), [&](int plane) { return words[plane * 32 * S::WARPS]; });
+            };
+            // What was loaded has been read.
+            auto begin = [&](int unit)
+            {
+                part.begin(p, cursor, unit, pairs, levels, turn, call.plain, 0, lane, map);
+                if (lane == 0) barrier_arrive(w_empty + w_at.stage);
+                w_at.next();
+            };
+            auto multiply = [&](const u32 (*words)[4])
+            {
+                barrier_wait(x_full + x_at.stage, x_at.parity);
+                StageMatrix matrix = stage_matrix(x_stages + x_at.stage * S::STAGE);
+                group_fence();
+#pragma unroll
+                for (int step = 0; step < 4; step++) group_multiply<N>(sums, words[step], matrix, step);
+                group_commit();
+            };
+            // All but the last multiplication has ended: its stage is free, and so are its words of A.
+            auto release = [&]()
+            {
+                group_wait<1>();
+                if (before >= 0 && lane == 0) barrier_arrive(x_empty + before);
+                before = x_at.stage;
+                x_at.next();
+            };
+            load();
+            if (D::HALVES == 2) begin(item.from);
+            for (int unit = item.from; unit < item.to; unit++)
+            {
+                bool more = unit + 1 < item.to;
+                if (D::HALVES == 1)
+                {
+                    group_wait<0>();
+                    begin(unit);
+                    part.finish(pairs, 0, a[0]);
+                    multiply(a[0]);
+                    if (more) load();
+                    release();
+                    continue;
+                }
+
                 part.finish(pairs, 0, a[0]);
+                part.begin(p, cursor, unit, pairs, levels, turn, false, 1, lane, map);
                 multiply(a[0]);
-                if (more) load();
+                if (D::LOOKS_UP && more) load();
                 release();
-                continue;
+                part.finish(pairs, 1, a[D::HALVES - 1]);
+                if (D::LOOKS_UP && more) begin(unit + 1);
+                if (!D::LOOKS_UP && more) load();
+                multiply(a[D::HALVES - 1]);
+                if (!D::LOOKS_UP && more) begin(unit + 1);
+                release();
             }
 
-            ask_x();
-            part.finish(pairs, 0, a[0]);
-            begin(1);
-            if (more) ask_w();
-            multiply(a[0]);
-            if (D::LOOKS_UP && more) load();
-            release();
-            ask_x();
-            part.finish(pairs, 1, a[D::HALVES - 1]);
-            if (D::LOOKS_UP && more) begin(0);
-            if (!D::LOOKS_UP && more) load();
-            multiply(a[D::HALVES - 1]);
-            if (!D::LOOKS_UP && more) begin(0);
-            release();
-        }
+            group_wait<0>();
+            if (before >= 0 && lane == 0) barrier_arrive(x_empty + before);
+            before = -1;
+            await_previous();
+            if (item.tile >= call.whole && call.splits > 1)
+            {
+                // Parts stand as [tile, group, split, sum, thread].
+                int place = (item.tile - call.whole) * GROUPS + group, thread = threadIdx.x & 127;
+                typename D::Sum* parts = (typename D::Sum*)call.parts + (i64)place * call.splits * (N / 2) * 128 + thread;
+#pragma unroll
+                for (int i = 0; i < N / 2; i++) parts[((i64)item.split * (N / 2) + i) * 128] = sums[i];
+                fence();
+                group_barrier(group);
+                if (thread == 0) arrived[group] = atomicAdd(call.counters + place, 1u);
+                group_barrier(group);
+                if ((int)arrived[group] != call.splits - 1) continue;
+                fence();
+                if (thread == 0) call.counters[place] = 0;
+#pragma unroll
+                for (int i = 0; i < N / 2; i++) sums[i] = parts[i * 128];
+                for (int split = 1; split < call.splits; split++)
+                {
+#pragma unroll
+                    for (int i = 0; i < N / 2; i++) sums[i] += parts[((i64)split * (N / 2) + i) * 128];
+                }
+            }
 
-        group_wait<0>();
-        if (before >= 0 && lane == 0) barrier_arrive(shared.x_empty + before);
-        before = -1;
-        await_previous();
-        // Computed again: kept, it would take registers from the loop above.
-        u32 own = n;
-        keep(own);
-        item = plan.item(call, (int)own);
-        if (item.tile >= call.whole && call.splits > 1 && !wide_join<N>(call, item, sums, group, GROUPS, shared.arrived + group)) continue;
-        end(sums, (call.first / UNIT_ROWS + (i64)item.feature_tile * S::WORKERS + 4 * group) * UNIT_ROWS, item.row_tile * N, (float*)(turned + group * D::END_BYTES));
+            end(sums, (call.first / UNIT_ROWS + (i64)item.feature_tile * S::WARPS + 4 * group) * UNIT_ROWS, item.row_tile * N, (float*)(turned + group * D::END_BYTES));
+        }
     }
 }
 
@@ -207,8 +261,7 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
 // The kernel of a format for n rows of x a tile; small: groups of 32 columns.
 #define WIDE_PRODUCT(name, format, small, n, x_stages, w_stages) \
     typedef WideFloats<PackedTile<format, small>> wide_floats_##name##_##n; \
-    extern "C" __global__ void __launch_bounds__(WideShape<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>::BLOCK_THREADS, 1) \
-        nibble_wide_##name##_##n(WideCall call, const __grid_constant__ StageMap plain_x) \
+    extern "C" __global__ void __launch_bounds__(WideShape<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>::THREADS, 1) nibble_wide_##name##_##n(WideCall call, const __grid_constant__ StageMap plain_x) \
     { \
         WIDE_BODY(wide_product<wide_floats_##name##_##n, n, 2, 1, x_stages, w_stages>( \
             call, &plain_x, [&](float* sums, i64 f, int r, float* turned) { wide_write<n>(call, sums, f, r, turned); })); \
@@ -218,5 +271,4 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
 #define WIDE_FORMAT(name, format, small, x_stages, w_stages, w_stages_of_more) \
     WIDE_PRODUCT(name, format, small, 64, 8, w_stages) \
     WIDE_PRODUCT(name, format, small, 128, 5, w_stages_of_more) \
-    WIDE_PRODUCT(name, format, small, 176, 4, w_stages_of_more) \
     WIDE_PRODUCT(name, format, small, 256, x_stages, w_stages_of_more)

@@ -1,6 +1,7 @@
-// How packed weights become A of wgmma for the products of wide.cuh.
+// How products by warpgroups turn codes into A: a table of levels for codebooks, and what a lane does with half a unit.
 #pragma once
-#include "wide_end.cuh"
+#include "tensor.cuh"
+#include "wgmma.cuh"
 
 // The pairs of levels that bytes of a codebook's codes stand for, as a lane sees them. An entry has 256 bytes, with a copy of the pair for each lane, so
 // that no two lanes meet in a bank; the table begins at a multiple of its size: then bytes make an address in one step. What comes before that place
@@ -41,8 +42,15 @@ __device__ inline void fill_levels(const float* levels, u8* table)
     for (int n = 0; n < 8; n++) *(Quad*)(table + entry * 256 + ((n + entry) & 7) * 16) = copies;
 }
 
-// A packed format for wide_product. Whoever fetches a weight prepares it for those who multiply: while tensor cores work, other instructions are slow, and
-// what is prepared leaves few of them. Half a unit becomes A of four steps in two parts: `begin` asks shared memory, `finish` makes numbers of its answers.
+// What a warpgroup's sums pass through on their way to y: TURNED_ROWS rows of x by 64 features, twice. The stride keeps lanes out of each other's banks.
+#define TURNED_ROWS 16
+#define TURNED_STRIDE 68
+#define TURNED_FLOATS (TURNED_ROWS * TURNED_STRIDE)
+#define TURNED_BYTES (2 * TURNED_FLOATS * 4)
+
+// A packed format for wide_product: half a unit becomes A of four steps. What has to wait for memory (`load`, `begin`) is apart from what makes numbers
+// of it (`finish`), so that a multiplication can be queued between them. While tensor cores work, other instructions are slow: their number is what
+// decoding takes.
 template <class T>
 struct WideFloats
 {
@@ -51,10 +59,10 @@ struct WideFloats
     // Levels of a codebook are BF16: for their product with a scale, two numbers of BF16 stand for it.
     static const bool LEVELS = !T::OFFSETS, LOOKS_UP = LEVELS || T::CODE_BITS == 3;
     static const int HALVES = 2, PARTS = T::PARTS, PLANES = T::PLANES, UNIT_BYTES = T::UNIT_BYTES, TABLE_BYTES = LEVELS ? LEVEL_TABLE : LOOKS_UP ? T::TABLE_BYTES : 0, END_BYTES = TURNED_BYTES;
-    typename T::Codes codes;
-    u32 found[2][2][4];
-    // Of each group of a half (PARTS), for rows g and g + 8: two numbers each, a scale's two parts or scale and offset.
-    Quad scales[PARTS];
+    T tile;
+    // Of each group of a half (PARTS) and each of a lane's two rows.
+    u32 words[PLANES], own[PARTS], high[PARTS][2], low[PARTS][2], found[2][2][4];
+    float scale[PARTS][2], shift[PARTS][2];
 
     __device__ static void fill_table(const Packed& p, u8* table)
     {
@@ -62,43 +70,29 @@ struct WideFloats
         else if (LOOKS_UP) T::fill_table(p, table);
     }
 
-    __device__ static bool plain(const Packed& p) { return T::plain(p); }
-    template <bool PLAIN, class BRING>
-    __device__ static void places(const Packed& p, const Cursor& at, const u32* groups, BRING bring) { T::template places<PLAIN>(p, at, groups, bring); }
+    template <class BRING>
+    __device__ static void places(const Packed& p, const Cursor& at, int unit, BRING bring) { T::places(p, at, unit, bring); }
 
-    // What `begin` takes of a unit's scales, [half, part, g, h]: a thread makes of each what was fetched for it as words, planes of 32.
-    template <bool PLAIN>
-    __device__ static void prepare(const Packed& p, const Cursor& at, const u32* groups, const u32* words, const float* map, Couple* made)
+    template <class READ>
+    __device__ void load(const Packed& p, int lane, const u32* codes, READ read)
     {
-        T tile;
-        u32 stored[PLANES];
+        tile.codes.template load<true>(codes, lane);
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
-            stored[part] = words[32 * part];
-            if (!PLAIN && p.nested_map) stored[PARTS + part] = words[32 * (PARTS + part)];
-            if (T::OFFSETS && p.offsets) stored[2 * PARTS + part] = words[32 * (2 * PARTS + part)];
-        }
-
-        tile.template arrive_words<PLAIN>(p, at, groups, stored, map);
-#pragma unroll
-        for (int part = 0; part < PARTS; part++)
-        {
-            float scale = tile.scale[part];
-            u32 both = split_bf16(scale);
-            if (LEVELS) made[part] = {{pick_bytes(both, 0, 0x1010), pick_bytes(both, 0, 0x3232)}};
-            else made[part] = {{__float_as_uint(scale), __float_as_uint(fmaf(-(float)T::Codes::BIAS, scale, tile.shift[part]))}};
+            words[part] = read(part);
+            if (p.nested_map) words[PARTS + part] = read(PARTS + part);
+            if (T::OFFSETS && p.offsets) words[2 * PARTS + part] = read(2 * PARTS + part);
         }
     }
 
-    // Where a lane's number stands in what `prepare` makes.
-    __device__ static int prepared_at(int lane, int part) { return (((lane >> 1 & 1) * PARTS + part) * 8 + (lane >> 2)) * 16 + 8 * (lane & 1); }
-
-    __device__ void load(const u32* own_codes, int lane) { codes.template load<true>(own_codes, lane); }
-
-    __device__ void begin(const PairTable& table, const LevelTable& levels, const LaneTurn& turn, bool turned, int half, int lane, const u32* words)
+    // Scales of a half, and what its codes have in the table. With the first half a unit's scales become numbers.
+    __device__ void begin(const Packed& p, const Cursor& at, int unit, const PairTable& table, const LevelTable& levels, const LaneTurn& turn, bool plain, int half, int lane, const float* map)
     {
-        if (half == 0 && turned) codes.turn(turn);
+        if (half == 0) tile.arrive_words(p, at, unit, words, map);
+        if (half == 0 && plain) tile.codes.turn(turn);
+#pragma unroll
+        for (int part = 0; part < PARTS && half == 0 && LEVELS; part++) own[part] = split_bf16(tile.scale[part]);
 #pragma unroll
         for (int n = 0; n < 2 && LOOKS_UP; n++)
         {
@@ -109,13 +103,26 @@ struct WideFloats
                 for (int w = 0; w < 4; w++)
                 {
                     int h = w & 1, i = 2 * half + n, pair = 2 * j + (w >> 1);
-                    found[n][j][w] = LEVELS ? levels.pair(codes.eight(h, i), pair) : codes.pair(h, i, pair, table);
+                    found[n][j][w] = LEVELS ? levels.pair(tile.codes.eight(h, i), pair) : tile.codes.pair(h, i, pair, table);
                 }
             }
         }
 
 #pragma unroll
-        for (int part = 0; part < PARTS; part++) scales[part] = *(const Quad*)(words + ((half * PARTS + part) * 8 + (lane >> 2)) * 4);
+        for (int own_part = 0; own_part < 2 * PARTS; own_part++)
+        {
+            int h = own_part & 1, part = own_part >> 1;
+            if (LEVELS)
+            {
+                u32 both = __shfl_sync(FULL_WARP, own[part], (lane & ~3) + h + 2 * half);
+                high[part][h] = pick_bytes(both, 0, 0x1010);
+                low[part][h] = pick_bytes(both, 0, 0x3232);
+                continue;
+            }
+
+            scale[part][h] = tile.scale_at(2 * half + part, h, lane);
+            shift[part][h] = fmaf(-(float)T::Codes::BIAS, scale[part][h], tile.shift_at(2 * half + part, h, lane));
+        }
     }
 
     __device__ void finish(const PairTable& table, int half, u32 (*a)[4]) const
@@ -130,16 +137,16 @@ struct WideFloats
                 for (int w = 0; w < 4; w++)
                 {
                     int h = w & 1, part = PARTS == 2 ? n : 0;
-                    u32 pair = found[n][j][w], one = scales[part].w[2 * h], two = scales[part].w[2 * h + 1];
+                    u32 pair = found[n][j][w];
                     if (LEVELS)
                     {
-                        a[2 * n + j][w] = multiply_add_bf16(pair, one, multiply_bf16(pair, two));
+                        a[2 * n + j][w] = multiply_add_bf16(pair, high[part][h], multiply_bf16(pair, low[part][h]));
                         continue;
                     }
 
-                    float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u), scale = __uint_as_float(one), shift = __uint_as_float(two);
-                    if (!LOOKS_UP) codes.numbers(h, 2 * half + n, 2 * j + (w >> 1), table, &first, &second);
-                    a[2 * n + j][w] = pack_bf16(fmaf(first, scale, shift), fmaf(second, scale, shift));
+                    float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
+                    if (!LOOKS_UP) tile.codes.numbers(h, 2 * half + n, 2 * j + (w >> 1), table, &first, &second);
+                    a[2 * n + j][w] = pack_bf16(fmaf(first, scale[part][h], shift[part][h]), fmaf(second, scale[part][h], shift[part][h]));
                 }
             }
         }

@@ -1,38 +1,7 @@
-// The end of a tile of wide.cuh: sums, biases and what stood in y before become rows of y.
+// How products by warpgroups end: a warpgroup's sums turned in shared memory, so that whole lines of y are written.
 #pragma once
-#include "tensor.cuh"
-#include "wgmma.cuh"
-
-// WideCall in C# has the same layout.
-struct WideCall
-{
-    Packed weight;
-    const u8* x;                 // stages [row tile, half unit]
-    const float* bias;
-    void* y;
-    i64 stride;                  // from one row of y to the next
-    i64 first, count;            // features
-    float* parts;
-    u32* counters;
-    int rows, row_tiles;
-    int tiles;
-    int whole, splits;           // tiles whose columns stay together come first; those of the others are split
-    int type;                    // of y
-    int add;
-    int plain;                   // x is a matrix of BF16 as it stands; `x` is not used
-    int later;                   // units that the last part of a tile has more than the others
-};
-
-// What a warpgroup's sums pass through on their way to y: TURNED_ROWS rows of x by 64 features, twice. The stride keeps lanes out of each other's banks.
-#define TURNED_ROWS 16
-#define TURNED_STRIDE 68
-#define TURNED_FLOATS (TURNED_ROWS * TURNED_STRIDE)
-
-// The same for y in BF16, rounded before it is turned: twice HALF_ROWS rows.
-#define HALF_ROWS 32
-#define HALF_STRIDE 144
-#define HALF_BYTES (HALF_ROWS * HALF_STRIDE)
-#define TURNED_BYTES (2 * HALF_BYTES > 2 * TURNED_FLOATS * 4 ? 2 * HALF_BYTES : 2 * TURNED_FLOATS * 4)
+#include "wide_decode.cuh"
+#include "wide_call.cuh"
 
 // Where a thread stands at a tile's end: it takes four features of every eighth row.
 struct WideEnd
@@ -83,43 +52,6 @@ __device__ inline void turn_sums(float* column, const float* sums)
     {
 #pragma unroll
         for (int c = 0; c < 4; c++) column[(8 * n + (c & 1)) * TURNED_STRIDE + 8 * (c >> 1)] = sums[4 * n + c];
-    }
-}
-
-// Rows of BF16 that nothing is added to: each warp turns its 16 features on their way to shared memory, from where a thread takes eight features of
-// every 16th row.
-template <int N>
-__device__ inline void wide_write_half(const WideCall& call, const float* sums, i64 f, int r, u8* turned)
-{
-    static_assert(N % (2 * HALF_ROWS) == 0 || N % (2 * HALF_ROWS) > HALF_ROWS, "both halves of the memory in turns, from the first one on");
-    int thread = thread_again() & 127, lane = thread & 31, own_row = thread >> 3, left = call.rows - r - own_row;
-    i64 line = call.stride * 2, own = f + 16 * (thread >> 5) + (lane >> 2);
-    u8 *place = (u8*)call.y + (r + own_row) * line + (f - call.first) * 2 + 16 * (thread & 7), *to = turned + ((lane >> 4) * 8 + (lane & 7)) * HALF_STRIDE + (thread >> 5) * 32 + (lane & 8) * 2;
-    const u8* from = turned + own_row * HALF_STRIDE + 16 * (thread & 7);
-    float upper = call.bias ? call.bias[own] : 0, lower = call.bias ? call.bias[own + 8] : 0;
-#pragma unroll
-    for (int first = 0; first < N; first += 16)
-    {
-        // Of eight rows after eight rows, the upper and the lower eight features.
-        int buffer = first / HALF_ROWS % 2 * HALF_BYTES + first % HALF_ROWS * HALF_STRIDE;
-        const float* own_sums = sums + first / 2;
-        u32 pairs[4];
-#pragma unroll
-        for (int m = 0; m < 4; m++)
-        {
-            float bias = m & 1 ? lower : upper;
-            pairs[m] = pack_bf16(own_sums[2 * m] + bias, own_sums[2 * m + 1] + bias);
-        }
-
-        store_matrices_transposed(to + buffer, pairs);
-        if (first % HALF_ROWS == 0 && first + 16 < N) continue;
-        // Who has come here has read what stood in the other half.
-        group_barrier(threadIdx.x >> 7);
-#pragma unroll
-        for (int row = first / HALF_ROWS * HALF_ROWS; row <= first; row += 16, left -= 16, place += 16 * line)
-        {
-            if (left > 0) *(Quad*)place = *(const Quad*)(from + row / HALF_ROWS % 2 * HALF_BYTES + row % HALF_ROWS * HALF_STRIDE);
-        }
     }
 }
 
@@ -198,7 +130,7 @@ __device__ inline void wide_write_any(const WideCall& call, WideEnd end, const f
 template <int N>
 __device__ inline void wide_write(const WideCall& call, const float* sums, i64 f, int r, float* turned)
 {
-    int thread = thread_again() & 127, lane = thread & 31, size = call.type == NUMBER_F32 ? 4 : 2, row = thread >> 4;
+    int lane = threadIdx.x & 31, thread = threadIdx.x & 127, size = call.type == NUMBER_F32 ? 4 : 2, row = thread >> 4;
     WideEnd end;
     end.column = turned + 2 * (lane & 3) * TURNED_STRIDE + 16 * (thread >> 5) + (lane >> 2);
     end.own = turned + row * TURNED_STRIDE + 4 * (thread & 15);
@@ -213,12 +145,6 @@ __device__ inline void wide_write(const WideCall& call, const float* sums, i64 f
     if (!whole)
     {
         wide_write_any<N>(call, end, sums);
-        return;
-    }
-
-    if (call.type == NUMBER_BF16 && !call.add && (((u64)call.y | (u64)end.line | (u64)(group * size)) & 15) == 0)
-    {
-        wide_write_half<N>(call, sums, f, r, (u8*)turned);
         return;
     }
 
