@@ -59,6 +59,7 @@ public sealed class ChatTests : IDisposable
     [SkippableFact]
     public void AtATerminalCtrlCEndsTheAnswerAndNotTheConversation()
     {
+        Interruptions.SkipIfIgnored();
         Skip.If(!File.Exists("/usr/bin/script"), "no script(1) on this machine, which makes terminals");
         Template("{{ messages[-1].content }}");
         string command = $"dotnet {Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll")} chat {_folder} --max-tokens 500 --temperature 0";

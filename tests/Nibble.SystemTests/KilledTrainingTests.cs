@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using Nibble.Formats;
 
 namespace Nibble.SystemTests;
@@ -49,17 +48,10 @@ public sealed class KilledTrainingTests : IDisposable
     [SkippableFact]
     public void TheFirstInterruptionSavesAndLeaves()
     {
-        Skip.IfNot(OperatingSystem.IsLinux(), "the signal of Ctrl-C is sent with kill");
+        Interruptions.SkipIfIgnored();
         Assert.Equal(0, Cli.Run(Arguments("whole", ManySteps)).ExitCode);
         using Process training = Start(Arguments("parts", ManySteps));
         WaitForStep(training);
-        if (IgnoresInterruptions(training))
-        {
-            training.Kill();
-            training.WaitForExit();
-            Skip.If(true, "these tests were started with SIGINT ignored, as a shell starts its background jobs, and so are the programs that they start");
-        }
-
         using (Process signal = Process.Start("kill", ["-INT", $"{training.Id}"]))
         {
             signal.WaitForExit();
@@ -73,14 +65,6 @@ public sealed class KilledTrainingTests : IDisposable
     }
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
-
-    /// <summary>True if the signal of Ctrl-C is ignored (bit 1 of a mask that Linux shows).</summary>
-    private static bool IgnoresInterruptions(Process process)
-    {
-        const string name = "SigIgn:";
-        string line = File.ReadLines($"/proc/{process.Id}/status").First(line => line.StartsWith(name, StringComparison.Ordinal));
-        return (ulong.Parse(line.AsSpan(name.Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture) & 2) != 0;
-    }
 
     private static void WaitForStep(Process training)
     {
