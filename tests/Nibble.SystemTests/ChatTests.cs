@@ -62,7 +62,8 @@ public sealed class ChatTests : IDisposable
         Interruptions.SkipIfIgnored();
         Skip.If(!File.Exists("/usr/bin/script"), "no script(1) on this machine, which makes terminals");
         Template("{{ messages[-1].content }}");
-        string command = $"dotnet {Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll")} chat {_folder} --max-tokens 500 --temperature 0";
+        // exec: a shell that waited (dash does) would take the Ctrl-C too, and end with its code.
+        string command = $"exec dotnet {Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll")} chat {_folder} --max-tokens 500 --temperature 0";
         ProcessStartInfo start = new("/usr/bin/script", ["-qec", command, "/dev/null"]) { RedirectStandardInput = true, RedirectStandardOutput = true };
         using Process script = Process.Start(start)!;
         // Whatever goes wrong, reading ends.
