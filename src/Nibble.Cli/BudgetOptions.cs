@@ -53,6 +53,9 @@ internal sealed class BudgetOptions
     /// <summary>Whether a plan is chosen by measuring on the calibration text.</summary>
     public bool Measures(ParseResult parsed) => parsed.GetValue(_budget) is not null || parsed.GetValue(_maxBytes) is not null;
 
+    /// <summary>What decided about the matrices, as it was given; null if nothing of this kind did.</summary>
+    public string? Text(ParseResult parsed) => parsed.GetValue(_budget) ?? (parsed.GetValue(_maxBytes) is { } bytes ? $"{bytes} bytes" : null) ?? parsed.GetValue(_plan);
+
     /// <summary>Saves the plan, if that was asked for.</summary>
     public void Save(ParseResult parsed, QuantPlan plan)
     {

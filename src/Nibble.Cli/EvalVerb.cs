@@ -115,7 +115,7 @@ internal sealed class EvalVerb : IVerb
     // A result that cannot be recorded is a result all the same.
     private static void Record(ResultDocument result)
     {
-        if (RunStore.DefaultPath is not { } path || ChildProcess.IsChild)
+        if (RunRecording.StorePath is not { } path)
         {
             return;
         }
@@ -127,7 +127,7 @@ internal sealed class EvalVerb : IVerb
         }
         catch (NibbleException error)
         {
-            Console.Error.WriteLine("warning: " + error.Message);
+            RunRecording.Warn(error.Message);
         }
     }
 

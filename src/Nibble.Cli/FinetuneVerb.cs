@@ -1,7 +1,9 @@
 using System.CommandLine;
 using System.Diagnostics;
+using Nibble.Evaluation;
 using Nibble.Formats;
 using Nibble.IO;
+using Nibble.Runs;
 using Nibble.Tuning;
 using Spectre.Console;
 
@@ -52,19 +54,30 @@ internal sealed class FinetuneVerb : IVerb
 
     private static int Run(FineTuneOptions options, bool json, CancellationToken cancellation)
     {
-        long start = Stopwatch.GetTimestamp();
         Output.Human.WriteLine($"{options.Method} of {options.Model}, seed {options.Trainer.Seed}");
+        using LiveRun run = RunRecording.Start(store => Describe(store, options));
+        return run.While(() => Train(options, run, json, cancellation));
+    }
+
+    private static int Train(FineTuneOptions options, LiveRun run, bool json, CancellationToken cancellation)
+    {
+        long start = Stopwatch.GetTimestamp();
         TrainingProgress progress = new();
-        FineTuneReport report = FineTune.Run(options, progress.Show, Output.Human.WriteLine, cancellation);
+        TrainingRecorder recorder = new(run);
+        FineTuneReport report = FineTune.Run(options, progress.Show, Output.Human.WriteLine, cancellation, recorder);
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        recorder.Ended(report, seconds);
         if (report.Interrupted)
         {
-            Output.Human.WriteLine($"interrupted after step {report.Log.LastOrDefault()?.Step}: go on with --resume");
+            string next = $"interrupted after step {report.Log.LastOrDefault()?.Step}: go on with --resume";
+            Output.Human.WriteLine(next);
+            run.Finish(RunEnd.Interrupted, next, LiveRun.FilesOf(options.Output!));
         }
         else
         {
             Output.Human.WriteLine($"saved in {options.Output}: {report.TokensPerSecond:N0} tokens/s, {seconds:F0} s in all; {report.Energy.Joules:N0} J ({report.Energy.Description})");
             Output.Human.WriteLine(Next(options));
+            run.Finish(RunEnd.Finished, artefacts: LiveRun.FilesOf(options.Output!));
         }
 
         if (json)
@@ -73,6 +86,25 @@ internal sealed class FinetuneVerb : IVerb
         }
 
         return report.Interrupted ? (int)ErrorKind.Interrupted : 0;
+    }
+
+    /// <summary>The training as the run store knows it; one that is resumed is a run of its own, which names the one before.</summary>
+    private static NewRun Describe(RunStore store, FineTuneOptions options)
+    {
+        string output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(options.Output!));
+        object configuration = new
+        {
+            options.Model, options.Method, options.Output, options.Resume, Task = options.Classification ? "classification" : "causal", options.Labels, options.EvalData, options.Split, options.EvalSplit,
+            Format = options.Format.ToString().ToLowerInvariant(), options.ChatTemplate, options.Streaming, options.SkipBad, options.FromScratch, options.Device, options.Threads,
+            Activations = options.Activations.ToString().ToLowerInvariant(), options.Trainer.Seed, options.Trainer.EvalSteps, options.Trainer.EarlyStopping, options.Trainer.SaveSteps,
+            options.Trainer.WarmupSteps, options.Trainer.DecayRatio, options.Trainer.Optimizer.Beta2, options.Trainer.Optimizer.Momentum,
+            Settings = Settings(options), Precision = TuningMethod.Precision(options),
+        };
+        return new NewRun("finetune", RunRecorder.NameOf(options.Model), options.Method, RunRecorder.Json(configuration), RunRecorder.Json(EnvironmentFacts.Read()))
+        {
+            Output = output,
+            Resumes = options.Resume ? store.FindOutput("finetune", output)?.Id : null,
+        };
     }
 
     private static string Next(FineTuneOptions options) => options switch

@@ -93,7 +93,8 @@ internal static class QuantizeRendering
         };
     }
 
-    private static double Share(QuantizationStep step) => step.Share > 0 ? step.Share : step.Done / (double)Math.Max(1, step.Total);
+    /// <summary>The share of the work that is done.</summary>
+    public static double Share(QuantizationStep step) => step.Share > 0 ? step.Share : step.Done / (double)Math.Max(1, step.Total);
 
     public static void Result(string output, QuantizationResult result, bool verified)
     {

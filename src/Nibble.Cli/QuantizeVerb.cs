@@ -1,8 +1,10 @@
 using System.CommandLine;
+using Nibble.Evaluation;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Quantization;
 using Nibble.Quantization.Calibration;
+using Nibble.Runs;
 using Nibble.Tensors;
 using Spectre.Console;
 
@@ -86,7 +88,8 @@ internal sealed class QuantizeVerb : IVerb
 
     private void Quantize(ParseResult parsed, string model, string output, PlanRequest request, CancellationToken cancellation)
     {
-        ShowPlan(parsed, model, request);
+        QuantPlan plan = ShowPlan(parsed, model, request);
+        using LiveRun run = RunRecording.Start(_ => Describe(parsed, model, output, request, plan));
         bool verify = parsed.GetValue(_verify);
         QuantizerOptions options = new()
         {
@@ -97,7 +100,14 @@ internal sealed class QuantizeVerb : IVerb
             Note = Output.Human.WriteLine,
             BeforeCommit = verify ? FreshProcess.Verify : null,
         };
-        QuantizationResult result = QuantizeRendering.WithProgress("quantize", progress => Quantizer.Run(model, output, request, options, progress, cancellation));
+        QuantizationResult result = run.While(() =>
+        {
+            using PeakMemory memory = new();
+            QuantizationResult made = QuantizeRendering.WithProgress("quantize", show => Quantizer.Run(model, output, request, options, step => Progress(step, run, show), cancellation));
+            run.Add([.. RunRecorder.MetricsOf(made, output), new RunMetric("peak_memory_bytes", 0, memory.Bytes())]);
+            run.Finish(RunEnd.Finished, artefacts: LiveRun.FilesOf(output));
+            return made;
+        });
         if (parsed.GetValue(_json))
         {
             Output.Json(QuantizeRendering.Document(model, output, result, verify));
@@ -106,6 +116,30 @@ internal sealed class QuantizeVerb : IVerb
         {
             QuantizeRendering.Result(output, result, verify);
         }
+    }
+
+    private static void Progress(QuantizationStep step, LiveRun run, Action<QuantizationStep>? show)
+    {
+        run.Progress(QuantizeRendering.Share(step));
+        show?.Invoke(step);
+    }
+
+    /// <summary>The quantization as the run store knows it.</summary>
+    private NewRun Describe(ParseResult parsed, string model, string output, PlanRequest request, QuantPlan plan)
+    {
+        // With the method's own values for what was not given.
+        QuantizationSettings settings = plan.Quantized.FirstOrDefault(tensor => tensor.Settings?.Method == request.Settings.Method)?.Settings ?? request.Settings;
+        object configuration = new
+        {
+            Model = model, settings.Method, settings.Bits, Settings = settings.ToDocument(), Overrides = request.Overrides.Count > 0 ? request.Overrides.Select(item => $"{item}") : null,
+            QuantizeHead = request.Head, QuantizeEmbeddings = request.Embeddings, Layout = plan.Layout.Name, Matrices = plan.Quantized.Count(), Budget = _budget.Text(parsed),
+            Data = parsed.GetValue(_data), Samples = parsed.GetValue(_data) is null ? (int?)null : parsed.GetValue(_samples), SampleLength = parsed.GetValue(_sampleLength),
+            Seed = parsed.GetValue(_seed), Device = parsed.GetValue(_device), Threads = parsed.GetValue(_threads), Output = output,
+        };
+        return new NewRun("quantize", RunRecorder.NameOf(model), request.Settings.Method, RunRecorder.Json(configuration), RunRecorder.Json(EnvironmentFacts.Read()))
+        {
+            Output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(output)),
+        };
     }
 
     private CalibrationRequest? Calibration(ParseResult parsed) => parsed.GetValue(_data) is not { } data ? null : new CalibrationRequest(data)
@@ -117,7 +151,7 @@ internal sealed class QuantizeVerb : IVerb
         States = parsed.GetValue(_states) == "bf16" ? DType.BF16 : DType.F32,
     };
 
-    private void ShowPlan(ParseResult parsed, string model, PlanRequest request)
+    private QuantPlan ShowPlan(ParseResult parsed, string model, PlanRequest request)
     {
         (HfFolder folder, QuantPlan plan) = Quantizer.Prepare(model, request);
         folder.Dispose();
@@ -127,6 +161,8 @@ internal sealed class QuantizeVerb : IVerb
         {
             Output.Human.WriteLine("note: --data is not read: no matrix of this plan is quantized by what it sees in a text");
         }
+
+        return plan;
     }
 
     /// <summary>The plan of a folder; the config alone is enough, and weights are checked where they are.</summary>

@@ -8,9 +8,11 @@ using Spectre.Console;
 
 namespace Nibble.Cli;
 
-/// <summary><c>nibble runs</c>: what was measured on this machine.</summary>
+/// <summary><c>nibble runs</c>: what was measured, trained and quantized on this machine.</summary>
 internal sealed class RunsVerb : IVerb
 {
+    private const int MostFiles = 6;
+
     private readonly Argument<long?> _run = new("run") { Description = "Number of a run; without it, the newest are listed.", Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<int> _limit = new("--limit") { Description = "Most runs that are listed.", DefaultValueFactory = _ => 20 };
     private readonly Option<bool> _json = CommonOptions.Json();
@@ -24,7 +26,7 @@ internal sealed class RunsVerb : IVerb
                 result.AddError($"--limit {result.GetValueOrDefault<int>()}: expected 1 or more");
             }
         });
-        Command command = new("runs", "List what was measured on this machine, or show one run.") { _run, _limit, _json };
+        Command command = new("runs", "List what was measured, trained and quantized on this machine, or show one run.") { _run, _limit, _json };
         command.SetAction(Run);
         return command;
     }
@@ -43,20 +45,20 @@ internal sealed class RunsVerb : IVerb
         IReadOnlyList<RunRecord> runs = store.List(parsed.GetValue(_limit));
         if (json)
         {
-            Output.Json(new { Schema = 1, Store = path, Runs = runs.Select(run => new { run.Id, run.Kind, run.Started, run.Finished, run.Status, run.Model, run.Method }) });
+            Output.Json(new { Schema = 1, Store = path, Runs = runs.Select(run => new { run.Id, run.Kind, run.Started, run.Finished, run.Status, run.Model, run.Method, run.Output, run.Resumes, run.Progress, run.Note }) });
             return;
         }
 
         if (runs.Count == 0)
         {
-            Output.Human.WriteLine($"nothing was measured yet (nibble eval, compare and demo write to {path})");
+            Output.Human.WriteLine($"nothing was recorded yet (nibble eval, compare, demo, finetune and quantize write to {path})");
             return;
         }
 
         Table table = new Table().AddColumns("run", "kind", "started (UTC)", "status", "model", "method");
         foreach (RunRecord run in runs)
         {
-            table.AddRow($"{run.Id}", run.Kind, run.Started, run.Status, Markup.Escape(run.Model), Markup.Escape(run.Method));
+            table.AddRow($"{run.Id}", Markup.Escape(run.Kind), run.Started, Status(run), Markup.Escape(run.Model), Markup.Escape(run.Method));
         }
 
         Output.Human.Write(table);
@@ -70,23 +72,75 @@ internal sealed class RunsVerb : IVerb
         {
             Output.Json(new
             {
-                Schema = 1, run.Id, run.Kind, run.Started, run.Finished, run.Status, run.Model, run.Method,
+                Schema = 1, run.Id, run.Kind, run.Started, run.Finished, run.Status, run.Model, run.Method, run.Output, run.Resumes, run.Progress, run.Note, run.Beat,
                 Configuration = JsonDocument.Parse(run.Configuration).RootElement, Environment = JsonDocument.Parse(run.Environment).RootElement,
                 Metrics = metrics, Artefacts = store.Artefacts(number),
             });
             return;
         }
 
-        Output.Human.MarkupLineInterpolated($"[bold]run {run.Id}[/]: {run.Kind}, {run.Model}, {run.Method}, {run.Status}, {run.Started} to {run.Finished ?? "…"}");
-        Table table = new Table().AddColumns("metric", "step", "value", "interval");
-        foreach (RunMetric metric in metrics)
+        Output.Human.MarkupLineInterpolated($"[bold]run {run.Id}[/]: {run.Kind}, {run.Model}, {run.Method}, {Status(run)}, {run.Started} to {run.Finished ?? "…"}");
+        if (run.Resumes is { } before)
         {
-            MetricInfo info = MetricInfo.Find(metric.Name) ?? new MetricInfo(metric.Name, metric.Name, string.Empty, Better.Neither, string.Empty);
-            string interval = metric is { Low: { } low, High: { } high } ? $"{ReportTable.Number(info, low)} – {ReportTable.Number(info, high)}" : string.Empty;
-            table.AddRow(Markup.Escape(ReportTable.Heading(info)), $"{metric.Step}", ReportTable.Number(info, metric.Value), interval);
+            Output.Human.WriteLine($"goes on from run {before}: its curves hold the steps before, too");
+        }
+
+        if (run.Note is { } note)
+        {
+            Output.Human.WriteLine(note);
+        }
+
+        ILookup<bool, IGrouping<string, RunMetric>> byKind = metrics.GroupBy(metric => metric.Name).ToLookup(group => group.Any(metric => metric.Step > 0));
+        Curves([.. byKind[true]]);
+        Results([.. byKind[false].Select(group => group.First()).OrderBy(metric => RunCurve.Place(metric.Name))]);
+        Output.Human.WriteLine(run.Configuration);
+        RunArtefact[] files = [.. store.Artefacts(number)];
+        if (files.Length > 0)
+        {
+            Output.Human.WriteLine($"{files.Length} files, {Sizes.Text(files.Sum(file => file.Bytes))}: {string.Join(", ", files.Take(MostFiles).Select(file => file.Name))}{(files.Length > MostFiles ? ", …" : string.Empty)}");
+        }
+    }
+
+    private static string Status(RunRecord run) => run.Status switch
+    {
+        RunRecord.Running when run.Progress is { } share => $"running, {share:P0}",
+        RunRecord.Lost => "lost (ended without a word)",
+        _ => run.Status,
+    };
+
+    /// <summary>A line for each curve: thousands of points are for --json and the dashboard.</summary>
+    private static void Curves(IReadOnlyList<IGrouping<string, RunMetric>> curves)
+    {
+        if (curves.Count == 0)
+        {
+            return;
+        }
+
+        Table table = new Table().AddColumns("by step", "points", "first", "best", "last", "course");
+        foreach (IGrouping<string, RunMetric> curve in curves.OrderBy(curve => RunCurve.Place(curve.Key)))
+        {
+            MetricInfo info = RunCurve.Info(curve.Key);
+            RunMetric[] points = [.. curve.OrderBy(point => point.Step)];
+            string best = info.Better == Better.Neither ? string.Empty : Text(info, info.Better == Better.Lower ? points.MinBy(point => point.Value)! : points.MaxBy(point => point.Value)!);
+            table.AddRow(Markup.Escape(ReportTable.Heading(info)), $"{points.Length}", Text(info, points[0]), best, Text(info, points[^1]), RunCurve.Spark([.. points.Select(point => point.Value)]));
         }
 
         Output.Human.Write(table);
-        Output.Human.WriteLine(run.Configuration);
+        Output.Human.WriteLine("in brackets: the step");
+    }
+
+    private static string Text(MetricInfo info, RunMetric point) => $"{ReportTable.Number(info, point.Value)} ({point.Step})";
+
+    private static void Results(IReadOnlyList<RunMetric> metrics)
+    {
+        Table table = new Table().AddColumns("metric", "value", "interval");
+        foreach (RunMetric metric in metrics)
+        {
+            MetricInfo info = RunCurve.Info(metric.Name);
+            string interval = metric is { Low: { } low, High: { } high } ? $"{ReportTable.Number(info, low)} – {ReportTable.Number(info, high)}" : string.Empty;
+            table.AddRow(Markup.Escape(ReportTable.Heading(info)), ReportTable.Number(info, metric.Value), interval);
+        }
+
+        Output.Human.Write(table);
     }
 }

@@ -16,21 +16,31 @@ internal sealed class StudyConsole : IStudyObserver
         "accuracy", "macro_f1", "mcnemar_p", "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second", "energy_joules", "energy_idle_watts",
     ];
 
+    private readonly StudyPlan _plan;
+    private readonly string _output;
+    private readonly List<long> _recorded = [];
+    private bool _warned;
+
+    private StudyConsole(StudyPlan plan, string output) => (_plan, _output) = (plan, Path.TrimEndingDirectorySeparator(Path.GetFullPath(output)));
+
     /// <summary>Runs what is not finished, shows how it goes, and returns the results.</summary>
     public static StudyResults Run(StudyPlan plan, string output, bool force, CancellationToken cancellation)
     {
         StudyRunner runner = new(plan, output, ChildProcess.Self());
         runner.Prepare(force);
+        StudyConsole console = new(plan, output);
         try
         {
-            StudyResults results = runner.Run(new StudyConsole(), cancellation);
-            Record(results);
-            return results;
+            return runner.Run(console, cancellation);
         }
         catch (OperationCanceledException)
         {
             Output.Human.MarkupLineInterpolated($"stopped; what is finished is in {output}: the same command goes on from there");
             throw;
+        }
+        finally
+        {
+            console.RecordFiles();
         }
     }
 
@@ -87,6 +97,7 @@ internal sealed class StudyConsole : IStudyObserver
             .Where(result.Metrics.ContainsKey)
             .Select(name => $"{MetricInfo.Find(name)!.Label} {ReportTable.Number(result, MetricInfo.Find(name)!)}"));
         Output.Human.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{(reused ? cell.Title + ": measured before, " : string.Empty)}{numbers}");
+        Record(result, reused);
     }
 
     public void Failed(StudyCell cell, CellFailure failure) =>
@@ -105,9 +116,20 @@ internal sealed class StudyConsole : IStudyObserver
         _ => string.Create(CultureInfo.InvariantCulture, $"{seconds / 3600:0.0} h"),
     };
 
-    private static void Record(StudyResults results)
+    // A cell is recorded when it is measured: what is finished of a study that is stopped is known. One that was measured before is known already.
+    private void Record(ResultDocument cell, bool reused) => WithStore(store =>
+        _recorded.Add((reused && cell.Key is { } key ? store.FindKey("compare", _output, key) : null) ?? RunRecorder.Record(store, "compare", cell, _plan.Study.Name, _output)));
+
+    // Also after Ctrl-C, as the runner writes them then, too.
+    private void RecordFiles() => WithStore(store =>
     {
-        if (RunStore.DefaultPath is not { } path)
+        RunArtefact[] files = [.. ReportWriter.Files.Select(name => new FileInfo(Path.Combine(_output, name))).Where(file => file.Exists).Select(file => new RunArtefact(file.Name, file.FullName, file.Length))];
+        _recorded.ForEach(run => store.Replace(run, files));
+    });
+
+    private void WithStore(Action<RunStore> work)
+    {
+        if (RunRecording.StorePath is not { } path || _warned)
         {
             return;
         }
@@ -115,14 +137,12 @@ internal sealed class StudyConsole : IStudyObserver
         try
         {
             using RunStore store = RunStore.Open(path);
-            foreach (ResultDocument cell in results.Cells)
-            {
-                RunRecorder.Record(store, "compare", cell);
-            }
+            work(store);
         }
-        catch (IO.NibbleException error)
+        catch (Exception error) when (error is IO.NibbleException or Microsoft.Data.Sqlite.SqliteException)
         {
-            Console.Error.WriteLine("warning: " + error.Message);
+            _warned = true;
+            RunRecording.Warn(error.Message);
         }
     }
 }

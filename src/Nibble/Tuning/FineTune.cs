@@ -19,11 +19,13 @@ public sealed class FineTune : IDisposable
     private readonly FineTunePlan _plan;
     private readonly TuningData _data;
     private readonly Action<string>? _note;
+    private readonly ITrainingObserver? _observer;
     private TrainHistory _history = new();
+    private IEnergyMeter? _meter;
 
-    private FineTune(FineTuneOptions options, FineTunePlan plan, TuningData data, LoadedModel model, Action<string>? note)
+    private FineTune(FineTuneOptions options, FineTunePlan plan, TuningData data, LoadedModel model, Action<string>? note, ITrainingObserver? observer)
     {
-        (_options, _plan, _data, _model, _note) = (options, plan, data, model, note);
+        (_options, _plan, _data, _model, _note, _observer) = (options, plan, data, model, note, observer);
         if (options.QuantizedTraining is { } settings)
         {
             _quantized = new QuantizedTraining(model.Model, model.Config, settings);
@@ -44,7 +46,8 @@ public sealed class FineTune : IDisposable
 
     /// <summary>Runs a fine-tuning. A cancellation saves a checkpoint and ends.</summary>
     /// <exception cref="NibbleException">Anything about model, data or output that does not fit.</exception>
-    public static FineTuneReport Run(FineTuneOptions options, Action<StepReport>? report = null, Action<string>? note = null, CancellationToken cancellation = default)
+    public static FineTuneReport Run(
+        FineTuneOptions options, Action<StepReport>? report = null, Action<string>? note = null, CancellationToken cancellation = default, ITrainingObserver? observer = null)
     {
         TuningMethod.Require(options);
         if (options.Data is null || options.Output is null)
@@ -65,7 +68,7 @@ public sealed class FineTune : IDisposable
         note?.Invoke(TuningMethod.Precision(options));
         using PeakMemory memory = new();
         using LoadedModel model = LoadedModel.Load(options.Model, TuningMethod.LoadOptionsOf(options, data.Labels));
-        using FineTune run = new(options, plan, data, model, note);
+        using FineTune run = new(options, plan, data, model, note, observer);
         return run.Train(report, cancellation) with { PeakMemoryBytes = memory.Bytes() };
     }
 
@@ -85,6 +88,7 @@ public sealed class FineTune : IDisposable
         using Trainer trainer = new(_model.Model, _parameters, _data.Batches(), _options.Trainer, _adapter) { Quantized = _quantized };
         TrainCheckpoints checkpoints = new(_options.Output!, trainer, _options);
         _history = checkpoints.Start(_note);
+        _observer?.Started(new TrainingStart(_plan, trainer.Steps, [.. _history.Steps], [.. _history.Evaluations], () => _meter?.Joules(), DevicePeakBytes));
         if (_history.Evaluations.Count == 0)
         {
             EvaluationReport? before = Evaluate(0, "before", cancellation);
@@ -96,7 +100,7 @@ public sealed class FineTune : IDisposable
         }
 
         int first = trainer.Step;
-        using IEnergyMeter meter = EnergyMeter.Start(_model.Backend);
+        using IEnergyMeter meter = _meter = EnergyMeter.Start(_model.Backend);
         long start = Stopwatch.GetTimestamp();
         bool early = Run(trainer, checkpoints, report, cancellation);
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -127,13 +131,15 @@ public sealed class FineTune : IDisposable
             HeldOutTokens = _data.HeldOut?.ScoredTokens,
             TrainingSeconds = seconds,
             Energy = energy,
-            DevicePeakMemoryBytes = (_model.Backend as Backends.Cuda.CudaBackend)?.PeakBytes,
+            DevicePeakMemoryBytes = DevicePeakBytes(),
             WeightBytes = _model.Model.WeightBytes + (_adapter?.ByteLength ?? 0),
             StateBytes = trainer.StateBytes,
             Interrupted = interrupted,
             StoppedEarly = early,
         };
     }
+
+    private long? DevicePeakBytes() => (_model.Backend as Backends.Cuda.CudaBackend)?.PeakBytes;
 
     /// <summary>The steps, with evaluations and checkpoints between them; true if it ended early.</summary>
     private bool Run(Trainer trainer, TrainCheckpoints checkpoints, Action<StepReport>? report, CancellationToken cancellation)
@@ -145,6 +151,7 @@ public sealed class FineTune : IDisposable
             StepReport step = trainer.RunStep();
             _history.Steps.Add(step);
             report?.Invoke(step);
+            _observer?.Stepped(step);
             if (settings.EvalSteps > 0 && step.Step % settings.EvalSteps == 0 && step.Step < trainer.Steps)
             {
                 EvaluationReport? evaluation = Evaluate(step.Step, $"after step {step.Step}", CancellationToken.None);
@@ -206,6 +213,7 @@ public sealed class FineTune : IDisposable
         _quantized?.Refresh();
         EvaluationReport evaluation = HeldOut.Measure(_model.Model, heldOut, step, cancellation);
         _history.Evaluations.Add(evaluation);
+        _observer?.Evaluated(evaluation);
         string classes = evaluation.Accuracy is null ? $"nats a token over {heldOut.ScoredTokens:N0} tokens" : $"nats, accuracy {evaluation.Accuracy:P1}, macro F1 {evaluation.MacroF1:F3} over {heldOut.Rows.Count:N0} rows";
         _note?.Invoke($"held out, {when}: {evaluation.Loss:F4} {classes}");
         return evaluation;

@@ -40,13 +40,16 @@ internal static class ReportTable
     /// <summary>A number as people want to read it, without its unit.</summary>
     public static string Number(MetricInfo metric, double value) => metric switch
     {
-        _ when metric.Name.EndsWith("_tokens", StringComparison.Ordinal) || metric.Name.EndsWith("_rows", StringComparison.Ordinal) => value.ToString("#,0", CultureInfo.InvariantCulture),
+        _ when IsCount(metric.Name) => value.ToString("#,0", CultureInfo.InvariantCulture),
         { Unit: "bytes" } => Significant(value / 1e6, 3),
         { Unit: "%" } => Significant(value * 100, 3),
         { Name: "co2eq_grams" } => Significant(value * 1000, 3),
-        { Name: "perplexity" or "nll" or "bits_per_byte" or "perplexity_ratio" } => Significant(value, 4),
+        { Unit: "nats/token", Name: not "nll_delta" } or { Name: "perplexity" or "bits_per_byte" or "perplexity_ratio" } => Significant(value, 4),
         _ => Significant(value, 3),
     };
+
+    private static bool IsCount(string name) => name is "steps" or "planned_steps" or "steps_per_point"
+        || name.EndsWith("_tokens", StringComparison.Ordinal) || name.EndsWith("_rows", StringComparison.Ordinal) || name.EndsWith("_parameters", StringComparison.Ordinal);
 
     /// <summary>A cell's number, or a dash where it was not measured.</summary>
     public static string Number(ResultDocument cell, MetricInfo metric) =>
