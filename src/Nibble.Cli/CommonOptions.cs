@@ -16,15 +16,15 @@ internal static class CommonOptions
     public static Option<string[]> Set { get; } = new("--set") { Description = "key=value: as --key value; may be repeated." };
 
     public static Argument<string> Model() =>
-        new("model") { Description = "A Hugging Face folder, a .gguf or a .safetensors file; or nibble-gpt2-10m, nibble-llama-4m.", CustomParser = result => Place(result)! };
+        new("model") { Description = "A Hugging Face folder, a .gguf or a .safetensors file; ORG/NAME of a model that nibble pull brought; or nibble-gpt2-10m, nibble-llama-4m.", CustomParser = result => Place(result)! };
 
-    /// <summary>What a model's argument says: a path, or the name of a model that comes with Nibble, so that examples work for the installed tool too.</summary>
+    /// <summary>What a model's argument says: a path, the name of a model that comes with Nibble, so that examples work for the installed tool too, or of one in the Hub's cache.</summary>
     public static string? Place(System.CommandLine.Parsing.ArgumentResult result)
     {
         string? given = result.Tokens.Count == 0 ? null : result.Tokens[0].Value;
         string? name = given?.StartsWith("assets/", StringComparison.Ordinal) == true ? given["assets/".Length..] : given;
         return given is null || Path.Exists(given) || name is not ("nibble-gpt2-10m" or "nibble-llama-4m")
-            ? given
+            ? given is null ? null : Hub.HubCache.Find(given)
             : AssetFolder.TryFind(Path.Combine("assets", name)) ?? given;
     }
 

@@ -17,7 +17,7 @@ internal sealed class LoadFlags(string activations, bool threads = true, bool ke
 
     private readonly Option<string> _packCache = CommonOptions.PackCache();
 
-    private readonly Option<string?> _adapter = new("--adapter") { Description = "Folder of a PEFT adapter to put on the model." };
+    private readonly Option<string?> _adapter = new("--adapter") { Description = "Folder of a PEFT adapter to put on the model, or ORG/NAME of one that nibble pull brought." };
 
     public void AddTo(Command command)
     {
@@ -58,7 +58,7 @@ internal sealed class LoadFlags(string activations, bool threads = true, bool ke
         CommonOptions.UseAffinity(parsed.GetValue(_affinity));
         return new()
         {
-            Adapter = parsed.GetValue(_adapter),
+            Adapter = parsed.GetValue(_adapter) is { } adapter ? Hub.HubCache.Find(adapter) : null,
             Device = parsed.GetRequiredValue(_device),
             Threads = threads ? parsed.GetValue(_threads) : null,
             Activations = Enum.Parse<ActivationChoice>(parsed.GetRequiredValue(_activations), ignoreCase: true),

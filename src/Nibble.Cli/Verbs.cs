@@ -16,6 +16,8 @@ internal static class Verbs
         new ConvertVerb(),
         new BenchVerb(),
         new RunsVerb(),
+        new PullVerb(),
+        new CacheVerb(),
         new ShowVerb(),
         new EstimateVerb(),
         new DevicesVerb(),

@@ -111,7 +111,7 @@ public static class SpeedBench
         result.Add("rounds", options.Rounds);
         return new ResultDocument
         {
-            Model = options.Shapes ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(options.Model!))),
+            Model = options.Shapes ?? Hub.HubCache.Called(options.Model!),
             Adapter = options.Load.Adapter,
             Method = benched.Method.Name,
             Bits = benched.Method.Bits,

@@ -50,7 +50,7 @@ public static class Certifier
         int same = Enumerable.Range(0, ids.Length).Count(row => Divergence.Best(Row(expected, row, width)) == Divergence.Best(Row(actual, row, width)));
         return new Certificate
         {
-            Source = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(source))),
+            Source = Hub.HubCache.Called(source),
             SourceSha256 = sourceHash,
             OutputSha256 = hash.GetAwaiter().GetResult(),
             Prompt = ids,
@@ -146,7 +146,7 @@ public static class Certifier
     private static IEnumerable<string> Candidates(string export, string name)
     {
         string? parent = Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(export)));
-        return [Path.Combine(parent ?? ".", name), name, AssetFolder.TryFind(Path.Combine("assets", name)) ?? name];
+        return [Path.Combine(parent ?? ".", name), name, AssetFolder.TryFind(Path.Combine("assets", name)) ?? name, Hub.HubCache.Find(name)];
     }
 
     private static Span<float> Row(float[] logits, int row, int width) => logits.AsSpan(row * width, width);

@@ -62,7 +62,7 @@ public static class Evaluator
         MeasuredMethod method = MeasuredMethod.Of(model, options.Load);
         return new ResultDocument
         {
-            Model = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Path))),
+            Model = Hub.HubCache.Called(model.Path),
             Adapter = options.Load.Adapter,
             Method = method.Name,
             Bits = method.Bits,

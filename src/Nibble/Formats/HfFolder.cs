@@ -45,7 +45,7 @@ public sealed class HfFolder : IDisposable
     {
         if (!Directory.Exists(path) && !File.Exists(path))
         {
-            Throw.NotFound($"{path} does not exist", remedy: "check the path");
+            throw Hub.HubCache.Absent(path);
         }
 
         HfShards.RefusePickle(path);

@@ -52,7 +52,7 @@ internal sealed class HfShards
         }
     }
 
-    private static bool IsPickle(string path) =>
+    public static bool IsPickle(string path) =>
         PickleExtensions.Contains(Path.GetExtension(path).ToLowerInvariant()) && Path.GetFileName(path) is not ("training_args.bin" or "optimizer.pt" or "scheduler.pt");
 
     private void Read(string path, Limits limits)

@@ -55,7 +55,7 @@ public sealed class ModelConfig
             : System.IO.Path.Combine(folder, "config.json");
         if (!System.IO.Path.Exists(path))
         {
-            Throw.NotFound($"{path} does not exist", remedy: "check the path");
+            throw Hub.HubCache.Absent(path);
         }
 
         if (path.EndsWith(".gguf", StringComparison.OrdinalIgnoreCase))

@@ -25,7 +25,7 @@ internal sealed class ModelCardReader(string path, Limits limits)
     {
         if (!Path.Exists(path))
         {
-            Throw.NotFound($"{path} does not exist", remedy: "check the path");
+            throw Hub.HubCache.Absent(path);
         }
 
         if (GgufFile.Names(path) && !Directory.Exists(path))

@@ -39,6 +39,9 @@ internal sealed class ObjectServer : IDisposable
     /// <summary>Answers of more bytes than this end early, without a word; 0 for never.</summary>
     public int CutAfter { get; set; }
 
+    /// <summary>Where an answer was cut nothing is said for so long, and the connection stays open.</summary>
+    public TimeSpan Silence { get; set; }
+
     public void Dispose()
     {
         _stop.Cancel();
@@ -136,7 +139,12 @@ internal sealed class ObjectServer : IDisposable
     private void Write(Stream stream, string status, string headers, byte[] body)
     {
         stream.Write(Encoding.ASCII.GetBytes($"HTTP/1.1 {status}\r\nContent-Length: {body.Length}\r\n{headers}Connection: close\r\n\r\n"));
-        stream.Write(CutAfter > 0 && body.Length > CutAfter ? body[..CutAfter] : body);
+        bool isCut = CutAfter > 0 && body.Length > CutAfter;
+        stream.Write(isCut ? body[..CutAfter] : body);
+        if (isCut)
+        {
+            _stop.Token.WaitHandle.WaitOne(Silence);
+        }
     }
 
     private string S3List(string prefix, Dictionary<string, string> query)

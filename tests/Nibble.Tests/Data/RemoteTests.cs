@@ -78,6 +78,19 @@ public sealed class RemoteTests : IDisposable
     }
 
     [Fact]
+    public async Task ASilentConnectionCountsAsBroken()
+    {
+        RemoteClient client = new() { FirstPause = TimeSpan.FromMilliseconds(1), Patience = TimeSpan.FromMilliseconds(300) };
+        _server.CutAfter = 2000;
+        _server.Silence = TimeSpan.FromMinutes(5);
+        using MemoryStream all = new();
+        Task reading = Task.Run(() => HttpObject.Find(client, new Uri($"{_server.Address}/bucket/a%20b/%C3%BC.bin"), "x")!.Open().CopyTo(all));
+        await reading.WaitAsync(TimeSpan.FromSeconds(60));
+        Assert.Equal(_bytes, all.ToArray());
+        Assert.Contains(_server.Requests, request => request.Contains("bytes=4000-", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void CredentialsAreSentAndWhatIsMissingIsSaid()
     {
         Environment.SetEnvironmentVariable("GOOGLE_OAUTH_ACCESS_TOKEN", "tok");

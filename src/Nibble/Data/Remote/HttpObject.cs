@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Net;
 using System.Net.Http.Headers;
 using Nibble.Data.Sources;
@@ -138,7 +139,7 @@ internal sealed class HttpObject : DataObject
                 try
                 {
                     _open ??= source.Request(_at, to);
-                    read = _open.Value.Body.Read(buffer[..(int)Math.Min(buffer.Length, End - _at)]);
+                    read = ReadPatiently(_open.Value.Body, buffer[..(int)Math.Min(buffer.Length, End - _at)]);
                 }
                 catch (Exception error) when (error is IOException or HttpRequestException or OperationCanceledException)
                 {
@@ -173,6 +174,23 @@ internal sealed class HttpObject : DataObject
         {
             Drop();
             base.Dispose(disposing);
+        }
+
+        // A connection can fall silent without an end, and a blocking read of it has no limit of time.
+        private int ReadPatiently(Stream body, Span<byte> into)
+        {
+            byte[] rented = ArrayPool<byte>.Shared.Rent(Math.Min(into.Length, 1 << 20));
+            try
+            {
+                using CancellationTokenSource limit = new(source._client.Patience);
+                int read = body.ReadAsync(rented.AsMemory(0, Math.Min(into.Length, rented.Length)), limit.Token).AsTask().GetAwaiter().GetResult();
+                rented.AsSpan(0, read).CopyTo(into);
+                return read;
+            }
+            finally
+            {
+                ArrayPool<byte>.Shared.Return(rented);
+            }
         }
 
         private void Drop()

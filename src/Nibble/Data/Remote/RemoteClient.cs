@@ -12,7 +12,9 @@ internal interface IRequestSigner
 }
 
 /// <summary>Sends requests: signed, with retries that have an end, and errors that say what to do.</summary>
-internal sealed class RemoteClient(IRequestSigner? signer = null)
+/// <param name="signer">Puts credentials on requests to the named server.</param>
+/// <param name="refusal">What a refusal means at this server; null for what it means anywhere.</param>
+internal sealed class RemoteClient(IRequestSigner? signer = null, Func<HttpResponseMessage, string, NibbleException?>? refusal = null)
 {
     /// <summary>Tries without any progress before a transfer is given up.</summary>
     private const int MostTries = 5;
@@ -32,6 +34,9 @@ internal sealed class RemoteClient(IRequestSigner? signer = null)
 
     /// <summary>Pause before the second try; doubled each time.</summary>
     public TimeSpan FirstPause { get; init; } = TimeSpan.FromMilliseconds(Environment.GetEnvironmentVariable("NIBBLE_RETRY_MS") is { } text && int.TryParse(text, out int given) ? given : 500);
+
+    /// <summary>How long a connection may be silent before it counts as broken.</summary>
+    public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Sends a request until there is an answer other than "try again".</summary>
     /// <returns>An answer of success, 404, 412 or 416.</returns>
@@ -76,7 +81,7 @@ internal sealed class RemoteClient(IRequestSigner? signer = null)
     }
 
     /// <summary>The client for an address to which <paramref name="own"/>, for which the credentials are, has led.</summary>
-    public RemoteClient For(Uri address, Uri own) => IsSameServer(address, own) ? this : new RemoteClient { FirstPause = FirstPause };
+    public RemoteClient For(Uri address, Uri own) => IsSameServer(address, own) ? this : new RemoteClient { FirstPause = FirstPause, Patience = Patience };
 
     private static bool IsSameServer(Uri one, Uri other) => one.Host == other.Host && one.Port == other.Port;
 
@@ -113,7 +118,7 @@ internal sealed class RemoteClient(IRequestSigner? signer = null)
 
     private static bool IsTransient(HttpStatusCode status) => (int)status is 408 or 429 or >= 500;
 
-    private static HttpResponseMessage Checked(HttpResponseMessage response, string name)
+    private HttpResponseMessage Checked(HttpResponseMessage response, string name)
     {
         if (response.IsSuccessStatusCode || response.StatusCode is HttpStatusCode.NotFound or HttpStatusCode.PreconditionFailed or HttpStatusCode.RequestedRangeNotSatisfiable)
         {
@@ -121,8 +126,9 @@ internal sealed class RemoteClient(IRequestSigner? signer = null)
         }
 
         int status = (int)response.StatusCode;
+        NibbleException? meant = refusal?.Invoke(response, name);
         response.Dispose();
-        throw new NibbleException(
+        throw meant ?? new NibbleException(
             ErrorKind.Network,
             $"{name} is refused",
             $"the server answers {status}",

@@ -85,15 +85,16 @@ public static class StudyFile
         StudyModel Create(string? name, string place, string? adapter = null)
         {
             string full = Existing("model", place);
-            string called = name ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(full)) + (adapter is null ? string.Empty : " + " + Path.GetFileName(adapter));
+            string called = name ?? Hub.HubCache.Called(full) + (adapter is null ? string.Empty : " + " + Path.GetFileName(adapter));
             return new StudyModel(called, full, adapter is null ? null : Existing("adapter", adapter));
         }
 
-        // A path is seen from the study's own folder, so that a study can be run from anywhere.
+        // A path is seen from the study's own folder, so that a study can be run from anywhere; what is none may be a model of the Hub.
         string Existing(string what, string place)
         {
             string full = Path.GetFullPath(Path.Combine(folder, place));
-            return Path.Exists(full) ? full : throw root.Missing(node, $"{what} '{place}' does not exist", $"looked for {full}");
+            string found = Path.Exists(full) ? full : Hub.HubCache.Find(place);
+            return Path.Exists(found) ? found : throw root.Missing(node, $"{what} '{place}' does not exist", $"looked for {full}, and for a model of this name in the Hub's cache (nibble pull)");
         }
     }
 
