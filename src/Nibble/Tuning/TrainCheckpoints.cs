@@ -4,6 +4,7 @@ using System.Text.Json;
 using Nibble.Data.Streaming;
 using Nibble.Formats;
 using Nibble.IO;
+using Nibble.Quantization.LowRank;
 using Nibble.Tensors;
 
 namespace Nibble.Tuning;
@@ -212,7 +213,8 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         if (!options.FromScratch)
         {
             using HfFolder folder = HfFolder.Open(options.Model);
-            parts.AddRange(folder.Shards.Select(shard => FileSample.Of(shard.Path)));
+            string repair = Path.Combine(options.Model, RepairFolder.Name);
+            parts.AddRange(folder.Shards.Select(shard => shard.Path).Concat(Directory.Exists(repair) ? Directory.EnumerateFiles(repair).Order(StringComparer.Ordinal) : []).Select(FileSample.Of));
         }
 
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', parts))));

@@ -1,31 +1,33 @@
 using System.Security.Cryptography;
 using System.Text;
+using Nibble.Formats;
+using Nibble.Quantization.LowRank;
 
 namespace Nibble.Runs.Studies;
 
 /// <summary>
-/// Tells whether a model folder is still the same: names, lengths and times of all files, and the beginning of each (for weights
-/// the header). Hashing gigabytes of weights would take longer than many a cell.
+/// Tells whether what a study reads is still the same: names, times and samples of all files. Hashing gigabytes of weights would take longer
+/// than many a cell.
 /// </summary>
 internal static class ModelFingerprint
 {
-    private const int Beginning = 1 << 20;
+    // A row of a text may change alone, so texts are read whole up to here: half a second.
+    private const long MostWholeText = 256 << 20;
 
+    /// <summary>A model's or an adapter's folder with its repair, or one file. Other folders inside are no part of a model.</summary>
     public static string Of(string path)
     {
-        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        byte[] buffer = new byte[Beginning];
-        string[] files = Directory.Exists(path)
-            ? [.. Directory.EnumerateFiles(path).Order(StringComparer.Ordinal)]
-            : [path];
-        foreach (string file in files)
-        {
-            // By the handle: a FileInfo of a link (folders of the Hugging Face cache) tells the link's size and time.
-            using FileStream stream = File.OpenRead(file);
-            hash.AppendData(Encoding.UTF8.GetBytes($"{Path.GetFileName(file)}\n{stream.Length}\n{File.GetLastWriteTimeUtc(stream.SafeFileHandle).Ticks}\n"));
-            hash.AppendData(buffer.AsSpan(0, stream.ReadAtLeast(buffer, Beginning, throwOnEndOfStream: false)));
-        }
-
-        return Convert.ToHexStringLower(hash.GetHashAndReset());
+        string repair = Path.Combine(path, RepairFolder.Name);
+        return Hash([.. Files(path, SearchOption.TopDirectoryOnly), .. Directory.Exists(repair) ? Files(repair, SearchOption.TopDirectoryOnly) : []], file => FileSample.WithTime(file));
     }
+
+    /// <summary>A file of texts, or a folder with all that it holds.</summary>
+    public static string OfData(string path) =>
+        Hash(Files(path, SearchOption.AllDirectories), file => $"{Path.GetRelativePath(path, file)} {FileSample.WithTime(file, MostWholeText)}");
+
+    private static string[] Files(string path, SearchOption depth) =>
+        Directory.Exists(path) ? [.. Directory.EnumerateFiles(path, "*", depth).Order(StringComparer.Ordinal)] : [path];
+
+    private static string Hash(IEnumerable<string> files, Func<string, string> sample) =>
+        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', files.Select(sample)))));
 }

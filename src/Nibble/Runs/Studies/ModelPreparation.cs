@@ -35,7 +35,7 @@ internal sealed class ModelPreparation(CellProcess process, StudyModel model, st
         {
             StudyStep step = model.Steps[i];
             string[] arguments = [step.Verb, state.Path, .. step.Options, .. state.Adapter is null ? Array.Empty<string>() : [$"--adapter={state.Adapter}"]];
-            before.AddRange([step.Verb, .. step.Options, .. step.Data.Select(ModelFingerprint.Of)]);
+            before.AddRange([step.Verb, .. step.Options, .. step.Data.Select(ModelFingerprint.OfData)]);
             string folder = Path.Combine(work, "prepared-" + StudyCell.KeyOf(before, null, string.Empty, string.Empty));
             failure = Run(arguments, folder, cancellation);
             if (failure is not null)

@@ -21,7 +21,7 @@ public sealed record StudyPlan(Study Study, IReadOnlyList<StudyCell> Cells)
         foreach (StudyModel model in study.Models)
         {
             string fingerprint = ModelFingerprint.Of(model.Path) + (model.Adapter is null ? string.Empty : ModelFingerprint.Of(model.Adapter));
-            string[] steps = [.. model.Steps.SelectMany(step => new[] { step.Verb }.Concat(step.Options).Concat(step.Data.Select(ModelFingerprint.Of)))];
+            string[] steps = [.. model.Steps.SelectMany(step => new[] { step.Verb }.Concat(step.Options).Concat(step.Data.Select(ModelFingerprint.OfData)))];
             IReadOnlyList<string>? baseline = study.Methods.FirstOrDefault(method => method.IsBaseline && model.Takes(method)) is { } first ? StudyCell.ArgumentsFor(study, model, first) : null;
             foreach (StudyMethod method in study.Methods.Where(model.Takes).OrderByDescending(method => method.IsBaseline))
             {
