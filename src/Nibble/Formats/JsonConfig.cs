@@ -73,6 +73,9 @@ public sealed class JsonConfig
     /// <summary>True if the key (or an alternative) is there and not null.</summary>
     public bool Has(string key) => Find(key, out _, out _);
 
+    /// <summary>True if the key is there with the value null, which some programs tell from a key that is absent.</summary>
+    public bool IsNull(string key) => Element.TryGetProperty(key, out JsonElement value) && value.ValueKind == JsonValueKind.Null;
+
     /// <summary>A whole number.</summary>
     /// <param name="key">The key, or alternatives separated by <c>|</c>.</param>
     /// <param name="fallback">The value of an absent key; without it an absent key is refused.</param>

@@ -66,21 +66,22 @@ internal sealed record LlamaConfig
         int hidden = json.GetInt("hidden_size", null, 1, width);
         int heads = json.GetInt("num_attention_heads", null, 1, width);
         int layers = json.GetInt("num_hidden_layers", null, 1, Limits.Default.ModelLayers);
+        LlamaDefaults defaults = LlamaDefaults.Of(config.ModelType);
         bool attentionBias = json.GetBool("attention_bias", false);
         LlamaConfig result = new()
         {
             ModelType = config.ModelType,
             Vocabulary = json.GetInt("vocab_size", null, 1, width),
-            Positions = json.GetInt("max_position_embeddings", 2048, 1),
+            Positions = json.GetInt("max_position_embeddings", defaults.Positions, 1),
             Hidden = hidden,
             Inner = json.GetInt("intermediate_size", null, 1, width),
             Layers = layers,
             Heads = heads,
-            KvHeads = json.GetInt("num_key_value_heads", heads, 1, width),
-            // Qwen3 writes it always; its default is not hidden / heads.
-            HeadDim = json.GetInt("head_dim", config.ModelType == "qwen3" ? 128 : Math.Max(1, hidden / heads), 1, width),
-            Epsilon = (float)json.GetDouble("rms_norm_eps", 1e-6, 0, 1),
-            Rope = RopeSettings.Read(json),
+            // Where an absent key means a number, null still means: as many as there are query heads.
+            KvHeads = json.GetInt("num_key_value_heads", json.IsNull("num_key_value_heads") ? heads : defaults.KvHeads ?? heads, 1, width),
+            HeadDim = json.GetInt("head_dim", defaults.HeadDim ?? Math.Max(1, hidden / heads), 1, width),
+            Epsilon = (float)json.GetDouble("rms_norm_eps", defaults.Epsilon, 0, 1),
+            Rope = RopeSettings.Read(json, defaults.Theta),
             Tied = json.GetBool("tie_word_embeddings", false),
             HeadBias = json.GetBool("lm_head_bias", false),
             // Qwen2 always has them and has no key for it; Mistral never has.
@@ -104,7 +105,9 @@ internal sealed record LlamaConfig
 
         if (Heads % KvHeads != 0)
         {
-            json.Refuse("num_key_value_heads", $"the {Heads} query heads must be a multiple of it");
+            json.Refuse("num_key_value_heads", json.Has("num_key_value_heads")
+                ? $"the {Heads} query heads must be a multiple of it"
+                : $"it then means {KvHeads}, and the {Heads} query heads must be a multiple of that");
         }
 
         if ((long)Heads * HeadDim > Limits.Default.ModelWidth)
@@ -112,7 +115,7 @@ internal sealed record LlamaConfig
             json.Refuse("num_attention_heads", $"times a head of {HeadDim} it is wider than the {Limits.Default.ModelWidth:N0} that are read");
         }
 
-        if (!json.Has("head_dim") && Hidden % Heads != 0)
+        if (!json.Has("head_dim") && LlamaDefaults.Of(ModelType).HeadDim is null && Hidden % Heads != 0)
         {
             json.Refuse("num_attention_heads", $"without head_dim the hidden size {Hidden} must be a multiple of it");
         }
@@ -125,8 +128,9 @@ internal sealed record LlamaConfig
 
     private static int[] ReadWindows(string modelType, JsonConfig json, int layers)
     {
-        bool on = modelType is "mistral" || json.GetBool("use_sliding_window", false);
-        int window = on ? json.GetInt("sliding_window", 0, 0) : 0;
+        // Other models have no such layers, whatever their configs say.
+        bool on = modelType is "mistral" || (modelType is "qwen2" or "qwen3" && json.GetBool("use_sliding_window", false));
+        int window = on ? json.GetInt("sliding_window", json.IsNull("sliding_window") ? 0 : LlamaDefaults.Window, 0) : 0;
         if (window == 0)
         {
             return new int[layers];

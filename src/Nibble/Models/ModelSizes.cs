@@ -28,7 +28,7 @@ public sealed class ModelSizes
             Sum(linears, LinearRole.Block),
             Sum(linears, LinearRole.Head) + Sum(linears, LinearRole.Classifier),
             architecture.Vectors(config).Sum(spec => (long)spec.Shape.Count));
-        Window = config.ModelType == "mistral" || config.Text.GetBool("use_sliding_window", false) ? config.Text.GetInt("sliding_window", 0, min: 0) : 0;
+        Window = architecture is LlamaArchitecture ? LlamaConfig.Read(config).Windows.Max() : 0;
         if (Parameters.Total > MostParameters)
         {
             config.Text.Refuse("num_hidden_layers|n_layer", $"with these widths the model would have more than {MostParameters:N0} parameters", "correct the sizes in the file");

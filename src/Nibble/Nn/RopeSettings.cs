@@ -12,12 +12,15 @@ namespace Nibble.Nn;
 public sealed record RopeSettings(
     double Theta, string Type = "default", double Factor = 1, double LowFrequencyFactor = 1, double HighFrequencyFactor = 4, int OriginalContext = 8192)
 {
-    /// <summary>Reads <c>rope_theta</c> and <c>rope_scaling</c>, or <c>rope_parameters</c> of newer writers.</summary>
-    public static RopeSettings Read(JsonConfig json)
+    /// <summary>
+    /// Reads <c>rope_theta</c> (<paramref name="fallback"/> where there is none) and <c>rope_scaling</c>, or <c>rope_parameters</c> of newer
+    /// writers.
+    /// </summary>
+    public static RopeSettings Read(JsonConfig json, double fallback = 10_000)
     {
         JsonConfig? section = json.Section("rope_parameters") ?? json.Section("rope_scaling");
         double theta = section?.GetDouble("rope_theta", double.NaN, 1) ?? double.NaN;
-        theta = double.IsNaN(theta) ? json.GetDouble("rope_theta", 10000, 1) : theta;
+        theta = double.IsNaN(theta) ? json.GetDouble("rope_theta", fallback, 1) : theta;
         if ((section ?? json).GetDouble("partial_rotary_factor", json.GetDouble("partial_rotary_factor", 1)) != 1)
         {
             (section ?? json).Refuse("partial_rotary_factor", "only models that rotate whole heads are supported");
