@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Nibble.Tokenization;
 
 namespace Nibble.Tests.Tokenization;
@@ -51,6 +52,57 @@ public class SpecialTokenTests
         Assert.Equal("a<|endoftext|>b", TinyTokenizers.Bytes.Decode(ids));
         Assert.Equal("ab", TinyTokenizers.Bytes.Decode(ids, skipSpecialTokens: true));
         Assert.Equal((0, "<|endoftext|>"), (TinyTokenizers.Bytes.TokenId("<|endoftext|>"), TinyTokenizers.Bytes.TokenText(0)));
+    }
+
+    /// <summary>As transformers reads added_tokens.json: special is what a config names, an entry of added_tokens_decoder says so itself.</summary>
+    [Theory]
+    [InlineData("{}", """{"additional_special_tokens": ["<think>", {"content": "<end>", "lstrip": false}]}""", "a<tool>b")]
+    [InlineData("""{"extra_special_tokens": ["<tool>"]}""", """{"pad_token": "<end>"}""", "ab<think>")]
+    [InlineData("""{"mask_token": {"content": "<think>"}}""", "{}", "a<tool>b<end>")]
+    [InlineData("""{"added_tokens_decoder": {"300": {"content": "<tool>", "special": true}, "301": {"content": "<think>", "special": false}, "302": {"content": "<end>"}}}""", "{}", "ab<think><end>")]
+    [InlineData("""{"eos_token": "<end>", "added_tokens_decoder": {"300": {"content": "<tool>"}, "301": {"content": "<think>"}, "302": {"content": "<end>"}}}""", "{}", "a<tool>b<think>")]
+    public void OnlyTokensThatAConfigNamesAreSpecial(string config, string map, string shown)
+    {
+        var model = TinyTokenizers.Document("bytes")["model"]!;
+        IEnumerable<string> merges = model["merges"]!.AsArray().Select(merge => merge is JsonArray pair ? $"{pair[0]} {pair[1]}" : merge!.ToString());
+        using TempFolder folder = new();
+        File.WriteAllText(folder["vocab.json"], model["vocab"]!.ToJsonString());
+        File.WriteAllText(folder["merges.txt"], string.Join('\n', merges));
+        File.WriteAllText(folder["added_tokens.json"], """{"<tool>": 300, "<think>": 301, "<end>": 302}""");
+        File.WriteAllText(folder["tokenizer_config.json"], config);
+        File.WriteAllText(folder["special_tokens_map.json"], map);
+        Tokenizer tokenizer = TokenizerLoader.FromFolder(folder.Path);
+        int[] ids = tokenizer.Encode("a<tool>b<think><end>");
+        Assert.Equal([300, 301, 302], ids.Where(id => id >= 300));
+        Assert.Equal("a<tool>b<think><end>", tokenizer.Decode(ids));
+        Assert.Equal(shown, tokenizer.Decode(ids, skipSpecialTokens: true));
+    }
+
+    [Fact]
+    public void ATokenWithARoleIsSpecialWhateverTokenizerJsonSays()
+    {
+        JsonObject document = TinyTokenizers.Document("bytes");
+        document["added_tokens"]!.AsArray().Add(new JsonObject { ["id"] = 300, ["content"] = "<end>", ["special"] = false });
+        using TempFolder folder = new();
+        File.WriteAllText(folder["tokenizer.json"], document.ToJsonString());
+        Assert.Equal("a<end>", TokenizerLoader.FromFolder(folder.Path).Decode([.. TinyTokenizers.Bytes.Encode("a"), 300], skipSpecialTokens: true));
+        File.WriteAllText(folder["tokenizer_config.json"], """{"eos_token": "<end>"}""");
+        Assert.Equal("a", TokenizerLoader.FromFolder(folder.Path).Decode([.. TinyTokenizers.Bytes.Encode("a"), 300], skipSpecialTokens: true));
+    }
+
+    [Fact]
+    public void ASentencePieceModelTakesAddedTokensThatHaveARow()
+    {
+        using TempFolder folder = new();
+        File.WriteAllBytes(folder["tokenizer.model"], SentencePieceFiles.Model());
+        int size = TokenizerLoader.FromFolder(folder.Path).VocabularySize;
+        File.WriteAllText(folder["added_tokens.json"], $$"""{"<unk>": 0, "<|im_start|>": {{size}}, "[PAD]": {{size + 1}}}""");
+        File.WriteAllText(folder["config.json"], $$"""{"vocab_size": {{size + 1}}}""");
+        File.WriteAllText(folder["special_tokens_map.json"], """{"additional_special_tokens": ["<|im_start|>"]}""");
+        Tokenizer tokenizer = TokenizerLoader.FromFolder(folder.Path);
+        Assert.Equal(size + 1, tokenizer.VocabularySize);
+        Assert.Contains(size, tokenizer.Encode("the<|im_start|>and"));
+        Assert.True(tokenizer.IsSpecial(size));
     }
 
     [Fact]

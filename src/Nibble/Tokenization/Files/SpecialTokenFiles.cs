@@ -20,17 +20,22 @@ internal sealed record SpecialDefaults(int[] Prefix, int[] Suffix)
 
 /// <summary>
 /// The configs beside a tokenizer: <c>tokenizer_config.json</c>, <c>special_tokens_map.json</c>, <c>generation_config.json</c>
-/// and <c>config.json</c>, in this order of precedence.
+/// and <c>config.json</c>, in this order of precedence; and <c>added_tokens.json</c>, where older writers listed tokens.
 /// </summary>
 internal sealed class SpecialTokenFiles
 {
+    // The last two are lists; the last is what transformers 5 calls the one before.
+    private static readonly string[] Roles = ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token", "additional_special_tokens", "extra_special_tokens"];
+
     private readonly JsonConfig?[] _texts;
     private readonly JsonConfig?[] _ids;
+    private readonly JsonConfig? _added;
+    private readonly HashSet<string> _special;
 
-    private SpecialTokenFiles(JsonConfig?[] texts, JsonConfig?[] ids)
+    private SpecialTokenFiles(JsonConfig?[] texts, JsonConfig?[] ids, JsonConfig? added)
     {
-        _texts = texts;
-        _ids = ids;
+        (_texts, _ids, _added) = (texts, ids, added);
+        _special = [.. Roles.SelectMany(SpecialTexts)];
     }
 
     /// <summary>The name of transformers' class, which decides how text is split where no file says so.</summary>
@@ -47,24 +52,44 @@ internal sealed class SpecialTokenFiles
 
         return new SpecialTokenFiles(
             [Open("tokenizer_config.json"), Open("special_tokens_map.json")],
-            [Open("generation_config.json"), Open("config.json")]);
+            [Open("generation_config.json"), Open("config.json")],
+            Open("added_tokens.json"));
     }
 
     /// <summary>Takes configs that may come from elsewhere: <c>tokenizer_config.json</c> and <c>config.json</c>.</summary>
-    public static SpecialTokenFiles Of(JsonConfig tokenizer, JsonConfig model) => new([tokenizer, null], [null, model]);
+    public static SpecialTokenFiles Of(JsonConfig tokenizer, JsonConfig model) => new([tokenizer, null], [null, model], null);
 
-    /// <summary>Every text that a config gives a role, with the role's key.</summary>
+    /// <summary>Every text that a config gives a role.</summary>
     public IEnumerable<string> RoleTexts() =>
         new[] { "bos_token", "eos_token", "pad_token", "unk_token" }.Select(TextOf).OfType<string>().Distinct();
 
-    /// <summary>The tokens listed by id in <c>tokenizer_config.json</c>, for forms of files that list none.</summary>
-    public IEnumerable<AddedToken> ListedTokens(Limits limits)
-    {
-        if (_texts[0]?.Section("added_tokens_decoder") is not JsonConfig list)
-        {
-            yield break;
-        }
+    /// <summary>True for a text with a role, and for those that a config lists as special besides: whatever the entry of a token itself says.</summary>
+    public bool IsSpecial(string text) => _special.Contains(text);
 
+    /// <summary>
+    /// The tokens listed by id in <c>tokenizer_config.json</c>, for forms of files that list none. Where it lists none either, those of
+    /// <c>added_tokens.json</c>, which has no flags: special are those that a config names, as in transformers.
+    /// </summary>
+    public IEnumerable<AddedToken> ListedTokens(Limits limits) =>
+        _texts[0]?.Section("added_tokens_decoder") is { } list ? Listed(list, limits)
+        : _added is null || !_added.Element.EnumerateObject().Any() ? []
+        : Older(JsonBpe.ReadVocabulary(_added, null, limits));
+
+    private IEnumerable<AddedToken> Older(Vocabulary tokens)
+    {
+        // Some models list a padding token that has no row in the embedding: no text can use it.
+        int rows = Math.Min(tokens.Size, _ids[1]?.GetInt("vocab_size", int.MaxValue) ?? int.MaxValue);
+        for (int id = 0; id < rows; id++)
+        {
+            if (tokens.TextSpan[id] is string text)
+            {
+                yield return new AddedToken(id, text) { Special = IsSpecial(text), Normalized = !IsSpecial(text) };
+            }
+        }
+    }
+
+    private IEnumerable<AddedToken> Listed(JsonConfig list, Limits limits)
+    {
         foreach (JsonProperty entry in list.Element.EnumerateObject())
         {
             JsonConfig token = list.SectionNamed(entry.Name)!;
@@ -74,16 +99,23 @@ internal sealed class SpecialTokenFiles
                 list.Refuse(entry.Name, $"expected an id from 0 to {limits.VocabularyEntries - 1:N0} and a token with content", "correct the file");
             }
 
-            bool special = token.GetBool("special", false);
-            yield return new AddedToken(id, token.GetString("content"))
-            {
-                Special = special,
-                Normalized = token.GetBool("normalized", !special),
-                SingleWord = token.GetBool("single_word", false),
-                StripLeft = token.GetBool("lstrip", false),
-                StripRight = token.GetBool("rstrip", false),
-            };
+            yield return Token(token, id);
         }
+    }
+
+    /// <summary>A token with its flags, as <c>tokenizer.json</c> and <c>tokenizer_config.json</c> write it.</summary>
+    public AddedToken Token(JsonConfig token, int id)
+    {
+        bool special = token.GetBool("special", false);
+        string content = token.GetString("content");
+        return new AddedToken(id, content)
+        {
+            Special = special || IsSpecial(content),
+            Normalized = token.GetBool("normalized", !special),
+            SingleWord = token.GetBool("single_word", false),
+            StripLeft = token.GetBool("lstrip", false),
+            StripRight = token.GetBool("rstrip", false),
+        };
     }
 
     /// <summary>Settles which ids have which role and what stands around a text.</summary>
@@ -115,6 +147,33 @@ internal sealed class SpecialTokenFiles
         }
 
         return new SpecialTokens(bos, eos.Distinct().ToArray(), pad, prefix, suffix);
+    }
+
+    /// <summary>Texts of a key, of the first config that has it: one or an array, each plain or as an object with <c>content</c>.</summary>
+    private IEnumerable<string> SpecialTexts(string key)
+    {
+        JsonConfig? config = _texts.FirstOrDefault(candidate => candidate?.Has(key) ?? false);
+        if (config is null)
+        {
+            return [];
+        }
+
+        JsonElement value = config.Element.GetProperty(key);
+        try
+        {
+            return [.. (value.ValueKind == JsonValueKind.Array ? [.. value.EnumerateArray()] : new[] { value }).Select(Content).OfType<string>()];
+        }
+        catch (InvalidOperationException)
+        {
+            config.Refuse(key, "it is no valid text", "correct the file");
+            throw;
+        }
+    }
+
+    private static string? Content(JsonElement value)
+    {
+        value = value.ValueKind == JsonValueKind.Object && value.TryGetProperty("content", out JsonElement content) ? content : value;
+        return value.ValueKind == JsonValueKind.String ? value.GetString() : null;
     }
 
     private int[] Around(int[] given, string key, int? id, bool first)

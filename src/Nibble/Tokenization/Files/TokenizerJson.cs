@@ -18,7 +18,7 @@ internal static class TokenizerJson
     {
         JsonSplitters splitters = JsonSplitters.Read(json.Section("pre_tokenizer"));
         BpeRules rules = JsonBpe.Read(json, limits, splitters.Bytes);
-        IReadOnlyList<AddedToken> added = Added(json, rules.Vocabulary, limits);
+        IReadOnlyList<AddedToken> added = Added(json, rules.Vocabulary, files, limits);
         (int[] prefix, int[] suffix) = JsonTemplate.Read(json.Section("post_processor"), limits);
 
         // Without configs the file does not say which token ends a text; these are the names that models use.
@@ -40,7 +40,7 @@ internal static class TokenizerJson
     private static int? Find(string text, IReadOnlyList<AddedToken> added, Vocabulary vocabulary) =>
         added.FirstOrDefault(token => token.Content == text)?.Id ?? (vocabulary.TryGet(text, out int id) ? id : null);
 
-    private static List<AddedToken> Added(JsonConfig json, Vocabulary vocabulary, Limits limits)
+    private static List<AddedToken> Added(JsonConfig json, Vocabulary vocabulary, SpecialTokenFiles files, Limits limits)
     {
         List<AddedToken> added = [];
         Dictionary<int, string> texts = [];
@@ -65,15 +65,7 @@ internal static class TokenizerJson
                 token.Refuse("content", "the same text has another id as well", "download the file again");
             }
 
-            bool special = token.GetBool("special", false);
-            added.Add(new AddedToken(id, content)
-            {
-                Special = special,
-                Normalized = token.GetBool("normalized", !special),
-                SingleWord = token.GetBool("single_word", false),
-                StripLeft = token.GetBool("lstrip", false),
-                StripRight = token.GetBool("rstrip", false),
-            });
+            added.Add(files.Token(token, id));
         }
 
         return added;

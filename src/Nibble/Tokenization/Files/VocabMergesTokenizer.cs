@@ -95,19 +95,6 @@ internal static class VocabMergesTokenizer
             }
         }
 
-        string path = Path.Combine(folder, "added_tokens.json");
-        if (File.Exists(path))
-        {
-            Vocabulary more = JsonBpe.ReadVocabulary(JsonConfig.Open(path, limits), null, limits);
-            for (int id = 0; id < more.Size; id++)
-            {
-                if (more.TextSpan[id] is string text)
-                {
-                    added.TryAdd(id, new AddedToken(id, text) { Special = true });
-                }
-            }
-        }
-
         Check(added.Values, vocabulary, folder);
         return [.. added.Values];
     }
