@@ -18,7 +18,7 @@ internal sealed class RowProblems
         if (Count++ < MostShown)
         {
             string name = file.Source.Name.Split('?')[0].TrimEnd('/');
-            _first.Add($"{name[(name.LastIndexOf('/') + 1)..]} {(isByte ? "byte" : file.Form is FileForm.Parquet or FileForm.Json ? "row" : "line")} {Math.Abs(place):N0}: {problem}");
+            _first.Add($"{name[(name.LastIndexOf('/') + 1)..]} {(isByte ? "byte" : file.Unit)} {Math.Abs(place):N0}: {problem}");
         }
     }
 

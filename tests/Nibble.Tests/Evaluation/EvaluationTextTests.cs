@@ -57,6 +57,18 @@ public sealed class EvaluationTextTests : IDisposable
     }
 
     [Fact]
+    public void Json_lines_are_read_alike_under_every_name()
+    {
+        const string rows = "{\"prompt\": \"1 + 1 = \", \"completion\": \"2\"}\r\n\r\n{\"text\": \"b\"}";
+        string[] expected = ["1 + 1 = 2", "b"];
+        Assert.All(new[] { "rows.jsonl", "rows.ndjson", "rows.json" }, name => Assert.Equal(expected, TextSource.Load(Write(name, rows)).Documents));
+        File.Delete(Path.Combine(_folder, "rows.ndjson"));
+        File.Delete(Path.Combine(_folder, "rows.json"));
+        Write("a.txt", "A");
+        Assert.Equal(["A", .. expected], TextSource.Load(_folder).Documents);
+    }
+
+    [Fact]
     public void A_row_with_several_texts_gives_the_one_that_it_is_trained_on()
     {
         string[] fields = ["original_string", "whole_func_string", "func_code_string", "code", "content", "text"];

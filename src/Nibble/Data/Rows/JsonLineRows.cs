@@ -12,13 +12,25 @@ internal static class JsonLineRows
     {
         while (lines.Next(out bool tooLong) is { } line)
         {
-            if (tooLong)
+            if (Row(lines.Number, line, tooLong, limits) is { } row)
             {
-                yield return new RowRead(lines.Number, null, $"longer than {limits.RowBytes:N0} bytes");
+                yield return row;
             }
-            else if (!IsBlank(line.Span))
+        }
+    }
+
+    /// <summary>The rows of lines that begin before a byte of the file; their places are the bytes at which they begin.</summary>
+    /// <param name="lines">A reader that stands where a line begins.</param>
+    /// <param name="origin">The byte of the file at which the reader began.</param>
+    /// <param name="to">The first byte that belongs to somebody else.</param>
+    /// <param name="limits">Ceilings.</param>
+    public static IEnumerable<RowRead> Read(LineReader lines, long origin, long to, Limits limits)
+    {
+        for (long start = origin + lines.Position; start < to && lines.Next(out bool tooLong) is { } line; start = origin + lines.Position)
+        {
+            if (Row(start, line, tooLong, limits) is { } row)
             {
-                yield return Row(lines.Number, line, limits);
+                yield return row;
             }
         }
     }
@@ -54,6 +66,8 @@ internal static class JsonLineRows
         return error is JsonException { BytePositionInLine: { } place } ? $"{what} (byte {place + 1} of the line)" : what;
     }
 
-    /// <summary>True for a line without content.</summary>
-    public static bool IsBlank(ReadOnlySpan<byte> line) => line.IndexOfAnyExcept((byte)' ', (byte)'\t', (byte)'\r') < 0;
+    private static RowRead? Row(long place, ReadOnlyMemory<byte> line, bool tooLong, Limits limits) =>
+        tooLong ? new RowRead(place, null, $"longer than {limits.RowBytes:N0} bytes") : IsBlank(line.Span) ? null : Row(place, line, limits);
+
+    private static bool IsBlank(ReadOnlySpan<byte> line) => line.IndexOfAnyExcept((byte)' ', (byte)'\t', (byte)'\r') < 0;
 }

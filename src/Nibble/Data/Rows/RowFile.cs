@@ -60,6 +60,9 @@ internal sealed class RowFile
     /// <summary>How it is written.</summary>
     public FileForm Form { get; }
 
+    /// <summary>What places count: lines, where rows have any.</summary>
+    public string Unit => Form is FileForm.Parquet or FileForm.Json ? "row" : "line";
+
     /// <summary>True if it is packed by gzip.</summary>
     public bool IsGzip { get; }
 

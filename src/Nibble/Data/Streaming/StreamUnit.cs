@@ -47,16 +47,9 @@ internal sealed class LinesUnit(RowFile file, long from, long to, Limits limits)
             yield break;
         }
 
-        for (long start = origin + lines.Position; start < to && lines.Next(out bool tooLong) is { } line; start = origin + lines.Position)
+        foreach (RowRead row in JsonLineRows.Read(lines, origin, to, limits))
         {
-            if (tooLong)
-            {
-                yield return new RowRead(start, null, $"longer than {limits.RowBytes:N0} bytes");
-            }
-            else if (!JsonLineRows.IsBlank(line.Span))
-            {
-                yield return JsonLineRows.Row(start, line, limits);
-            }
+            yield return row;
         }
     }
 }

@@ -13,7 +13,7 @@ internal static class RowTexts
     /// <summary>True for data that is read here: sets with a name, addresses, rows, and folders of nothing else.</summary>
     public static bool Reads(string data) =>
         NamedData.Knows(data) || DataPlace.IsRemote(data)
-        || (File.Exists(data) && RowFile.HasRows(data) && !IsLines(data))
+        || (File.Exists(data) && RowFile.HasRows(data))
         || (Directory.Exists(data) && HasOnlyRows(data));
 
     /// <summary>True for a folder that holds files of rows and nothing else.</summary>
@@ -65,15 +65,13 @@ internal static class RowTexts
         return documents;
     }
 
-    private static bool IsLines(string data) => data.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase) || data.EndsWith(".jsonl.gz", StringComparison.OrdinalIgnoreCase);
-
     /// <summary>WikiText as its file has it: rows of Parquet are its lines, the empty ones without their newline.</summary>
     private static string Whole(DataSet set) => string.Concat(set.Files.SelectMany(file => set.Rows(file).Select(row =>
         TextOf(file, row, null) is var text && file.Form == FileForm.Parquet && text.Length == 0 ? "\n" : text)));
 
     private static string TextOf(RowFile file, RowRead row, Func<ChatTemplate?>? template)
     {
-        string? text = row.Fields is null ? null : TextFile.TextFields.Select(field => row.Fields.GetValueOrDefault(field) as string).FirstOrDefault(value => value is not null);
+        string? text = row.Fields is null ? null : RowShape.TextFields.Select(field => row.Fields.GetValueOrDefault(field) as string).FirstOrDefault(value => value is not null);
         if (text is null && row.Fields is { } fields && RowShape.Of(fields, RowFormat.Auto).Example is { } example)
         {
             text = example switch
@@ -88,8 +86,8 @@ internal static class RowTexts
         if (text is null)
         {
             Throw.BadInput(
-                $"{file.Source.Name}, row {Math.Abs(row.Place):N0}: {row.Problem ?? "the row has no text"}",
-                row.Problem is null ? $"looked for {string.Join(", ", TextFile.TextFields)}, prompt with completion, and instruction with output" : null,
+                $"{file.Source.Name}, {file.Unit} {Math.Abs(row.Place):N0}: {row.Problem ?? "the row has no text"}",
+                row.Problem is null ? $"looked for {string.Join(", ", RowShape.TextFields)}, prompt with completion, and instruction with output" : null,
                 "rename the field that holds the text, or correct the row");
         }
 

@@ -1,17 +1,12 @@
 using System.IO.Compression;
 using System.Text;
-using System.Text.Json;
-using Nibble.Data.Rows;
 using Nibble.IO;
 
 namespace Nibble.Evaluation.Texts;
 
-/// <summary>Reads files of text: plain or gzip, whole or as JSON lines; always strict UTF-8.</summary>
+/// <summary>Reads files of text: plain or gzip, whole; always strict UTF-8.</summary>
 public static class TextFile
 {
-    /// <summary>Fields of a JSON row that hold its text, the first that is there: those that a training takes.</summary>
-    public static IReadOnlyList<string> TextFields => RowShape.TextFields;
-
     /// <summary>The name without <c>.gz</c>.</summary>
     public static string PlainName(string path)
     {
@@ -33,49 +28,6 @@ public static class TextFile
             Throw.BadInput($"{path} is no text in UTF-8", $"byte {error.Index:N0} cannot be decoded", "convert it to UTF-8, or name another file", error);
             return string.Empty;
         }
-    }
-
-    /// <summary>The text field of every row of a JSON lines file.</summary>
-    public static IReadOnlyList<string> ReadRows(string path, Limits limits)
-    {
-        List<string> rows = [];
-        int number = 0;
-        foreach (string line in Read(path, limits).Split('\n'))
-        {
-            number++;
-            if (!string.IsNullOrWhiteSpace(line))
-            {
-                rows.Add(Row(path, number, line, limits));
-            }
-        }
-
-        return rows;
-    }
-
-    private static string Row(string path, int number, string line, Limits limits)
-    {
-        try
-        {
-            using JsonDocument document = JsonDocument.Parse(line, new JsonDocumentOptions { MaxDepth = limits.JsonDepth });
-            if (document.RootElement.ValueKind == JsonValueKind.Object)
-            {
-                foreach (string field in TextFields)
-                {
-                    if (document.RootElement.TryGetProperty(field, out JsonElement value) && value.ValueKind == JsonValueKind.String)
-                    {
-                        return value.GetString()!;
-                    }
-                }
-            }
-        }
-        catch (Exception error) when (error is JsonException or InvalidOperationException)
-        {
-            // The second: an escape such as \ud800 alone, which no text can hold.
-            Throw.BadInput($"{path}, line {number}: no JSON", error.Message, "a .jsonl file has one JSON object a line", error);
-        }
-
-        Throw.BadInput($"{path}, line {number}: the row has no text", $"looked for a string in the fields {string.Join(", ", TextFields)}", "rename the field that holds the text");
-        return string.Empty;
     }
 
     private static byte[] ReadBytes(string path, Limits limits)

@@ -50,9 +50,7 @@ public static class TextSource
             return WikiText2(name, path, limits);
         }
 
-        return plain.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase)
-            ? new EvaluationText(name, TextFile.ReadRows(path, limits), TextJoin.Hf)
-            : new EvaluationText(name, [TextFile.Read(path, limits)], TextJoin.Raw);
+        return RowTexts.Reads(path) ? RowTexts.Load(path, limits) : new EvaluationText(name, [TextFile.Read(path, limits)], TextJoin.Raw);
     }
 
     private static EvaluationText Folder(string folder, Limits limits)
