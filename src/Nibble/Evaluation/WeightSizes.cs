@@ -7,7 +7,7 @@ namespace Nibble.Evaluation;
 /// <summary>What a loaded model's weights take.</summary>
 /// <param name="Bytes">In the backend's memory.</param>
 /// <param name="BitsPerParameter">All of them, over all parameters.</param>
-/// <param name="BitsPerWeight">Quantized matrices as their layout stores them: codes, scales, zero points; null for a dense model.</param>
+/// <param name="BitsPerWeight"><see cref="WeightFacts.StoredBits"/> of the quantized matrices and bits of their repairs, by their elements; null for a dense model.</param>
 /// <param name="Packings">Number of matrices in each packing.</param>
 /// <param name="OutlierShare">LLM.int8: share of activation columns that were multiplied in high precision; null for others.</param>
 public sealed record WeightSizes(long Bytes, double BitsPerParameter, double? BitsPerWeight, IReadOnlyDictionary<string, int> Packings, double? OutlierShare)

@@ -131,13 +131,6 @@ public sealed class AffineWeight : QuantizedWeight
         _ => Codes.Shape.Count / GroupSize,
     };
 
-    /// <inheritdoc/>
-    public override long StoredBits =>
-        ((long)Bits * Codes.Shape.Count) + ((long)Groups * 8 * ScaleDType.Size()) + (Symmetric ? 0 : (long)Groups * OffsetBits);
-
-    /// <summary>Bits in which one offset is stored: the codes' own width for whole zero points, the scale's dtype otherwise.</summary>
-    public int OffsetBits => HasIntegerOffsets ? Bits : 8 * ScaleDType.Size();
-
     private bool HasIntegerOffsets =>
         Form == AffineForm.ZeroPoint && Array.TrueForAll(Offsets, z => z == MathF.Floor(z) && z >= 0 && z < 1 << Bits);
 

@@ -49,9 +49,6 @@ public sealed class CodebookWeight : QuantizedWeight
     public override int Bits => 4;
 
     /// <inheritdoc/>
-    public override long StoredBits => (4L * Codes.Shape.Count) + (32L * Levels.Length) + (Nested?.StoredBits ?? 32L * Absmax.Length);
-
-    /// <inheritdoc/>
     public override void DequantizeRow(nint row, Span<float> destination)
     {
         ReadOnlySpan<byte> codes = CodeRow(row);
@@ -85,8 +82,8 @@ public sealed class CodebookWeight : QuantizedWeight
 /// <param name="BlockSize">Codes that share a scale (256 in bitsandbytes).</param>
 public sealed record NestedScales(byte[] Codes, float[] BlockScales, float[] Map, float Offset, int BlockSize)
 {
-    /// <summary>Bits of the stored form.</summary>
-    public long StoredBits => (8L * Codes.Length) + (32L * BlockScales.Length) + (32L * Map.Length) + 32;
+    /// <summary>Codes that share a scale in every file that is known, and levels of the map.</summary>
+    internal const int UsualBlock = 256;
 
     /// <summary>The absmax values that a reader computes from the stored form.</summary>
     public float[] Dequantize()

@@ -9,7 +9,7 @@ namespace Nibble.Quantization;
 /// <summary>What a plan will cost and give, before any work.</summary>
 /// <param name="BytesBefore">Bytes of all tensors of the dense model.</param>
 /// <param name="BytesAfter">Bytes of all tensors of the quantized one.</param>
-/// <param name="BitsPerWeight">Stored bits of the planned matrices, scales and tables included, by their elements.</param>
+/// <param name="BitsPerWeight"><see cref="WeightFacts.StoredBits"/> of the planned matrices and bits of their repairs, by their elements.</param>
 /// <param name="BitsPerParameter">The same of the whole model.</param>
 /// <param name="LargestBytes">Bytes of the largest matrix in F32: memory is a few times that.</param>
 /// <param name="Seconds">Time of the methods, from a short trial on this machine; null where a method needs calibration.</param>
@@ -33,7 +33,7 @@ public sealed record PlanEstimate(long BytesBefore, long BytesAfter, double Bits
         return new PlanEstimate(
             before,
             after,
-            8.0 * stored / Math.Max(1, plan.Quantized.Sum(tensor => tensor.Count)),
+            plan.Quantized.Sum(tensor => (double)tensor.Facts!.StoredBits + (8 * tensor.Settings!.RepairBytes(tensor.Spec))) / Math.Max(1, plan.Quantized.Sum(tensor => tensor.Count)),
             8.0 * after / Math.Max(1, parameters),
             plan.Tensors.Max(tensor => tensor.Count) * sizeof(float),
             Time(plan));
@@ -55,8 +55,8 @@ public sealed record PlanEstimate(long BytesBefore, long BytesAfter, double Bits
         Span<float> values = sample.HostSpan<float>();
         for (int i = 0; i < values.Length; i++)
         {
-            // Any numbers without a pattern will do.
-            values[i] = ((i * 40503) & 0xFFFF) - 32768;
+            // Numbers without a pattern, as large as weights are: scales of larger ones may not fit F16.
+            values[i] = (((i * 40503) & 0xFFFF) - 32768) / 327_680f;
         }
 
         IQuantizationMethod method = Registry.Method(settings.Method);

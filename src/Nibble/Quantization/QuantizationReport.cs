@@ -6,7 +6,7 @@ namespace Nibble.Quantization;
 /// <param name="Method">The method.</param>
 /// <param name="Bits">Bits of a code.</param>
 /// <param name="Settings">The other settings.</param>
-/// <param name="BitsPerWeight">All stored bytes of the matrix in bits, scales and tables included, by its elements.</param>
+/// <param name="BitsPerWeight"><see cref="WeightFacts.StoredBits"/> and those of a repair, by the matrix's elements.</param>
 /// <param name="RelativeError">‖W − Ŵ‖ / ‖W‖, Frobenius.</param>
 /// <param name="LargestError">Largest difference of an element.</param>
 /// <param name="Digest">SHA-256 of codes and scales: what <c>--verify</c> compares.</param>

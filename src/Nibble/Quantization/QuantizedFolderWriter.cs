@@ -139,10 +139,10 @@ public sealed class QuantizedFolderWriter : IDisposable
         _errorSum += error.Relative * error.Relative * error.Norm;
         // Hashing takes as long as encoding and writing.
         Task<string> digest = Task.Run(() => WeightDigest.Of(weight));
-        long bytes = repair?.ByteLength ?? 0;
+        long bits = weight.StoredBits + (8 * (repair?.ByteLength ?? 0));
         try
         {
-            bytes += Append(StoredModule(tensor.Spec), weight);
+            Append(StoredModule(tensor.Spec), weight);
         }
         finally
         {
@@ -157,7 +157,7 @@ public sealed class QuantizedFolderWriter : IDisposable
             settings.Method,
             settings.Bits!.Value,
             settings.ToDocument(),
-            8.0 * bytes / Math.Max(1, tensor.Count),
+            (double)bits / Math.Max(1, tensor.Count),
             error.Relative,
             error.Largest,
             repair is null ? hash : repair.Digest(hash)));
@@ -167,17 +167,13 @@ public sealed class QuantizedFolderWriter : IDisposable
         }
     }
 
-    private long Append(string module, QuantizedWeight weight)
+    private void Append(string module, QuantizedWeight weight)
     {
-        long bytes = 0;
         foreach (EncodedTensor encoded in _plan.Layout.Encode(weight, SourceDType))
         {
             using Tensor stored = encoded.Tensor;
             _writer.Append(module + encoded.Suffix, stored);
-            bytes += stored.ByteLength;
         }
-
-        return bytes;
     }
 
     /// <summary>Copies a matrix that stays dense.</summary>

@@ -34,8 +34,8 @@ public abstract class QuantizedWeight : IDisposable
     /// <summary>Bits of one code.</summary>
     public abstract int Bits { get; }
 
-    /// <summary>Bits that the stored form needs in all: codes, scales, zeros, tables. Divided by out·in it is the true bits per weight.</summary>
-    public abstract long StoredBits { get; }
+    /// <inheritdoc cref="WeightFacts.StoredBits"/>
+    public long StoredBits => Facts.StoredBits;
 
     /// <summary>Writes the values of row <paramref name="row"/> to <paramref name="destination"/> (length <see cref="In"/>): the definition of what the codes mean.</summary>
     public abstract void DequantizeRow(nint row, Span<float> destination);

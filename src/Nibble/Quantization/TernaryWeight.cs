@@ -32,9 +32,6 @@ public sealed class TernaryWeight : QuantizedWeight
     /// <inheritdoc/>
     public override int Bits => 2;
 
-    /// <inheritdoc/>
-    public override long StoredBits => (2L * Codes.Shape.Count) + (8L * ScaleDType.Size() * Scales.Length);
-
     /// <summary>The scale of a row.</summary>
     public float ScaleOf(nint row) => Scales.Length == 1 ? Scales[0] : Scales[row];
 

@@ -21,6 +21,8 @@ public enum WeightKind
 /// </summary>
 public sealed record WeightFacts(WeightKind Kind, nint Out, nint In, int Bits, DType ScaleDType)
 {
+    private const long FloatBits = 32, GroupNumberBits = 32;
+
     /// <summary>Affine: columns that share a scale. Codebook: elements of a block.</summary>
     public int GroupSize { get; init; }
 
@@ -60,6 +62,23 @@ public sealed record WeightFacts(WeightKind Kind, nint Out, nint In, int Bits, D
     /// <summary>Elements of the matrix.</summary>
     public nint Count => Out * In;
 
+    /// <summary>
+    /// Bits of everything that gives the values back: codes, scales, zero points, shifts, tables, act-order's groups of columns. Divided by
+    /// <see cref="Count"/> it is bits per weight, the same before the work, in the record of a quantization and of a loaded model. Files
+    /// hold a little more (names, shapes, padding of words), which sizes in bytes count.
+    /// </summary>
+    public long StoredBits => Kind switch
+    {
+        WeightKind.Ternary => ((long)Bits * Count) + (ScaleBits * (PerRow ? Out : 1)),
+        WeightKind.Codebook => ((long)Bits * Count) + (FloatBits << Bits) + (Nested ? NestedBits : FloatBits * Groups),
+        _ => ((long)Bits * Count) + (Groups * (ScaleBits + (Symmetric ? 0 : WholeOffsets ? Bits : ScaleBits))) + (ActOrder ? GroupNumberBits * In : 0),
+    };
+
+    /// <summary>Groups or blocks of the whole matrix.</summary>
+    public long Groups => Kind == WeightKind.Codebook || Order == GroupOrder.Flat ? (Count + GroupSize - 1) / Math.Max(1, GroupSize)
+        : Order == GroupOrder.AlongRow ? Out * GroupsPerRow
+        : Count / Math.Max(1, GroupSize);
+
     /// <summary>Affine: groups of one row, for <see cref="GroupOrder.AlongRow"/>.</summary>
     public nint GroupsPerRow => (In + GroupSize - 1) / Math.Max(1, GroupSize);
 
@@ -74,6 +93,11 @@ public sealed record WeightFacts(WeightKind Kind, nint Out, nint In, int Bits, D
         _ => $"affine {Bits} bit, {(WholeRows ? "a scale a row" : $"group {GroupSize}")}, {(Symmetric ? "symmetric" : WholeOffsets ? "whole zero points" : Form == AffineForm.Bias ? "real shifts" : "real zero points")}"
             + $"{(ActOrder ? ", act-order" : string.Empty)}{(OutlierThreshold is null ? string.Empty : $", outliers from {OutlierThreshold} on")}{(StaticActivations ? ", 8-bit activations" : string.Empty)}, {ScaleName} scales",
     };
+
+    private long ScaleBits => 8L * ScaleDType.Size();
+
+    // A byte a block, a scale for 256 of them, the 256 levels and the mean.
+    private long NestedBits => (8 * Groups) + (FloatBits * ((Groups + NestedScales.UsualBlock - 1) / NestedScales.UsualBlock)) + (FloatBits * NestedScales.UsualBlock) + FloatBits;
 
     private string ScaleName => ScaleDType.ToString().ToLowerInvariant();
 }

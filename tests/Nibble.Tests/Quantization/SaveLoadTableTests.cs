@@ -1,9 +1,11 @@
 using System.Text.Json;
+using Nibble.Evaluation;
 using Nibble.Formats;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
 using Nibble.Quantization.Layouts;
+using Nibble.Tensors;
 
 namespace Nibble.Tests.Quantization;
 
@@ -133,6 +135,11 @@ public sealed class SaveLoadTableTests : IDisposable
         string output = _folder["out"];
         QuantizationResult result = Quantizer.Run(model, output, request, Calibrated);
         Assert.Equal(result.Report.Tensors.Count, QuantizationCheck.Run(output));
+        // The plan, the record and the loaded model count bits alike.
+        ModelConfig config = ModelConfig.Open(model);
+        Assert.Equal(PlanEstimate.Of(QuantPlan.Create(config, request), config, DType.F32).BitsPerWeight, result.Report.BitsPerWeight, 1e-12);
+        using LoadedModel loaded = LoadedModel.Load(output);
+        Assert.Equal(result.Report.BitsPerWeight, WeightSizes.Of(loaded.Model).BitsPerWeight!.Value, 1e-12);
         return LogitPairs.Of(output);
     }
 

@@ -23,6 +23,6 @@ public sealed record BudgetPlan(PlanRequest Request, IReadOnlyList<BudgetChoice>
     /// <summary>Bytes of the chosen matrices.</summary>
     public long Bytes => Choices.Sum(choice => choice.Bytes);
 
-    /// <summary>Their bits per weight.</summary>
-    public double BitsPerWeight => 8.0 * Bytes / Choices.Sum(choice => choice.Tensor.Count);
+    /// <summary>Their bits per weight: a little less than <see cref="Bytes"/>, which hold shapes and padding as well.</summary>
+    public double BitsPerWeight => Choices.Sum(choice => (double)choice.Tensor.Facts!.StoredBits) / Choices.Sum(choice => choice.Tensor.Count);
 }

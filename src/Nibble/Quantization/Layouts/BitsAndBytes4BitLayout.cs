@@ -15,7 +15,7 @@ internal sealed class BitsAndBytes4BitLayout : IQuantizationLayout
 {
     private const string Weight = ".weight", Absmax = ".weight.absmax", Map = ".weight.quant_map";
     private const string NestedAbsmax = ".weight.nested_absmax", NestedMap = ".weight.nested_quant_map", State = ".weight.quant_state.bitsandbytes__";
-    private const int NestedBlock = 256;
+    private const int NestedBlock = NestedScales.UsualBlock;
 
     public string Name => "bitsandbytes-4bit";
 
