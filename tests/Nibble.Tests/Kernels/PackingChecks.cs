@@ -105,7 +105,7 @@ internal static class PackingChecks
                 break;
             case CodebookWeight e when actual is CodebookWeight a:
                 Require(
-                    a.Levels.SequenceEqual(e.Levels) && a.Absmax.SequenceEqual(e.Absmax) && a.BlockSize == e.BlockSize && a.Nested == e.Nested,
+                    a.Levels.SequenceEqual(e.Levels) && a.Absmax.SequenceEqual(e.Absmax) && a.BlockSize == e.BlockSize && SameNested(a.Nested, e.Nested),
                     "levels, absmax or nested form",
                     what);
                 break;
@@ -116,6 +116,10 @@ internal static class PackingChecks
                 throw new InvalidOperationException($"{what}: unpacked to a {actual.GetType().Name}");
         }
     }
+
+    // A packing makes the scales anew from what it keeps.
+    private static bool SameNested(NestedScales? a, NestedScales? e) => (a is null) == (e is null) && (e is null || (
+        a!.Codes.AsSpan().SequenceEqual(e.Codes) && a.BlockScales.AsSpan().SequenceEqual(e.BlockScales) && a.Map.AsSpan().SequenceEqual(e.Map) && (a.Offset, a.BlockSize) == (e.Offset, e.BlockSize)));
 
     private static void Require(bool holds, string part, string what)
     {

@@ -9,6 +9,8 @@ internal sealed class CodebookPacking : PanelPacking
     private readonly float[] _levels;
     private readonly int _blockSize;
     private readonly int _blocks;
+
+    // Only where the scales are kept as floats: else they hold it themselves.
     private readonly NestedScales? _nested;
 
     public CodebookPacking(CodebookWeight weight, ActivationType activations, CpuVariant variant, CpuThreads threads)
@@ -26,19 +28,19 @@ internal sealed class CodebookPacking : PanelPacking
             weight.Levels,
             activations == ActivationType.Int8 ? Int8Plan.Codebook(weight.Levels, layout, variant.PanelWidth) : null,
             variant) =>
-        (_levels, _blockSize, _blocks, _nested) = (weight.Levels, weight.BlockSize, weight.Absmax.Length, weight.Nested);
+        (_levels, _blockSize, _blocks, _nested) = (weight.Levels, weight.BlockSize, weight.Absmax.Length, Scales is NestedGroupValues ? null : weight.Nested);
 
     public CodebookPacking(PackReader reader, CpuVariant variant)
         : base(reader, variant)
     {
         (_levels, _blockSize, _blocks) = (reader.Floats(), reader.Int(), reader.Int());
-        _nested = reader.Flag() ? NestedGroupValues.OpenScales(reader) : null;
+        _nested = reader.Flag() ? new([.. reader.Bytes()], reader.Floats(), reader.Floats(), reader.Float(), reader.Int()) : null;
     }
 
     public override string Name => "codebook4";
 
     public override QuantizedWeight Unpack() =>
-        new CodebookWeight(Codes.Unpack(), _levels, _blockSize, Layout.Restore(Scales, Out, _blocks), _nested);
+        new CodebookWeight(Codes.Unpack(), _levels, _blockSize, Layout.Restore(Scales, Out, _blocks), (Scales as NestedGroupValues)?.Restore(_blocks) ?? _nested);
 
     public override void Save(PackWriter writer)
     {
@@ -49,7 +51,11 @@ internal sealed class CodebookPacking : PanelPacking
         writer.Flag(_nested is not null);
         if (_nested is not null)
         {
-            NestedGroupValues.SaveScales(writer, _nested);
+            writer.Bytes(_nested.Codes);
+            writer.Floats(_nested.BlockScales);
+            writer.Floats(_nested.Map);
+            writer.Float(_nested.Offset);
+            writer.Number(_nested.BlockSize);
         }
     }
 
@@ -58,7 +64,7 @@ internal sealed class CodebookPacking : PanelPacking
         bool staysNested = weight.Nested is { } nested && !layout.IsPerElement
             && nested.Dequantize().AsSpan().SequenceEqual(weight.Absmax);
         return staysNested
-            ? GroupValues.Create(weight.Nested!, weight.Out, layout.Count, lanes, layout.Index)
+            ? NestedGroupValues.Of(weight.Nested!, layout, weight.Out, lanes)
             : layout.Keep(weight.Absmax, weight.Out, lanes);
     }
 }

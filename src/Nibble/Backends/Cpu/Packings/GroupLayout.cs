@@ -71,6 +71,9 @@ internal sealed record GroupLayout
         _ => ((row * _columns) + group) % _total,
     };
 
+    /// <summary>The same of a row's first group; no division where rows are made of whole groups.</summary>
+    public nint FirstIndex(nint row) => _order == GroupOrder.AlongRow || (_order == GroupOrder.Flat && Size == _groupSize) ? row * Count : Index(row, 0);
+
     /// <summary>Keeps values given in the order of the quantized weight.</summary>
     public GroupValues Keep(float[] values, nint rows, int lanes) => IsPerElement
         ? new ElementValues(values, this, rows, lanes)

@@ -52,7 +52,7 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
         {
             Constant.Kind => new Constant(reader.Float(), lanes),
             Stored.Kind => new Stored(reader, padded, layout.Count, lanes),
-            NestedGroupValues.Kind => new NestedGroupValues(reader, padded, layout.Count, lanes),
+            NestedGroupValues.Kind => NestedGroupValues.Saved(reader, layout, rows, lanes),
             ElementValues.Kind => new ElementValues(reader.Floats(), layout, rows, lanes),
             { } kind => throw new InvalidDataException($"no values are called {kind}"),
         };
@@ -82,10 +82,6 @@ internal abstract unsafe class GroupValues(int lanes) : IDisposable
 
     /// <summary>One value for all rows and groups, those beyond the matrix included.</summary>
     public static GroupValues Same(float value, int lanes) => new Constant(value, lanes);
-
-    /// <summary>Absmax values that stay quantized; block(row, group) is the index of a value, −1 beyond the matrix.</summary>
-    public static GroupValues Create(NestedScales nested, nint rows, nint groups, int lanes, Func<nint, nint, nint> block) =>
-        new NestedGroupValues(nested, rows, groups, lanes, block);
 
     private static bool IsConstant(float[] values) =>
         Array.TrueForAll(values, v => BitConverter.SingleToInt32Bits(v) == BitConverter.SingleToInt32Bits(values[0]));

@@ -1,9 +1,11 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Nibble.Backends.Cpu.PackCache;
 using Nibble.Quantization;
+using Nibble.Quantization.Methods;
 using Nibble.Tensors;
 
 namespace Nibble.Backends.Cpu.Packings;
@@ -13,71 +15,79 @@ internal sealed unsafe class NestedGroupValues : GroupValues
 {
     public const string Kind = "nested";
 
+    // The map is the same in nearly every file; a kB of it beside each matrix would be more than small matrices save.
+    private static readonly Lazy<HostStorage> UsualMap = new(() => Copy(DoubleQuantization.Map));
+
     private readonly HostStorage _codes;
-    private readonly HostStorage _tables;
-    private readonly HostStorage _blocks;
-    private readonly nint _groups;
-    private readonly NestedScales _nested;
+    private readonly HostStorage _scales;
+    private readonly HostStorage? _ownMap;
+    private readonly float[] _levels;
+    private readonly float* _map;
+    private readonly float _offset;
+    private readonly int _size;
+    private readonly GroupLayout _layout;
+    private readonly nint _rows;
     private readonly int _shift;
 
-    /// <summary>block(row, group): which of the codes.</summary>
-    public NestedGroupValues(NestedScales nested, nint rows, nint groups, int lanes, Func<nint, nint, nint> block)
+    private NestedGroupValues((float[] Map, float Offset, int BlockSize) form, GroupLayout layout, nint rows, int lanes, Func<nint, (HostStorage Scales, HostStorage Codes)> memory)
         : base(lanes)
     {
-        (_nested, _groups) = (nested, groups);
-        _shift = BitOperations.IsPow2(nested.BlockSize) ? BitOperations.Log2((uint)nested.BlockSize) : -1;
-        nint padded = (rows + lanes - 1) / lanes * lanes;
-        _blocks = new NativeStorage(padded * sizeof(int));
-        _codes = new NativeStorage(padded * groups);
-        _tables = new NativeStorage(sizeof(float) * (nested.Map.Length + nested.BlockScales.Length));
-        nested.Map.CopyTo(new Span<float>(Map, nested.Map.Length));
-        nested.BlockScales.CopyTo(new Span<float>(BlockScales, nested.BlockScales.Length));
-        for (nint row = 0; row < padded; row++)
+        bool isUsual = MemoryMarshal.AsBytes<float>(form.Map).SequenceEqual(MemoryMarshal.AsBytes<float>(DoubleQuantization.Map));
+        (_levels, _ownMap) = isUsual ? (DoubleQuantization.Map, null) : (form.Map, Copy(form.Map));
+        _map = (float*)(_ownMap ?? UsualMap.Value).Pointer;
+        (_offset, _size, _layout, _rows) = (form.Offset, form.BlockSize, layout, rows);
+        _shift = BitOperations.IsPow2(_size) ? BitOperations.Log2((uint)_size) : -1;
+        (_scales, _codes) = memory((rows + lanes - 1) / lanes * lanes * layout.Count);
+    }
+
+    /// <summary>Keeps the codes of <paramref name="nested"/> in the order in which panels of rows are read.</summary>
+    public static NestedGroupValues Of(NestedScales nested, GroupLayout layout, nint rows, int lanes)
+    {
+        NestedGroupValues values = new((nested.Map, nested.Offset, nested.BlockSize), layout, rows, lanes, bytes => (Copy(nested.BlockScales), new NativeStorage(bytes)));
+        for (nint row = 0; row < rows; row++)
         {
-            ((int*)_blocks.Pointer)[row] = row < rows ? checked((int)block(row, 0)) : -1;
-            for (nint group = 0; row < rows && group < groups; group++)
+            for (nint group = 0; group < layout.Count; group++)
             {
-                _codes.Pointer[(((row / lanes * groups) + group) * lanes) + (row % lanes)] = nested.Codes[block(row, group)];
+                values._codes.Pointer[values.Place(row, group)] = nested.Codes[checked((int)layout.Index(row, group))];
             }
         }
+
+        return values;
     }
 
-    public NestedGroupValues(PackReader reader, nint rows, nint groups, int lanes)
-        : base(lanes)
-    {
-        _nested = OpenScales(reader);
-        (_groups, _shift) = (groups, BitOperations.IsPow2(_nested.BlockSize) ? BitOperations.Log2((uint)_nested.BlockSize) : -1);
-        _blocks = reader.Block(rows * sizeof(int));
-        _codes = reader.Block(rows * groups);
-        _tables = reader.Block(sizeof(float) * (_nested.Map.Length + _nested.BlockScales.Length));
-    }
+    /// <summary>Reads what <see cref="Save"/> wrote.</summary>
+    public static NestedGroupValues Saved(PackReader reader, GroupLayout layout, nint rows, int lanes) =>
+        new((reader.Floats(), reader.Float(), reader.Int()), layout, rows, lanes, bytes => (reader.Block(sizeof(float) * reader.Size()), reader.Block(bytes)));
 
-    public override nint ByteLength => _codes.ByteLength + _tables.ByteLength + _blocks.ByteLength;
+    public override nint ByteLength => _codes.ByteLength + _scales.ByteLength + (_ownMap?.ByteLength ?? 0);
 
-    private float* Map => (float*)_tables.Pointer;
-
-    private float* BlockScales => Map + _nested.Map.Length;
+    private float* BlockScales => (float*)_scales.Pointer;
 
     public override void Save(PackWriter writer)
     {
         writer.Text(Kind);
-        SaveScales(writer, _nested);
-        writer.Block(_blocks);
+        writer.Floats(_levels);
+        writer.Float(_offset);
+        writer.Number(_size);
+        writer.Number(_scales.ByteLength / sizeof(float));
+        writer.Block(_scales);
         writer.Block(_codes);
-        writer.Block(_tables);
     }
 
-    public static void SaveScales(PackWriter writer, NestedScales scales)
+    /// <summary>The scales as the quantized weight had them.</summary>
+    public NestedScales Restore(int blocks)
     {
-        writer.Bytes(scales.Codes);
-        writer.Floats(scales.BlockScales);
-        writer.Floats(scales.Map);
-        writer.Float(scales.Offset);
-        writer.Number(scales.BlockSize);
-    }
+        byte[] codes = new byte[blocks];
+        for (nint row = 0; row < _rows; row++)
+        {
+            for (nint group = 0; group < _layout.Count; group++)
+            {
+                codes[_layout.Index(row, group)] = _codes.Pointer[Place(row, group)];
+            }
+        }
 
-    public static NestedScales OpenScales(PackReader reader) =>
-        new([.. reader.Bytes()], reader.Floats(), reader.Floats(), reader.Float(), reader.Int());
+        return new NestedScales(codes, [.. new ReadOnlySpan<float>(BlockScales, (int)(_scales.ByteLength / sizeof(float)))], _levels, _offset, _size);
+    }
 
     [SkipLocalsInit]
     public override float* Read(nint panel, nint group, nint count, float* buffer)
@@ -86,7 +96,7 @@ internal sealed unsafe class NestedGroupValues : GroupValues
         int* left = stackalloc int[lanes], next = stackalloc int[lanes];
         float* scales = stackalloc float[lanes], offsets = stackalloc float[lanes];
         nint run = nint.Min(count, Begin(panel, (int)group, left, next, scales, offsets));
-        byte* codes = _codes.Pointer + (((panel * _groups) + group) * lanes);
+        byte* codes = _codes.Pointer + (((panel * _layout.Count) + group) * lanes);
         for (nint start = 0; ; run = nint.Min(count - start, Continue((int)run, left, next, scales)))
         {
             Decode(codes + (start * lanes), run, scales, offsets, buffer + (start * lanes));
@@ -101,24 +111,33 @@ internal sealed unsafe class NestedGroupValues : GroupValues
     public override void Dispose()
     {
         _codes.Dispose();
-        _tables.Dispose();
-        _blocks.Dispose();
+        _scales.Dispose();
+        _ownMap?.Dispose();
     }
+
+    private static NativeStorage Copy(float[] values)
+    {
+        NativeStorage storage = new(sizeof(float) * values.Length);
+        values.CopyTo(new Span<float>(storage.Pointer, values.Length));
+        return storage;
+    }
+
+    private nint Place(nint row, nint group) => (((row / Lanes * _layout.Count) + group) * Lanes) + (row % Lanes);
 
     /// <summary>Sets the scale of each row at a group; returns the groups until the first row comes to its next block of scales.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private int Begin(nint panel, int group, int* left, int* next, float* scales, float* offsets)
     {
-        int* blocks = (int*)_blocks.Pointer + (panel * Lanes);
-        int size = _nested.BlockSize, run = int.MaxValue;
+        int size = _size, run = int.MaxValue;
+        nint first = panel * Lanes;
         for (int lane = 0; lane < Lanes; lane++)
         {
             (scales[lane], offsets[lane], left[lane]) = (0, 0, int.MaxValue);
-            if (blocks[lane] >= 0)
+            if (first + lane < _rows)
             {
                 // A division would take longer than the rest; sizes are powers of two in practice.
-                int block = blocks[lane] + group, index = _shift >= 0 ? block >> _shift : block / size;
-                (scales[lane], offsets[lane]) = (BlockScales[index], _nested.Offset);
+                int block = (int)_layout.FirstIndex(first + lane) + group, index = _shift >= 0 ? block >> _shift : block / size;
+                (scales[lane], offsets[lane]) = (BlockScales[index], _offset);
                 (left[lane], next[lane]) = (size - (block - (index * size)), index + 1);
                 run = Math.Min(run, left[lane]);
             }
@@ -135,7 +154,7 @@ internal sealed unsafe class NestedGroupValues : GroupValues
             left[lane] -= groups;
             if (left[lane] == 0)
             {
-                (scales[lane], left[lane]) = (BlockScales[next[lane]++], _nested.BlockSize);
+                (scales[lane], left[lane]) = (BlockScales[next[lane]++], _size);
             }
 
             run = Math.Min(run, left[lane]);
@@ -148,7 +167,7 @@ internal sealed unsafe class NestedGroupValues : GroupValues
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Decode(byte* codes, nint groups, float* scales, float* offsets, float* target)
     {
-        float* map = Map;
+        float* map = _map;
         int lanes = Lanes, lane = 0;
         for (; Avx2.IsSupported && lane <= lanes - 8; lane += 8)
         {
