@@ -35,6 +35,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     private ILinear _head = parts.Head;
     private VirtualTokens? _virtual;
     private KvCacheType _cacheType;
+    private bool _isDisposed;
 
     /// <summary>Sizes and names; virtual tokens take their part of the context.</summary>
     public ModelFacts Facts => _virtual is null ? parts.Facts : parts.Facts with { Context = parts.Facts.Context - _virtual.Count };
@@ -149,6 +150,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     /// <summary>The same with another backend or another way of running blocks (training); the cache does not advance.</summary>
     internal Tensor Forward(in Pass pass, BlockRunner run)
     {
+        RequireWeights();
         Tensor hidden = pass.Workspace.Rent(new Shape(pass.Input.Rows, Facts.Hidden));
         Embed(hidden, pass);
         foreach (Block block in parts.Blocks)
@@ -179,7 +181,11 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     public abstract void Embed(Tensor hidden, in Pass pass);
 
     /// <summary>Logits of some rows of hidden states: logits F32 <c>[rows, vocabulary]</c> (or <c>[rows, labels]</c> for a classifier).</summary>
-    public void Logits(Tensor hidden, Tensor logits) => Ops.MatMul.Forward(Backend, hidden, _head.Weight, _head.Bias, logits);
+    public void Logits(Tensor hidden, Tensor logits)
+    {
+        RequireWeights();
+        Ops.MatMul.Forward(Backend, hidden, _head.Weight, _head.Bias, logits);
+    }
 
     /// <summary>
     /// log p(target) of each row without materializing all logits: targets I32 <c>[rows]</c> (negative: not scored),
@@ -187,6 +193,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     /// </summary>
     public void LogLikelihood(Tensor hidden, Tensor targets, Tensor logProbabilities, Tensor? best, Workspace workspace)
     {
+        RequireWeights();
         if (Facts.Labels > 0)
         {
             Throw.Usage($"this {Facts.ModelType} is a classifier with {Facts.Labels} labels", "it has no head over the vocabulary", "use a language model");
@@ -198,6 +205,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _isDisposed = true;
         foreach (IDisposable item in parts.Blocks.Concat(parts.Owned.Select(part => part.Item)))
         {
             item.Dispose();
@@ -210,6 +218,15 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
 
         parts.Embedding.Dispose();
         GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Refuses work once the weights are gone: kernels would only tell that some memory is.</summary>
+    internal void RequireWeights()
+    {
+        if (_isDisposed)
+        {
+            throw new ObjectDisposedException(GetType().Name, "The model was disposed, and its weights with it: use it before it is disposed, or load it again.");
+        }
     }
 
     /// <summary>The token embedding of a pass, with the prompt that is being tuned in its places.</summary>

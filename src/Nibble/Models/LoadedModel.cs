@@ -71,7 +71,8 @@ public sealed class LoadedModel : IDisposable
     public TimeSpan? QuantizationTime => (Stored(_source.Weights) as LoadTimeQuantizer)?.QuantizationTime;
 
     /// <summary>What became of the packed weights, which waits until a new file is written; null if <see cref="LoadOptions.PackCache"/> had nothing to do.</summary>
-    public PackCacheReport? FinishPackCache() => _packs?.Finish();
+    /// <exception cref="ObjectDisposedException">The model was disposed, here and in all methods below.</exception>
+    public PackCacheReport? FinishPackCache() => Alive._packs?.Finish();
 
     /// <summary>Names of a classifier's labels; empty for a language model.</summary>
     public IReadOnlyList<string> LabelNames => ClassificationHead.Names(Config);
@@ -88,7 +89,7 @@ public sealed class LoadedModel : IDisposable
 
     /// <summary>The model's chat template.</summary>
     /// <exception cref="NibbleException">It has none, or it can't be read.</exception>
-    public ChatTemplate ChatTemplate() => _source.ChatTemplate() ?? throw Templates.ChatTemplate.Missing(Path);
+    public ChatTemplate ChatTemplate() => Alive._source.ChatTemplate() ?? throw Templates.ChatTemplate.Missing(Path);
 
     /// <summary>Loads a folder of a Hugging Face model, or a GGUF file.</summary>
     /// <exception cref="NibbleException">Anything about the model, its config, weights or tokenizer that does not fit.</exception>
@@ -118,25 +119,15 @@ public sealed class LoadedModel : IDisposable
     }
 
     /// <summary>Continues a prompt, piece by piece as text becomes certain.</summary>
-    public IEnumerable<string> Generate(string prompt, GenerationOptions? options = null)
-    {
-        using Generator generator = CreateGenerator([prompt], options ?? new GenerationOptions());
-        foreach (GenerationStep step in generator.Run())
-        {
-            if (step.Text.Length > 0)
-            {
-                yield return step.Text;
-            }
-        }
-    }
+    public IEnumerable<string> Generate(string prompt, GenerationOptions? options = null) => Alive.Continue(prompt, options);
 
     /// <summary>Prepares to continue several prompts together.</summary>
     public Generator CreateGenerator(IReadOnlyList<string> prompts, GenerationOptions options) =>
-        CreateGenerator([.. prompts.Select(prompt => Tokenizer.Encode(prompt))], options);
+        Alive.CreateGenerator([.. prompts.Select(prompt => Tokenizer.Encode(prompt))], options);
 
     /// <summary>Prepares to continue several rows of tokens together.</summary>
     public Generator CreateGenerator(IReadOnlyList<int[]> prompts, GenerationOptions options) =>
-        new(Model, _tokenizer, EosIds, prompts, options);
+        new(Alive.Model, _tokenizer, EosIds, prompts, options);
 
     /// <summary>
     /// Perplexity of a text in overlapping windows, the protocol <c>window</c> of docs/protocols.md: what <c>nibble eval</c> prints for
@@ -146,7 +137,7 @@ public sealed class LoadedModel : IDisposable
     {
         Protocol protocol = Protocol.Create("window", window, stride, Facts.Context);
         EvaluationText document = new("text", [text], TextJoin.Raw);
-        float[] losses = new LikelihoodScorer(Model).Score(TokenizedText.Create(document, protocol, document.Join, Tokenizer), protocol);
+        float[] losses = new LikelihoodScorer(Alive.Model).Score(TokenizedText.Create(document, protocol, document.Join, Tokenizer), protocol);
         return Math.Exp(losses.Sum(loss => (double)loss) / losses.Length);
     }
 
@@ -154,7 +145,7 @@ public sealed class LoadedModel : IDisposable
     public float[] LogLikelihoods(ReadOnlySpan<int> tokens)
     {
         int[] row = tokens.ToArray();
-        using TokenBatch batch = TokenBatch.PadRight(Model, [row]);
+        using TokenBatch batch = TokenBatch.PadRight(Alive.Model, [row]);
         using Workspace workspace = new(Backend);
         using KvCache cache = new(Model, 1, row.Length);
         Tensor hidden = Model.Forward(batch.Input, cache, workspace);
@@ -178,6 +169,15 @@ public sealed class LoadedModel : IDisposable
         Backend.Dispose();
     }
 
+    private LoadedModel Alive
+    {
+        get
+        {
+            Model.RequireWeights();
+            return this;
+        }
+    }
+
     /// <summary>The matrix of a layer before it was quantized at loading, F32 on the host; null if it was not.</summary>
     internal Tensor? DenseMatrix(LinearSpec spec) => (Stored(_source.Weights) as LoadTimeQuantizer)?.Dense(spec);
 
@@ -190,6 +190,18 @@ public sealed class LoadedModel : IDisposable
         FloatWeightSource floats => Stored(floats.Inner),
         _ => source,
     };
+
+    private IEnumerable<string> Continue(string prompt, GenerationOptions? options)
+    {
+        using Generator generator = CreateGenerator([prompt], options ?? new GenerationOptions());
+        foreach (GenerationStep step in generator.Run())
+        {
+            if (step.Text.Length > 0)
+            {
+                yield return step.Text;
+            }
+        }
+    }
 
     private (Tokenizer?, NibbleException?) ReadTokenizer()
     {

@@ -1,5 +1,7 @@
+using System.Reflection;
 using System.Text.Json.Nodes;
 using Nibble.Formats;
+using Nibble.Generation;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
@@ -49,6 +51,34 @@ public class LoadingTests
         NibbleException error = Assert.Throws<NibbleException>(() => loaded.Generate("text").ToList());
         Assert.Equal(ErrorKind.NotFound, error.Kind);
         Assert.Contains("tokenizer.json", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void EveryMethodOfADisposedModelSaysThatItWasDisposed()
+    {
+        LoadedModel loaded = LoadedModel.Load(Path.Combine(TestData.Goldens, "models", "gpt2"));
+        Generator generator = loaded.CreateGenerator([[1, 2, 3]], new GenerationOptions { MaxTokens = 3 });
+        IEnumerable<string> text = loaded.Generate("text");
+        loaded.Dispose();
+        loaded.Dispose();
+        (string Name, Action Call)[] calls =
+        [
+            (nameof(loaded.FinishPackCache), () => loaded.FinishPackCache()),
+            (nameof(loaded.ChatTemplate), () => loaded.ChatTemplate()),
+            (nameof(loaded.Generate), () => loaded.Generate("text")),
+            (nameof(loaded.CreateGenerator), () => loaded.CreateGenerator(["text"], new GenerationOptions())),
+            (nameof(loaded.CreateGenerator), () => loaded.CreateGenerator([[1, 2, 3]], new GenerationOptions())),
+            (nameof(loaded.Perplexity), () => loaded.Perplexity("text")),
+            (nameof(loaded.LogLikelihoods), () => loaded.LogLikelihoods([5, 6, 7])),
+        ];
+        string[] all = [.. typeof(LoadedModel).GetMethods(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly).Where(method => !method.IsSpecialName && method.Name != "Dispose").Select(method => method.Name)];
+        Assert.Equal(all.Order(StringComparer.Ordinal), calls.Select(call => call.Name).Order(StringComparer.Ordinal));
+        foreach (Action call in calls.Select(call => call.Call).Append(() => generator.Run().ToList()).Append(() => text.ToList()))
+        {
+            Assert.Contains("The model was disposed", Assert.Throws<ObjectDisposedException>(call).Message, StringComparison.Ordinal);
+        }
+
+        generator.Dispose();
     }
 
     [Theory]
