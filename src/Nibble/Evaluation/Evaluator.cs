@@ -53,7 +53,7 @@ public static class Evaluator
         if (options.Load is { Quantization: null, Dtype: null })
         {
             // Otherwise what was measured is not what the files hold.
-            result.Add("file_bytes", ModelHash.WeightFiles(model.Path).Sum(file => new FileInfo(file).Length));
+            result.Add("file_bytes", ModelHash.WeightFiles(model.Path).Sum(FileSize.Of));
         }
     }
 

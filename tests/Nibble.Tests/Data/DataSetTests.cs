@@ -67,6 +67,18 @@ public sealed class DataSetTests : IDisposable
     }
 
     [SkippableFact]
+    public void FilesMayBeLinksAsInTheHubsCache()
+    {
+        Skip.If(OperatingSystem.IsWindows(), "links need a privilege there");
+        Directory.CreateDirectory(_folder["blobs"]);
+        Directory.CreateDirectory(_folder["set/data"]);
+        File.Copy(Path.Combine(TestData.Goldens, "parquet", "dictionary-snappy.parquet"), _folder["blobs/0a1b"]);
+        File.CreateSymbolicLink(_folder["set/data/test-00000-of-00001.parquet"], "../../blobs/0a1b");
+        Assert.Equal(40, TextSource.Load(_folder["set"]).Documents.Count);
+        Assert.Equal(new FileInfo(_folder["blobs/0a1b"]).Length, FileSize.Of(_folder["set/data/test-00000-of-00001.parquet"]));
+    }
+
+    [SkippableFact]
     public void NamedSetsHaveTheirOfficialSplits()
     {
         Skip.If(TestData.Shared("data") is null, "../shared/data is not there");

@@ -32,7 +32,7 @@ internal sealed class LocalObject(string path) : DataObject
 {
     public override string Name => path;
 
-    public override long Length { get; } = new FileInfo(path).Length;
+    public override long Length { get; } = FileSize.Of(path);
 
     public override Stream Open(long from = 0)
     {
