@@ -157,7 +157,9 @@ internal sealed class GgufExport
         GgufMetadataWriter data = new();
         data.Text("general.architecture", _architecture);
         data.Text("general.type", "model");
-        data.Text("general.name", System.IO.Path.GetFileNameWithoutExtension(System.IO.Path.TrimEndingDirectorySeparator(_source.Path)));
+        string name = System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(_source.Path)));
+        // A folder's name may have a dot in it: Llama-3.2-1B.
+        data.Text("general.name", GgufFile.Names(name) ? System.IO.Path.GetFileNameWithoutExtension(name) : name);
         data.U32("general.file_type", FileType(_type));
         data.U32("general.quantization_version", 2);
         ModelFacts facts = _source.Facts;
