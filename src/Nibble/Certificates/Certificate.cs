@@ -19,13 +19,13 @@ public sealed record Certificate
     /// <summary>Its name in a folder.</summary>
     public const string FileName = "nibble_certificate.json";
 
-    private static readonly JsonSerializerOptions Json = new()
+    private static readonly JsonSerializerOptions Json = DocumentJson.Known(new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         WriteIndented = true,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
         RespectRequiredConstructorParameters = true,
-    };
+    });
 
     /// <summary>Version of this document.</summary>
     public int Schema { get; init; } = 1;
@@ -61,7 +61,7 @@ public sealed record Certificate
     public static string PathOf(string export) => GgufFile.Names(export) && !Directory.Exists(export) ? export + ".certificate.json" : Path.Combine(export, FileName);
 
     /// <summary>Writes the certificate of an export.</summary>
-    public void Write(string export) => AtomicFile.WriteAllText(PathOf(export), JsonSerializer.Serialize(this, Json) + "\n");
+    public void Write(string export) => AtomicFile.WriteAllText(PathOf(export), DocumentJson.Text(this, Json) + "\n");
 
     /// <summary>Reads the certificate of an export.</summary>
     /// <exception cref="NibbleException">There is none, or it is damaged.</exception>
@@ -75,7 +75,7 @@ public sealed record Certificate
 
         return JsonText.Read(
             path,
-            root => root.Deserialize<Certificate>(Json) is { Schema: 1, Prompt.Count: > 0 } read && read.Best.Count == read.Prompt.Count ? read : throw new JsonException("not a certificate of schema 1"),
+            root => DocumentJson.Read<Certificate>(root, Json) is { Schema: 1, Prompt.Count: > 0 } read && read.Best.Count == read.Prompt.Count ? read : throw new JsonException("not a certificate of schema 1"),
             "make the export again");
     }
 }

@@ -22,14 +22,14 @@ public sealed record MeasuredEnvironment(
 /// </summary>
 public sealed record ResultDocument
 {
-    /// <summary>Names in snake case, absent values left out, indented.</summary>
-    public static JsonSerializerOptions JsonOptions { get; } = new()
+    /// <summary>Names in snake case, absent values left out, indented; for Nibble's own documents, without reflection.</summary>
+    public static JsonSerializerOptions JsonOptions { get; } = IO.DocumentJson.Known(new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         WriteIndented = true,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
+    });
 
     /// <summary>Version of the form.</summary>
     public int Schema { get; init; } = 1;

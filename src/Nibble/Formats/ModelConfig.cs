@@ -1,4 +1,5 @@
-using System.Text.Json;
+using System.Text;
+using System.Text.Json.Nodes;
 using Nibble.IO;
 using Nibble.Tensors;
 
@@ -92,7 +93,7 @@ public sealed class ModelConfig
             Throw.BadInput($"{map}: modules differ in their activations ({string.Join(", ", kinds)})", "Nibble reads models that round activations in all quantized layers or in none", "quantize the model again, all modules alike");
         }
 
-        return JsonConfig.Parse(JsonSerializer.SerializeToUtf8Bytes(new { quant_method = "quanto", activations = kinds.FirstOrDefault() ?? "none" }), map);
+        return JsonConfig.Parse(Encoding.UTF8.GetBytes(new JsonObject { ["quant_method"] = "quanto", ["activations"] = kinds.FirstOrDefault() ?? "none" }.ToJsonString()), map);
     }
 
     /// <summary>Reads a config from memory.</summary>

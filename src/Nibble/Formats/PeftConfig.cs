@@ -1,5 +1,6 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Nibble.IO;
 using Nibble.Tuning;
 
@@ -108,8 +109,25 @@ public static class PeftConfig
     internal static void Write(string path, SortedDictionary<string, object?> values)
     {
         JsonSerializerOptions options = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-        AtomicFile.WriteAllBytes(path, JsonSerializer.SerializeToUtf8Bytes(values, options));
+        JsonObject config = new(values.Select(item => KeyValuePair.Create(item.Key, Node(item.Value))));
+        AtomicFile.WriteAllText(path, config.ToJsonString(options));
     }
+
+    private static JsonNode? Node(object? value) => value switch
+    {
+        null => null,
+        string text => JsonValue.Create(text),
+        bool flag => JsonValue.Create(flag),
+        int number => JsonValue.Create(number),
+        long number => JsonValue.Create(number),
+        float number => JsonValue.Create(number),
+        double number => JsonValue.Create(number),
+        IEnumerable<KeyValuePair<string, int>> map => new JsonObject(map.Select(item => KeyValuePair.Create(item.Key, Node(item.Value)))),
+        IEnumerable<KeyValuePair<string, double>> map => new JsonObject(map.Select(item => KeyValuePair.Create(item.Key, Node(item.Value)))),
+        IEnumerable<string> texts => new JsonArray([.. texts.Select(text => Node(text))]),
+        IEnumerable<int> numbers => new JsonArray([.. numbers.Select(number => Node(number))]),
+        _ => throw new ArgumentException($"a config of PEFT holds no {value.GetType().Name}"),
+    };
 
     private static bool IsOn(JsonConfig json, string key) =>
         json.Element.TryGetProperty(key, out JsonElement value) && value.ValueKind switch

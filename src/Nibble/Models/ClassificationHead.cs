@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Nibble.Formats;
@@ -58,7 +59,7 @@ internal static class ClassificationHead
             root["pad_token_id"] = end;
         }
 
-        return ModelConfig.Parse(JsonSerializer.SerializeToUtf8Bytes(root), config.Path);
+        return ModelConfig.Parse(Encoding.UTF8.GetBytes(root.ToJsonString()), config.Path);
     }
 
     private static string Family(string architecture)

@@ -104,22 +104,14 @@ public sealed class QuantPlan
     }
 
     /// <summary>The document that is saved beside the model.</summary>
-    public object ToDocument() => new
-    {
-        Schema = 1,
-        ModelType,
-        Layout = Layout.Name,
-        Tensors = Tensors.Select(tensor => new
-        {
-            tensor.Spec.Path,
-            Shape = new[] { (long)tensor.Spec.Out, tensor.Spec.In },
-            Role = tensor.Spec.Role.ToString().ToLowerInvariant(),
-            Method = tensor.Settings?.Method ?? PlanOverride.Dense,
-            tensor.Settings?.Bits,
-            Settings = tensor.Settings?.ToDocument(),
-            tensor.Reason,
-        }),
-    };
+    public PlanDocument ToDocument() => new(1, ModelType, Layout.Name, [.. Tensors.Select(tensor => new PlanDocumentTensor(
+        tensor.Spec.Path,
+        [tensor.Spec.Out, tensor.Spec.In],
+        tensor.Spec.Role.ToString().ToLowerInvariant(),
+        tensor.Settings?.Method ?? PlanOverride.Dense,
+        tensor.Settings?.Bits,
+        tensor.Settings?.ToDocument(),
+        tensor.Reason))]);
 
     private static PlannedTensor Decide(LinearSpec spec, PlanRequest request, DType stored)
     {

@@ -17,13 +17,13 @@ namespace Nibble.Quantization;
 /// </summary>
 public sealed class QuantizedFolderWriter : IDisposable
 {
-    private static readonly JsonSerializerOptions Json = new()
+    private static readonly JsonSerializerOptions Json = DocumentJson.Known(new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         DefaultIgnoreCondition = System.Text.Json.Serialization.JsonIgnoreCondition.WhenWritingNull,
         WriteIndented = true,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
+    });
 
     private readonly HfFolder _source;
     private readonly QuantPlan _plan;
@@ -216,7 +216,7 @@ public sealed class QuantizedFolderWriter : IDisposable
             RepairFolder.Write(_folder, _repairs);
         }
 
-        _writer.WriteConfig(JsonSerializer.SerializeToElement(config));
+        _writer.WriteConfig(DocumentJson.Element(config));
         _writer.CopyFiles(_source.Path, "LICENSE", "LICENSE.txt", "NOTICE");
         foreach ((string name, JsonObject document) in _plan.Layout.Files(modules))
         {
@@ -224,7 +224,7 @@ public sealed class QuantizedFolderWriter : IDisposable
         }
 
         QuantizationReport report = Report() with { Calibration = calibration, Scaling = scaling };
-        AtomicFile.WriteAllText(Path.Combine(_folder, QuantizationReport.FileName), JsonSerializer.Serialize(new { report, plan = _plan.ToDocument() }, Json) + "\n");
+        AtomicFile.WriteAllText(Path.Combine(_folder, QuantizationReport.FileName), DocumentJson.Text(new QuantizationRecord(report, _plan.ToDocument()), Json) + "\n");
         return report;
     }
 
@@ -244,7 +244,7 @@ public sealed class QuantizedFolderWriter : IDisposable
             Throw.NotFound($"{path} does not exist", "without the report there is nothing to compare with", "verify a folder that nibble quantize wrote");
         }
 
-        return JsonText.Read(path, root => root.GetProperty("report").Deserialize<QuantizationReport>(Json), "quantize the model again");
+        return JsonText.Read(path, root => DocumentJson.Read<QuantizationReport>(root.GetProperty("report"), Json), "quantize the model again");
     }
 
     private IEnumerable<SafetensorsSpec> Declare()

@@ -1,5 +1,8 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 using Nibble.Evaluation;
+using Nibble.IO;
 using Nibble.Quantization;
 
 namespace Nibble.Runs;
@@ -15,14 +18,13 @@ public static class RunRecorder
     /// <param name="output">The study's folder.</param>
     public static long Record(RunStore store, string kind, ResultDocument result, string? study = null, string? output = null)
     {
-        object configuration = new
-        {
-            Study = study, result.Key, result.Label, result.Baseline, result.Adapter, result.Before, result.Training,
+        RunConfiguration configuration = new(
+            study, result.Key, result.Label, result.Baseline, result.Adapter, result.Before, result.Training,
             result.Method, result.Bits, result.Settings, result.Tasks, result.Protocol, result.Data, result.DataSha256, result.TokenizerSha256,
             result.Device, result.ComputeDtype, result.ActivationDtype, result.KvCache, result.Kernels, result.Threads, result.Batch, result.Seed,
-            result.EnergySource, result.EnergyDescription, result.CarbonSource, result.MemorySource, result.Command,
-        };
-        NewRun run = new(kind, result.Model, result.Method, Json(configuration), Json(result.Environment)) { Output = output is null ? null : Path.GetFullPath(output) };
+            result.EnergySource, result.EnergyDescription, result.CarbonSource, result.MemorySource, result.Command);
+        JsonSerializerOptions options = ResultDocument.JsonOptions;
+        NewRun run = new(kind, result.Model, result.Method, DocumentJson.Text(configuration, options), DocumentJson.Text(result.Environment, options)) { Output = output is null ? null : Path.GetFullPath(output) };
         long id = store.Start(run);
         store.Add(id, result.Metrics.Select(metric =>
         {
@@ -51,8 +53,17 @@ public static class RunRecorder
     }
 
     /// <summary>A configuration or an environment as the store keeps it.</summary>
-    public static string Json(object document) => JsonSerializer.Serialize(document, ResultDocument.JsonOptions);
+    [RequiresUnreferencedCode("The document may be of any type.")]
+    [RequiresDynamicCode("The document may be of any type.")]
+    public static string Json(object document) => JsonSerializer.Serialize(document, new JsonSerializerOptions(ResultDocument.JsonOptions) { TypeInfoResolver = new DefaultJsonTypeInfoResolver() });
 
     /// <summary>The name of a model: its folder's or file's.</summary>
     public static string NameOf(string model) => Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model)));
 }
+
+/// <summary>With what a measurement was made.</summary>
+internal sealed record RunConfiguration(
+    string? Study, string? Key, string? Label, bool? Baseline, string? Adapter, string? Before, IReadOnlyList<TrainingFacts>? Training,
+    string Method, double? Bits, IReadOnlyDictionary<string, object> Settings, IReadOnlyList<string> Tasks, string? Protocol, string? Data, string? DataSha256, string? TokenizerSha256,
+    string Device, string ComputeDtype, string ActivationDtype, string? KvCache, string Kernels, int Threads, int Batch, int Seed,
+    string? EnergySource, string? EnergyDescription, string? CarbonSource, string? MemorySource, string? Command);

@@ -81,6 +81,6 @@ public static class MergedModel
         root.Remove(RepairFolder.Key);
         root.Remove("dtype");
         root["torch_dtype"] = dtype switch { DType.BF16 => "bfloat16", DType.F16 => "float16", _ => "float32" };
-        return JsonSerializer.SerializeToElement(root);
+        return DocumentJson.Element(root);
     }
 }

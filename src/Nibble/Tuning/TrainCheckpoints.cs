@@ -23,7 +23,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
     private const string Best = "best";
     private const int Kept = 2;
 
-    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+    private static readonly JsonSerializerOptions Json = DocumentJson.Known(new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower });
 
     /// <summary>Makes the output folder, or reads the newest checkpoint in it; gives what has happened before.</summary>
     public TrainHistory Start(Action<string>? note)
@@ -53,10 +53,10 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         {
             SaveParameters(folder.File(Weights));
             SaveStates(folder.File(States));
-            AtomicFile.WriteAllBytes(folder.File(State), JsonSerializer.SerializeToUtf8Bytes(
-                new { GlobalStep = trainer.Step, MaxSteps = trainer.Steps, trainer.Source.Position, Settings = Fingerprint(), history.Steps, history.Evaluations }, Json));
+            AtomicFile.WriteAllBytes(folder.File(State), DocumentJson.Bytes(
+                new TrainStateDocument(trainer.Step, trainer.Steps, trainer.Source.Position, Fingerprint(), history.Steps, history.Evaluations), Json));
             Dictionary<string, string> hashes = new[] { Weights, States, State }.ToDictionary(name => name, name => Hash(folder.File(name)));
-            AtomicFile.WriteAllBytes(folder.File(Manifest), JsonSerializer.SerializeToUtf8Bytes(hashes, Json));
+            AtomicFile.WriteAllBytes(folder.File(Manifest), DocumentJson.Bytes(hashes, Json));
             folder.Commit();
         }
 
@@ -114,11 +114,11 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         }
 
         trainer.Optimizer.Steps = state.GetInt("global_step", min: 0);
-        trainer.Source.GoTo(trainer.Step, state.Element.TryGetProperty("position", out JsonElement place) ? place.Deserialize<StreamPosition>(Json) : null);
+        trainer.Source.GoTo(trainer.Step, state.Element.TryGetProperty("position", out JsonElement place) ? DocumentJson.Read<StreamPosition>(place, Json) : null);
         return new TrainHistory
         {
-            Steps = state.Element.GetProperty("steps").Deserialize<List<StepReport>>(Json)!,
-            Evaluations = state.Element.GetProperty("evaluations").Deserialize<List<EvaluationReport>>(Json)!,
+            Steps = DocumentJson.Read<List<StepReport>>(state.Element.GetProperty("steps"), Json)!,
+            Evaluations = DocumentJson.Read<List<EvaluationReport>>(state.Element.GetProperty("evaluations"), Json)!,
         };
     }
 
@@ -242,3 +242,7 @@ internal sealed class TrainCheckpoints(string output, Trainer trainer, FineTuneO
         return Convert.ToHexStringLower(SHA256.HashData(stream));
     }
 }
+
+/// <summary>What a checkpoint remembers beside its tensors.</summary>
+internal sealed record TrainStateDocument(
+    int GlobalStep, int MaxSteps, StreamPosition? Position, Dictionary<string, string> Settings, List<StepReport> Steps, List<EvaluationReport> Evaluations);

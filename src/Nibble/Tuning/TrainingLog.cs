@@ -10,10 +10,10 @@ internal static class TrainingLog
 {
     private const int Width = 720, Height = 300, Margin = 48;
 
-    private static readonly JsonSerializerOptions Options = new()
+    private static readonly JsonSerializerOptions Options = DocumentJson.Known(new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = System.Text.Json.Serialization.JsonIgnoreCondition.WhenWritingNull,
-    };
+    });
 
     public static void Write(string folder, TrainHistory history)
     {
@@ -23,7 +23,7 @@ internal static class TrainingLog
         AppendEvaluations(lines, evaluations[0]);
         foreach (StepReport step in log)
         {
-            lines.Append(JsonSerializer.Serialize(step, Options)).Append('\n');
+            lines.Append(DocumentJson.Text(step, Options)).Append('\n');
             AppendEvaluations(lines, evaluations[step.Step]);
         }
 
@@ -38,8 +38,7 @@ internal static class TrainingLog
     {
         foreach (EvaluationReport evaluation in evaluations)
         {
-            lines.Append(JsonSerializer.Serialize(
-                new { evaluation.Step, EvalLoss = evaluation.Loss, EvalAccuracy = evaluation.Accuracy, EvalMacroF1 = evaluation.MacroF1 }, Options)).Append('\n');
+            lines.Append(DocumentJson.Text(new EvaluationLine(evaluation.Step, evaluation.Loss, evaluation.Accuracy, evaluation.MacroF1), Options)).Append('\n');
         }
     }
 
@@ -70,3 +69,6 @@ internal static class TrainingLog
             """);
     }
 }
+
+/// <summary>A line of the log about held-out rows.</summary>
+internal sealed record EvaluationLine(int Step, double EvalLoss, double? EvalAccuracy, double? EvalMacroF1);

@@ -22,8 +22,7 @@ internal static class JsonRows
     /// <summary>The elements of an array, one in memory at a time.</summary>
     private static IEnumerable<RowRead> Array(Stream stream, Limits limits)
     {
-        JsonSerializerOptions options = new() { MaxDepth = limits.JsonDepth };
-        using IEnumerator<JsonElement> elements = JsonSerializer.DeserializeAsyncEnumerable<JsonElement>(stream, options).ToBlockingEnumerable().GetEnumerator();
+        using IEnumerator<JsonElement> elements = DocumentJson.Elements(stream, limits.JsonDepth).GetEnumerator();
         for (long number = 1; ; number++)
         {
             RowRead? row = Element(elements, number);

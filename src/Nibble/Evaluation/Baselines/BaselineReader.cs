@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
 using Nibble.Evaluation.Metrics;
 using Nibble.IO;
@@ -43,7 +42,7 @@ internal sealed class BaselineReader : LogitRows, IDisposable
             Throw.NotFound($"baseline {folder} does not exist", $"there is no {BaselineFacts.FactsFile} in it", "make one with 'nibble eval MODEL --save-baseline FOLDER'");
         }
 
-        BaselineFacts facts = JsonText.Read(path, root => root.Deserialize<BaselineFacts>(ResultDocument.JsonOptions), "measure the baseline again");
+        BaselineFacts facts = JsonText.Read(path, root => DocumentJson.Read<BaselineFacts>(root, ResultDocument.JsonOptions), "measure the baseline again");
         if (facts != expected)
         {
             Throw.BadInput(

@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Text.Json;
 using Nibble.Evaluation.Metrics;
 using Nibble.IO;
 using Nibble.Tensors;
@@ -31,7 +30,7 @@ internal sealed class BaselineWriter : LogitRows, IDisposable
     {
         _logits.Commit();
         AtomicFile.WriteAllBytes(_folder.File(BaselineFacts.LossesFile), MemoryMarshal.AsBytes(losses.AsSpan()));
-        AtomicFile.WriteAllText(_folder.File(BaselineFacts.FactsFile), JsonSerializer.Serialize(_facts, ResultDocument.JsonOptions));
+        AtomicFile.WriteAllText(_folder.File(BaselineFacts.FactsFile), DocumentJson.Text(_facts, ResultDocument.JsonOptions));
         _folder.Commit();
     }
 

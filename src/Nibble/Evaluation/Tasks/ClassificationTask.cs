@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text.Json;
 using Nibble.Evaluation.Classification;
 using Nibble.IO;
 
@@ -91,31 +90,31 @@ public sealed class ClassificationTask : IEvaluationTask
         result.Add("rows_lost", test.OnlyFirst);
         result.Add("rows_gained", test.OnlySecond);
     }
+}
 
-    /// <summary>What a baseline predicted.</summary>
-    private sealed record Predictions(int Schema, string Data, string Split, int[] Predicted)
+/// <summary>What a baseline predicted.</summary>
+internal sealed record Predictions(int Schema, string Data, string Split, int[] Predicted)
+{
+    public void Write(string folder)
     {
-        public void Write(string folder)
+        Directory.CreateDirectory(folder);
+        AtomicFile.WriteAllText(Path.Combine(folder, ClassificationTask.PredictionsFile), DocumentJson.Text(this, ResultDocument.JsonOptions));
+    }
+
+    public static Predictions Read(string folder, Predictions expected)
+    {
+        string path = Path.Combine(folder, ClassificationTask.PredictionsFile);
+        if (!File.Exists(path))
         {
-            Directory.CreateDirectory(folder);
-            AtomicFile.WriteAllText(Path.Combine(folder, PredictionsFile), JsonSerializer.Serialize(this, ResultDocument.JsonOptions));
+            Throw.NotFound($"baseline {folder} has no predictions", $"there is no {ClassificationTask.PredictionsFile} in it", "make one with 'nibble eval MODEL --tasks classification --save-baseline FOLDER'");
         }
 
-        public static Predictions Read(string folder, Predictions expected)
+        Predictions found = JsonText.Read(path, root => DocumentJson.Read<Predictions>(root, ResultDocument.JsonOptions), "measure the baseline again");
+        if (found.Predicted is null || found.Data != expected.Data || found.Split != expected.Split || found.Predicted.Length != expected.Predicted.Length)
         {
-            string path = Path.Combine(folder, PredictionsFile);
-            if (!File.Exists(path))
-            {
-                Throw.NotFound($"baseline {folder} has no predictions", $"there is no {PredictionsFile} in it", "make one with 'nibble eval MODEL --tasks classification --save-baseline FOLDER'");
-            }
-
-            Predictions found = JsonText.Read(path, root => root.Deserialize<Predictions>(ResultDocument.JsonOptions), "measure the baseline again");
-            if (found.Predicted is null || found.Data != expected.Data || found.Split != expected.Split || found.Predicted.Length != expected.Predicted.Length)
-            {
-                Throw.BadInput($"baseline {folder} classified other rows", $"it has {found.Predicted?.Length ?? 0:N0} of {found.Split}, this measurement {expected.Predicted.Length:N0} of {expected.Split}", "measure the baseline again with the same data, split and rows");
-            }
-
-            return found;
+            Throw.BadInput($"baseline {folder} classified other rows", $"it has {found.Predicted?.Length ?? 0:N0} of {found.Split}, this measurement {expected.Predicted.Length:N0} of {expected.Split}", "measure the baseline again with the same data, split and rows");
         }
+
+        return found;
     }
 }

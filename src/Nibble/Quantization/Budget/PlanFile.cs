@@ -13,16 +13,16 @@ namespace Nibble.Quantization.Budget;
 /// </summary>
 public static class PlanFile
 {
-    private static readonly JsonSerializerOptions Json = new()
+    private static readonly JsonSerializerOptions Json = DocumentJson.Known(new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         DefaultIgnoreCondition = System.Text.Json.Serialization.JsonIgnoreCondition.WhenWritingNull,
         WriteIndented = true,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
+    });
 
     /// <summary>Writes a plan.</summary>
-    public static void Write(string path, QuantPlan plan) => AtomicFile.WriteAllText(path, JsonSerializer.Serialize(plan.ToDocument(), Json) + "\n");
+    public static void Write(string path, QuantPlan plan) => AtomicFile.WriteAllText(path, DocumentJson.Text(plan.ToDocument(), Json) + "\n");
 
     /// <summary>Reads a plan for a model: an override for each of its matrices.</summary>
     /// <exception cref="NibbleException">Not a plan, or not one of this model: all differences are listed.</exception>

@@ -2,7 +2,7 @@ using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
-using System.Text.Json;
+using Nibble.IO;
 using Nibble.Tensors;
 
 namespace Nibble.Quantization.Calibration;
@@ -16,7 +16,7 @@ internal static class JournalKey
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         // The module's id changes with every build of other sources.
         Assembly assembly = typeof(JournalKey).Assembly;
-        string text = $"{assembly.ManifestModule.ModuleVersionId} {kernels} {states} {plan.Layout.Name} {JsonSerializer.Serialize(plan.ToDocument())}";
+        string text = $"{assembly.ManifestModule.ModuleVersionId} {kernels} {states} {plan.Layout.Name} {DocumentJson.Text(plan.ToDocument(), DocumentJson.Plain)}";
         hash.AppendData(Encoding.UTF8.GetBytes(text));
         foreach (int[] sample in samples)
         {

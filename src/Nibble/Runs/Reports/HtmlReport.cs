@@ -6,6 +6,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using Nibble.Evaluation;
 using Nibble.Evaluation.Metrics;
+using Nibble.IO;
 using Nibble.Runs.Studies;
 
 namespace Nibble.Runs.Reports;
@@ -126,17 +127,21 @@ internal static partial class HtmlReport
     private static string Data(StudyResults results)
     {
         HashSet<ResultDocument> front = [.. Front(results.Cells)];
-        object data = new
-        {
-            Models = ReportTable.ManyModels(results),
-            Metrics = ReportTable.Columns(results.Cells).Select(metric => new { metric.Name, Label = ReportTable.Heading(metric), Better = metric.Better.ToString().ToLowerInvariant() }),
-            Cells = results.Cells.Select(cell => new
-            {
-                Label = ReportTable.Label(cell), cell.Model, cell.Method, cell.Bits, Baseline = cell.Baseline == true, Front = front.Contains(cell), cell.Metrics, cell.Intervals,
-            }),
-        };
-        JsonSerializerOptions options = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+        ReportData data = new(
+            ReportTable.ManyModels(results),
+            [.. ReportTable.Columns(results.Cells).Select(metric => new ReportMetric(metric.Name, ReportTable.Heading(metric), metric.Better.ToString().ToLowerInvariant()))],
+            [.. results.Cells.Select(cell => new ReportCell(ReportTable.Label(cell), cell.Model, cell.Method, cell.Bits, cell.Baseline == true, front.Contains(cell), cell.Metrics, cell.Intervals))]);
         // The default encoder writes <, > and & as \u003C …: nothing in the data can end the script element.
-        return JsonSerializer.Serialize(data, options);
+        return DocumentJson.Text(data, DocumentJson.Known(new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower }));
     }
 }
+
+/// <summary>What the charts of a report read.</summary>
+internal sealed record ReportData(bool Models, IReadOnlyList<ReportMetric> Metrics, IReadOnlyList<ReportCell> Cells);
+
+/// <summary>A metric that cells have.</summary>
+internal sealed record ReportMetric(string Name, string Label, string Better);
+
+/// <summary>A cell with its numbers.</summary>
+internal sealed record ReportCell(
+    string Label, string Model, string Method, double? Bits, bool Baseline, bool Front, IReadOnlyDictionary<string, double> Metrics, IReadOnlyDictionary<string, double[]> Intervals);

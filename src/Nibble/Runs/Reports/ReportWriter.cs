@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using System.Text.Json;
 using CsvHelper;
 using Nibble.Evaluation;
 using Nibble.Evaluation.Metrics;
@@ -18,7 +17,7 @@ public static class ReportWriter
     /// <summary>Writes all files into <paramref name="folder"/>, each whole or not at all.</summary>
     public static void Write(string folder, StudyResults results)
     {
-        AtomicFile.WriteAllText(Path.Combine(folder, "results.json"), JsonSerializer.Serialize(results, ResultDocument.JsonOptions) + "\n");
+        AtomicFile.WriteAllText(Path.Combine(folder, "results.json"), DocumentJson.Text(results, ResultDocument.JsonOptions) + "\n");
         AtomicFile.WriteAllText(Path.Combine(folder, "results.csv"), Csv(results));
         AtomicFile.WriteAllText(Path.Combine(folder, "report.md"), MarkdownReport.Create(results));
         AtomicFile.WriteAllText(Path.Combine(folder, "report.html"), HtmlReport.Create(results));
@@ -37,7 +36,7 @@ public static class ReportWriter
                 .. intervals.SelectMany(name => new[] { name + "_low", name + "_high" })]);
             foreach (ResultDocument cell in results.Cells)
             {
-                Row(csv, [cell.Model, ReportTable.Label(cell), cell.Method, Text(cell.Bits), JsonSerializer.Serialize(cell.Settings), cell.Protocol, cell.Device, cell.Kernels,
+                Row(csv, [cell.Model, ReportTable.Label(cell), cell.Method, Text(cell.Bits), DocumentJson.Text(cell.Settings, DocumentJson.Plain), cell.Protocol, cell.Device, cell.Kernels,
                     $"{cell.Threads}", cell.ActivationDtype,
                     .. metrics.Select(name => cell.Metrics.TryGetValue(name, out double value) ? Text(value) : string.Empty),
                     .. intervals.SelectMany(name => cell.Intervals.TryGetValue(name, out double[]? ends) ? ends.Select(end => Text(end)) : [string.Empty, string.Empty])]);

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Nibble.Evaluation;
 using Nibble.Formats;
 using Nibble.IO;
@@ -73,7 +72,7 @@ internal sealed class ModelPreparation(CellProcess process, StudyModel model, st
         IReadOnlyList<TrainingFacts>? training = before.Training;
         if (step.Verb == "finetune")
         {
-            training = [.. training ?? [], JsonSerializer.Deserialize<TrainingFacts>(File.ReadAllText(RecordOf(folder)), ResultDocument.JsonOptions)!];
+            training = [.. training ?? [], DocumentJson.Read<TrainingFacts>(File.ReadAllText(RecordOf(folder)), ResultDocument.JsonOptions)!];
         }
 
         string source = number == 1 ? before.Path : $"OUT{number - 1}";

@@ -1,8 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
-using System.Text;
-using System.Text.Json;
 using Nibble.Evaluation;
+using Nibble.IO;
 using Nibble.Quantization;
 using Nibble.Quantization.Budget;
 using Nibble.Quantization.Calibration;
@@ -124,17 +123,13 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
     /// <param name="text">Fingerprint of the text.</param>
     public static string KeyOf(IReadOnlyList<string> arguments, IReadOnlyList<string>? baseline, string model, string text)
     {
-        string everything = JsonSerializer.Serialize(new
-        {
-            Form = 1,
-            Arguments = arguments,
-            Baseline = baseline,
-            Model = model,
-            Text = text,
-            Kernels = Environment.GetEnvironmentVariable(Backends.Cpu.CpuVariant.EnvironmentVariable),
-            Threads = Environment.GetEnvironmentVariable("NIBBLE_THREADS"),
-            Nibble = EnvironmentFacts.Read().Nibble,
-        });
-        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(everything)))[..24];
+        CellKey everything = new(
+            1, arguments, baseline, model, text, Environment.GetEnvironmentVariable(Backends.Cpu.CpuVariant.EnvironmentVariable), Environment.GetEnvironmentVariable("NIBBLE_THREADS"),
+            EnvironmentFacts.Read().Nibble);
+        return Convert.ToHexStringLower(SHA256.HashData(DocumentJson.Bytes(everything, DocumentJson.Plain)))[..24];
     }
 }
+
+/// <summary>Everything that the numbers of a cell depend on.</summary>
+internal sealed record CellKey(
+    int Form, IReadOnlyList<string> Arguments, IReadOnlyList<string>? Baseline, string Model, string Text, string? Kernels, string? Threads, string Nibble);

@@ -114,7 +114,7 @@ public sealed class StudyRunner
             return;
         }
 
-        ResultDocument result = JsonSerializer.Deserialize<ResultDocument>(outcome.Output, ResultDocument.JsonOptions)! with
+        ResultDocument result = DocumentJson.Read<ResultDocument>(outcome.Output, ResultDocument.JsonOptions)! with
         {
             Model = cell.Model.Name,
             Label = cell.Method.Label,
@@ -123,7 +123,7 @@ public sealed class StudyRunner
             Command = preparation!.Command,
         };
         result = preparation.Complete(result);
-        AtomicFile.WriteAllText(CellFile(cell), JsonSerializer.Serialize(result, ResultDocument.JsonOptions));
+        AtomicFile.WriteAllText(CellFile(cell), DocumentJson.Text(result, ResultDocument.JsonOptions));
         results.Add(result);
         observer.Finished(cell, result, reused: false);
     }
@@ -163,7 +163,7 @@ public sealed class StudyRunner
         try
         {
             // Names may have changed in the study's file since; the numbers have not.
-            return JsonSerializer.Deserialize<ResultDocument>(File.ReadAllText(file), ResultDocument.JsonOptions)! with
+            return DocumentJson.Read<ResultDocument>(File.ReadAllText(file), ResultDocument.JsonOptions)! with
             {
                 Model = cell.Model.Name,
                 Label = cell.Method.Label,
