@@ -13,6 +13,7 @@ internal static class Examples
             "nibble eval MODEL --adapter tuned --before MODEL --tasks perplexity --data FILE.txt",
         ],
         ["compare"] = ["nibble compare studies/demo.yaml --dry-run", "nibble compare studies/demo.yaml -o report"],
+        ["recommend"] = ["nibble recommend MODEL --memory 6GB --context 8192", "nibble recommend MODEL --memory 6GB --prefer size --data FILE.txt", "nibble recommend MODEL --dry-run"],
         ["generate"] = ["nibble generate MODEL --prompt \"def add(\" --max-tokens 64", "nibble generate MODEL.gguf --prompt - --temperature 0.8 --top-p 0.95 < prompt.txt"],
         ["chat"] = ["nibble chat MODEL --system \"Answer in one sentence.\"", "nibble chat MODEL --adapter tuned --temperature 0"],
         ["finetune"] =

@@ -8,6 +8,7 @@ internal static class Verbs
         new DemoVerb(),
         new EvalVerb(),
         new CompareVerb(),
+        new RecommendVerb(),
         new GenerateVerb(),
         new ChatVerb(),
         new FinetuneVerb(),

@@ -44,6 +44,10 @@ public sealed record StudyCell(StudyModel Model, StudyMethod Method, IReadOnlyLi
         ];
     }
 
+    /// <summary>The arguments of <c>nibble</c> that write a model in a cell's form, without the output; empty for a dense one.</summary>
+    public static IReadOnlyList<string> QuantizeFor(Study study, StudyModel model, StudyMethod method) =>
+        method.NeedsCalibration ? PreparationFor(study, model, method) : method.Settings is { } settings ? ["quantize", model.Path, .. MethodArguments(settings)] : [];
+
     /// <summary>The arguments of <c>nibble</c> that measure one cell.</summary>
     public static IReadOnlyList<string> ArgumentsFor(Study study, StudyModel model, StudyMethod method)
     {
