@@ -20,6 +20,18 @@ public sealed record GenerationOptions
     /// <summary>Logits of tokens that were seen are divided by it, or multiplied if negative (CTRL, arXiv 1909.05858, section 4.1); 1 for none.</summary>
     public double RepetitionPenalty { get; init; } = 1;
 
+    /// <summary>Subtracted from the logits of tokens that were generated (not of the prompt's); 0 for none.</summary>
+    public double PresencePenalty { get; init; }
+
+    /// <summary>Subtracted from a token's logit for each time that it was generated; 0 for none.</summary>
+    public double FrequencyPenalty { get; init; }
+
+    /// <summary>Added to the logits of tokens.</summary>
+    public IReadOnlyDictionary<int, float> LogitBias { get; init; } = new Dictionary<int, float>();
+
+    /// <summary>Steps carry log p of their token and of this many most likely ones; null for none. They are the model's own: before penalties, temperature and cuts.</summary>
+    public int? TopLogProbabilities { get; init; }
+
     /// <summary>Generation ends before any of these texts.</summary>
     public IReadOnlyList<string> Stop { get; init; } = [];
 
@@ -40,6 +52,10 @@ public sealed record GenerationOptions
         Require(TopK >= 0, "--top-k", TopK, "0 (all) or above");
         Require(TopP is > 0 and <= 1, "--top-p", TopP, "above 0, at most 1");
         Require(RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty), "--repetition-penalty", RepetitionPenalty, "above 0; 1 for none");
+        Require(double.IsFinite(PresencePenalty), "presence penalty", PresencePenalty, "a number; 0 for none");
+        Require(double.IsFinite(FrequencyPenalty), "frequency penalty", FrequencyPenalty, "a number; 0 for none");
+        Require(LogitBias.Values.All(float.IsFinite), "logit bias", "NaN or infinity", "a number");
+        Require(TopLogProbabilities is null or >= 0, "top log probabilities", TopLogProbabilities ?? 0, "0 or above");
         Require(Stop.All(text => text.Length > 0), "--stop", "\"\"", "a text of at least one character");
     }
 

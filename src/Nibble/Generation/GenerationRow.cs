@@ -33,6 +33,7 @@ internal sealed class GenerationRow
         _eosIds = options.IgnoreEos ? [] : eosIds;
         _most = Math.Min(options.MaxTokens, context - prompt.Length + 1);
         TracksSeen = options.RepetitionPenalty != 1;
+        Generated = options.PresencePenalty != 0 || options.FrequencyPenalty != 0 ? [] : null;
     }
 
     public int PromptLength { get; }
@@ -41,11 +42,22 @@ internal sealed class GenerationRow
 
     public HashSet<int> Seen { get; }
 
+    /// <summary>How often each new token came; null where nobody asks.</summary>
+    public Dictionary<int, int>? Generated { get; }
+
     public bool Finished => _finish is not null;
 
     public GeneratedText Result => new(_text.ToString(), _tokens, PromptLength, _finish ?? FinishReason.Length);
 
     private bool TracksSeen { get; }
+
+    /// <summary>Takes the next token by its logits.</summary>
+    public GenerationStep Next(int number, ReadOnlySpan<float> logits, Sampler sampler, GenerationOptions options)
+    {
+        int token = sampler.Next(logits, Seen, NewTokens, Generated);
+        (string text, FinishReason? finish) = Add(token);
+        return new GenerationStep(number, token, text, finish) { Scores = options.TopLogProbabilities is { } count ? TokenScores.Of(logits, token, count) : null };
+    }
 
     /// <summary>Adds a token: the text that is certain now, and why the row ends here, if it does.</summary>
     public (string Text, FinishReason? Finish) Add(int token)
@@ -54,6 +66,11 @@ internal sealed class GenerationRow
         if (TracksSeen)
         {
             Seen.Add(token);
+        }
+
+        if (Generated is not null)
+        {
+            Generated[token] = Generated.GetValueOrDefault(token) + 1;
         }
 
         bool end = _eosIds.Contains(token);

@@ -14,7 +14,7 @@ namespace Nibble.Generation;
 public sealed class Generator : IDisposable
 {
     /// <summary>Long prompts run in pieces of this many tokens, so that memory for intermediates stays small.</summary>
-    private const int PrefillTokens = 512;
+    internal const int PrefillTokens = 512;
 
     private readonly CausalModel _model;
     private readonly GenerationOptions _options;
@@ -124,12 +124,19 @@ public sealed class Generator : IDisposable
         _logits.Dispose();
     }
 
-    private static void Require(ModelFacts facts, Tokenizer? tokenizer, IReadOnlyList<int[]> prompts, GenerationOptions options)
+    internal static void Require(ModelFacts facts, Tokenizer? tokenizer, IReadOnlyList<int[]> prompts, GenerationOptions options)
     {
         TokenBatch.Require(facts, prompts);
         if (facts.Labels > 0)
         {
             Throw.Usage($"this {facts.ModelType} is a classifier with {facts.Labels} labels", "it has no head over the vocabulary", "use a language model");
+        }
+
+        if (options.LogitBias.Keys.Any(token => token < 0 || token >= facts.Vocabulary))
+        {
+            Throw.Usage(
+                $"a logit bias for token {options.LogitBias.Keys.First(token => token < 0 || token >= facts.Vocabulary)}",
+                $"the model's vocabulary has {facts.Vocabulary:N0} entries", "give ids of its tokens");
         }
 
         if (tokenizer is null && options.Stop.Count > 0)
@@ -198,9 +205,8 @@ public sealed class Generator : IDisposable
         {
             if (!_rows[row].Finished)
             {
-                _tokens[row] = _sampler.Next(scores.Slice(row * vocabulary, vocabulary), _rows[row].Seen, _rows[row].NewTokens);
-                (string text, FinishReason? finish) = _rows[row].Add(_tokens[row]);
-                steps.Add(new GenerationStep(row, _tokens[row], text, finish));
+                steps.Add(_rows[row].Next(row, scores.Slice(row * vocabulary, vocabulary), _sampler, _options));
+                _tokens[row] = steps[^1].Token;
             }
         }
     }

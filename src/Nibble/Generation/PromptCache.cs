@@ -31,21 +31,64 @@ public sealed class PromptCache : IDisposable
     {
         if (_cache is null || _cache.Capacity < capacity)
         {
-            // Twice what is needed, so that a growing conversation starts anew a few times only.
-            _cache?.Dispose();
-            _cache = new KvCache(_model, 1, Math.Max(capacity, Math.Min(_model.Facts.Context, Math.Max(LeastCapacity, 2 * capacity))));
+            Grow(prompt, capacity);
+        }
+
+        Kept = Math.Min(Common(prompt), prompt.Length - 1);
+        _tokens.RemoveRange(Kept, _tokens.Count - Kept);
+        _cache!.Length = _cache.First + Kept;
+        return _cache;
+    }
+
+    // Twice what is needed, so that a growing conversation does so a few times only. What it kept goes along where that is a copy in memory.
+    private void Grow(int[] prompt, int capacity)
+    {
+        KvCache grown = new(_model, 1, Math.Max(capacity, Math.Min(_model.Facts.Context, Math.Max(LeastCapacity, 2 * capacity))));
+        int common = Common(prompt);
+        if (common > 0 && grown.Keys(0).IsOnHost)
+        {
+            grown.CopyFrom(_cache!, 0, grown.First + common);
+            _tokens.RemoveRange(common, _tokens.Count - common);
+        }
+        else
+        {
             _tokens.Clear();
         }
 
-        Kept = 0;
-        while (Kept < _tokens.Count && Kept < prompt.Length - 1 && _tokens[Kept] == prompt[Kept])
+        _cache?.Dispose();
+        _cache = grown;
+    }
+
+    /// <summary>The cache that <see cref="Begin"/> gave; null before the first prompt.</summary>
+    internal KvCache? Current => _cache;
+
+    /// <summary>Tokens in the cache.</summary>
+    internal int Count => _tokens.Count;
+
+    /// <summary>With how many tokens of this cache a prompt begins.</summary>
+    internal int Common(ReadOnlySpan<int> prompt)
+    {
+        int common = 0;
+        while (common < _tokens.Count && common < prompt.Length && _tokens[common] == prompt[common])
         {
-            Kept++;
+            common++;
         }
 
-        _tokens.RemoveRange(Kept, _tokens.Count - Kept);
-        _cache.Length = _cache.First + Kept;
-        return _cache;
+        return common;
+    }
+
+    /// <summary>After <see cref="Begin"/>: takes the beginning of the prompt from another cache of the same model, if that has more of it. On the host alone.</summary>
+    internal void Borrow(PromptCache other, int[] prompt)
+    {
+        int common = Math.Min(other.Common(prompt), prompt.Length - 1);
+        if (common <= Kept || other._cache is null || !_cache!.Keys(0).IsOnHost)
+        {
+            return;
+        }
+
+        _cache.CopyFrom(other._cache, Kept == 0 ? 0 : _cache.First + Kept, _cache.First + common);
+        _tokens.AddRange(prompt.AsSpan(Kept, common - Kept));
+        Kept = common;
     }
 
     /// <summary>Notes tokens that have run.</summary>

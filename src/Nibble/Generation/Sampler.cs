@@ -1,20 +1,25 @@
+using System.Collections.ObjectModel;
 using System.Numerics;
 using Nibble.IO;
 using Nibble.Tensors;
 
 namespace Nibble.Generation;
 
-/// <summary>Chooses the next token from logits, in the order of transformers: repetition penalty, temperature, top-k, top-p.</summary>
+/// <summary>
+/// Chooses the next token from logits, in the order of transformers: repetition penalty, what is added (presence and frequency penalty, biases),
+/// temperature, top-k, top-p.
+/// </summary>
 internal sealed class Sampler(GenerationOptions options, int vocabulary)
 {
     private readonly ulong _key = CounterRandom.Key((ulong)options.Seed);
     private readonly float[] _weights = new float[vocabulary];
     private readonly int[] _candidates = new int[vocabulary];
+    private readonly bool _adds = options.PresencePenalty != 0 || options.FrequencyPenalty != 0 || options.LogitBias.Count > 0;
 
-    /// <summary>The <paramref name="number"/>-th new token of a row whose tokens so far are <paramref name="seen"/>.</summary>
-    public int Next(ReadOnlySpan<float> logits, HashSet<int> seen, int number)
+    /// <summary>The <paramref name="number"/>-th new token of a row whose tokens so far are <paramref name="seen"/>, the new ones <paramref name="generated"/>.</summary>
+    public int Next(ReadOnlySpan<float> logits, HashSet<int> seen, int number, IReadOnlyDictionary<int, int>? generated = null)
     {
-        ReadOnlySpan<float> scores = options.RepetitionPenalty == 1 ? logits : Penalize(logits, seen);
+        ReadOnlySpan<float> scores = options.RepetitionPenalty == 1 && !_adds ? logits : Change(logits, seen, generated);
         float largest = Largest(scores);
         if (!float.IsFinite(largest))
         {
@@ -24,13 +29,23 @@ internal sealed class Sampler(GenerationOptions options, int vocabulary)
         return options.Temperature == 0 ? scores.IndexOf(largest) : Draw(scores, largest, CounterRandom.Uniform(_key, (ulong)number));
     }
 
-    private float[] Penalize(ReadOnlySpan<float> logits, HashSet<int> seen)
+    private float[] Change(ReadOnlySpan<float> logits, HashSet<int> seen, IReadOnlyDictionary<int, int>? generated)
     {
         logits.CopyTo(_weights);
         float penalty = (float)options.RepetitionPenalty;
-        foreach (int token in seen)
+        foreach (int token in penalty == 1 ? [] : seen)
         {
             _weights[token] = logits[token] < 0 ? logits[token] * penalty : logits[token] / penalty;
+        }
+
+        foreach ((int token, int count) in generated ?? ReadOnlyDictionary<int, int>.Empty)
+        {
+            _weights[token] -= (float)(options.PresencePenalty + (count * options.FrequencyPenalty));
+        }
+
+        foreach ((int token, float bias) in options.LogitBias)
+        {
+            _weights[token] += bias;
         }
 
         return _weights;

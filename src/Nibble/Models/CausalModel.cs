@@ -143,7 +143,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
     {
         RequireRoom(input, cache);
         Tensor hidden = Forward(new Pass(Backend, workspace, input, cache) { Virtual = _virtual, Activations = ActivationsOf(input) }, RunBlock);
-        cache.Length += input.Length;
+        cache.Advance(input.Length);
         return hidden;
     }
 
@@ -249,7 +249,7 @@ public abstract class CausalModel(ModelParts parts) : IDisposable
 
     private static void RequireRoom(in ModelInput input, KvCache cache)
     {
-        if (cache.Batch != input.Batch || cache.Length - cache.First + input.Length > cache.Capacity)
+        if (cache.Batch != input.Batch || !cache.HasRoom(input.Length))
         {
             Throw.Argument(
                 "forward",

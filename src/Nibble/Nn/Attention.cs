@@ -1,4 +1,5 @@
 using Nibble.Backends;
+using Nibble.Models;
 using Nibble.Tensors;
 
 namespace Nibble.Nn;
@@ -36,6 +37,12 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
     /// <summary>query <c>[rows, heads·dim]</c>, key and value <c>[rows, kvHeads·dim]</c> to output <c>[rows, heads·dim]</c>.</summary>
     public void Forward(Tensor query, Tensor key, Tensor value, Tensor output, in Pass pass)
     {
+        if (pass.Cache.Rows is { } rows)
+        {
+            ForwardEach(rows, query, key, value, output, pass);
+            return;
+        }
+
         int start = pass.Cache.Length;
         Tensor q = query.Reshape(new Shape(query.Shape[0], Heads, HeadDim));
         Tensor k = key.Reshape(new Shape(key.Shape[0], KvHeads, HeadDim));
@@ -66,5 +73,15 @@ internal sealed record Attention(int Layer, int Heads, int KvHeads, int HeadDim)
         Ops.Attention.Append(pass.Backend, v, values, start);
         pass.Virtual?.Fill(Layer, keys, values, pass);
         Ops.Attention.Forward(pass.Backend, arguments);
+    }
+
+    // Rows that have lengths of their own attend one by one, each as it would alone.
+    private void ForwardEach(IReadOnlyList<KvCache> rows, Tensor query, Tensor key, Tensor value, Tensor output, in Pass pass)
+    {
+        for (int row = 0; row < rows.Count; row++)
+        {
+            ModelInput input = pass.Input with { Positions = pass.Input.Positions.Slice(row, 1), Batch = 1 };
+            Forward(query.Slice(row, 1), key.Slice(row, 1), value.Slice(row, 1), output.Slice(row, 1), pass with { Input = input, Cache = rows[row] });
+        }
     }
 }

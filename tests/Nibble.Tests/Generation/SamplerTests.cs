@@ -66,6 +66,33 @@ public class SamplerTests
         Assert.Equal(0, sampler.Next([-2, -4, -1.5f], [2], 0));
     }
 
+    /// <summary>OpenAI's formula: logit − presence (if it came) − frequency · times, plus its bias; the prompt's tokens do not count.</summary>
+    [Fact]
+    public void PenaltiesAndBiasesAreAdded()
+    {
+        Dictionary<int, int> generated = new() { [0] = 3, [1] = 1 };
+        float[] logits = [5, 4, 3.2f];
+        Assert.Equal(0, new Sampler(new GenerationOptions(), 3).Next(logits, [], 0, generated));
+        Assert.Equal(2, new Sampler(new GenerationOptions { PresencePenalty = 2 }, 3).Next(logits, [], 0, generated));
+        Assert.Equal(1, new Sampler(new GenerationOptions { FrequencyPenalty = 0.7 }, 3).Next(logits, [], 0, generated));
+        Assert.Equal(2, new Sampler(new GenerationOptions { LogitBias = new Dictionary<int, float> { [2] = 2 } }, 3).Next(logits, [], 0));
+        Assert.Equal(1, new Sampler(new GenerationOptions { LogitBias = new Dictionary<int, float> { [0] = -100 } }, 3).Next(logits, [], 0));
+        Assert.Equal([5, 4, 3.2f], logits);
+    }
+
+    [Fact]
+    public void ScoresAreLogProbabilitiesOfTheModel()
+    {
+        TokenScores scores = TokenScores.Of(Logits, 2, 3);
+        double log = Math.Log(Logits.Sum(logit => Math.Exp(logit)));
+        Assert.Equal(2 - log, scores.LogProbability, 12);
+        Assert.Equal([1, 9, 5], scores.Top.Select(item => item.Token));
+        Assert.Equal(2.5 - log, scores.Top[2].LogProbability, 12);
+        Assert.Empty(TokenScores.Of(Logits, 2, 0).Top);
+        Assert.Equal(Logits.Length, TokenScores.Of(Logits, 2, 50).Top.Count);
+        Assert.Equal(1, TokenScores.Of(Logits, 2, 50).Top.Sum(item => Math.Exp(item.LogProbability)), 12);
+    }
+
     [Fact]
     public void LogitsThatAreNotFiniteAreRefused()
     {
