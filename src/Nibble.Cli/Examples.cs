@@ -16,6 +16,7 @@ internal static class Examples
         ["recommend"] = ["nibble recommend MODEL --memory 6GB --context 8192", "nibble recommend MODEL --memory 6GB --prefer size --data FILE.txt", "nibble recommend MODEL --dry-run"],
         ["generate"] = ["nibble generate MODEL --prompt \"def add(\" --max-tokens 64", "nibble generate MODEL.gguf --prompt - --temperature 0.8 --top-p 0.95 < prompt.txt"],
         ["chat"] = ["nibble chat MODEL --system \"Answer in one sentence.\"", "nibble chat MODEL --adapter tuned --temperature 0"],
+        ["serve"] = ["nibble serve MODEL --port 8080", "NIBBLE_API_KEY=SECRET nibble serve MODEL.gguf --host 0.0.0.0 --parallel 16"],
         ["finetune"] =
         [
             "nibble finetune --demo -o tuned",

@@ -11,6 +11,7 @@ internal static class Verbs
         new RecommendVerb(),
         new GenerateVerb(),
         new ChatVerb(),
+        new ServeVerb(),
         new FinetuneVerb(),
         new MergeVerb(),
         new QuantizeVerb(),

@@ -23,7 +23,7 @@ public sealed class ChatSession : IDisposable
     {
         (_model, _template, _system) = (model, template ?? model.ChatTemplate(), system);
         _past = new PromptCache(model.Model);
-        _ends = [.. model.EosIds.Concat(EndOfTurn()).Distinct()];
+        _ends = Ends(model, _template);
         Reset();
     }
 
@@ -105,17 +105,20 @@ public sealed class ChatSession : IDisposable
         return new Generator(_model.Model, _model.Tokenizer, _ends, [prompt], options, _past);
     }
 
+    /// <summary>Tokens that end an answer: those that end the model's texts, and the one that a template puts after an answer.</summary>
+    internal static int[] Ends(LoadedModel model, ChatTemplate template) => [.. model.EosIds.Concat(EndOfTurn(model, template)).Distinct()];
+
     /// <summary>
     /// The special token that the template puts after an answer, if it does so: a model's configuration does not always list it among
     /// the tokens that end a text.
     /// </summary>
-    private IEnumerable<int> EndOfTurn()
+    private static IEnumerable<int> EndOfTurn(LoadedModel model, ChatTemplate template)
     {
         const string Probe = "nibble";
         string text;
         try
         {
-            text = _template.Render([new ChatMessage("user", "x"), new ChatMessage("assistant", Probe)], addGenerationPrompt: false);
+            text = template.Render([new ChatMessage("user", "x"), new ChatMessage("assistant", Probe)], addGenerationPrompt: false);
         }
         catch (NibbleException)
         {
@@ -124,7 +127,7 @@ public sealed class ChatSession : IDisposable
         }
 
         int end = text.LastIndexOf(Probe, StringComparison.Ordinal);
-        int[] after = end < 0 ? [] : _model.Tokenizer.Encode(text[(end + Probe.Length)..].TrimStart(), addSpecialTokens: false);
-        return after.Take(1).Where(_model.Tokenizer.IsSpecial);
+        int[] after = end < 0 ? [] : model.Tokenizer.Encode(text[(end + Probe.Length)..].TrimStart(), addSpecialTokens: false);
+        return after.Take(1).Where(model.Tokenizer.IsSpecial);
     }
 }

@@ -103,6 +103,16 @@ public sealed class ContinuousBatch : IDisposable
         }
     }
 
+    /// <summary>After a step that failed: all rows leave, and nothing is kept of them nor of others.</summary>
+    public void Clear()
+    {
+        _rows.ToList().ForEach(Remove);
+        foreach (PromptCache past in _idle)
+        {
+            past.Clear();
+        }
+    }
+
     /// <summary>
     /// Runs a piece of the prompt of the row that waits longest, if one waits, and one token of every row whose prompt has run.
     /// <paramref name="steps"/> gets the new tokens, row by row; <see cref="GenerationStep.Row"/> is 0.

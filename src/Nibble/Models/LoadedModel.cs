@@ -91,6 +91,9 @@ public sealed class LoadedModel : IDisposable
     /// <exception cref="NibbleException">It has none, or it can't be read.</exception>
     public ChatTemplate ChatTemplate() => Alive._source.ChatTemplate() ?? throw Templates.ChatTemplate.Missing(Path);
 
+    /// <summary>The model's chat template, or null if it has none.</summary>
+    internal ChatTemplate? FindChatTemplate() => _source.ChatTemplate();
+
     /// <summary>Loads a folder of a Hugging Face model, or a GGUF file.</summary>
     /// <exception cref="NibbleException">Anything about the model, its config, weights or tokenizer that does not fit.</exception>
     public static LoadedModel Load(string path, LoadOptions? options = null)
