@@ -14,6 +14,11 @@ internal static class CommandLineHost
         try
         {
             RootCommand root = Build(interruption.Token);
+            if (Suggestions.Answer(arguments, root) is { } answered)
+            {
+                return answered;
+            }
+
             ParseResult parsed = root.Parse(ConfigFile.Expand(arguments, root));
             // Nothing but the name is a question, not a mistake; the exit code still tells a script that nothing was done.
             if (arguments.Length == 0)

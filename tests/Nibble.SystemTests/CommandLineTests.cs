@@ -108,36 +108,5 @@ public class CommandLineTests
         }
     }
 
-    [SkippableTheory]
-    [InlineData("./nibble quan", "quantize")]
-    [InlineData("./nibble quantize m --double", "--double-quant")]
-    [InlineData("./nibble finetune m --schedule lin", "linear")]
-    [InlineData("./nibble quantize m --method gp", "gptq")]
-    public void Bash_completes(string line, string expected)
-    {
-        Skip.If(!File.Exists("/bin/bash"), "no bash on this machine");
-        string folder = Directory.CreateTempSubdirectory().FullName;
-        try
-        {
-            File.WriteAllText(Path.Combine(folder, "nibble"), $"#!/bin/bash\nexec dotnet '{Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll")}' \"$@\"\n");
-            if (!OperatingSystem.IsWindows())
-            {
-                File.SetUnixFileMode(Path.Combine(folder, "nibble"), UnixFileMode.UserRead | UnixFileMode.UserExecute);
-            }
-
-            File.WriteAllText(Path.Combine(folder, "complete.sh"), Cli.Run("completion", "bash").Output);
-            string script = $"source complete.sh; COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDS=($COMP_LINE); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _nibble; printf '%s ' \"${{COMPREPLY[@]}}\"";
-            ProcessStartInfo start = new("/bin/bash", ["-c", script]) { WorkingDirectory = folder, RedirectStandardOutput = true };
-            using Process bash = Process.Start(start)!;
-            string found = bash.StandardOutput.ReadToEnd();
-            bash.WaitForExit();
-            Assert.Equal(expected, found.Trim());
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
-    }
-
     private static string[] Words(string line) => [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(line)];
 }
