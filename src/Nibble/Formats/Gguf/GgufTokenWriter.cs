@@ -20,11 +20,11 @@ internal sealed class GgufTokenWriter(GgufMetadataWriter data, IReadOnlyDictiona
     {
         if (files.TryGetValue("tokenizer.model", out byte[]? model) && model.Length > 0 && model[0] == 0x0A)
         {
-            WriteSentencePiece(SentencePieceModel.Parse(model, source, Limits.Default));
+            WriteSentencePiece(SentencePieceModel.Parse(model, source, Limits.Default), tokenizer);
         }
         else if (files.TryGetValue("tokenizer.json", out byte[]? json))
         {
-            WriteBpe(JsonConfig.Parse(json, source));
+            WriteBpe(JsonConfig.Parse(json, source), tokenizer);
         }
         else
         {
@@ -43,7 +43,7 @@ internal sealed class GgufTokenWriter(GgufMetadataWriter data, IReadOnlyDictiona
         }
     }
 
-    private void WriteSentencePiece(SentencePieceModel model)
+    private void WriteSentencePiece(SentencePieceModel model, Tokenizer tokenizer)
     {
         float[] scores = new float[size];
         Array.Fill(scores, -1e4f);
@@ -56,7 +56,7 @@ internal sealed class GgufTokenWriter(GgufMetadataWriter data, IReadOnlyDictiona
         Added(files.TryGetValue("tokenizer.json", out byte[]? json) ? JsonConfig.Parse(json, source) : null);
         data.Text(Prefix + "model", "llama");
         data.Text(Prefix + "pre", "default");
-        WriteTokens();
+        WriteTokens(tokenizer);
         data.F32s(Prefix + "scores", scores);
         data.I32s(Prefix + "token_type", [.. _types.Select(type => (int)type)]);
         data.Bool(Prefix + "add_space_prefix", model.AddDummyPrefix);
@@ -65,7 +65,7 @@ internal sealed class GgufTokenWriter(GgufMetadataWriter data, IReadOnlyDictiona
         WriteRole("unknown", unknown >= 0 ? unknown : null);
     }
 
-    private void WriteBpe(JsonConfig json)
+    private void WriteBpe(JsonConfig json, Tokenizer tokenizer)
     {
         if (GgufSplits.Recognize(json.Section("pre_tokenizer")) is not { } split)
         {
@@ -89,7 +89,7 @@ internal sealed class GgufTokenWriter(GgufMetadataWriter data, IReadOnlyDictiona
         Added(json);
         data.Text(Prefix + "model", "gpt2");
         data.Text(Prefix + "pre", split);
-        WriteTokens();
+        WriteTokens(tokenizer);
         data.I32s(Prefix + "token_type", [.. _types.Select(type => (int)type)]);
         data.Texts(Prefix + "merges", [.. Merges(model)]);
     }
@@ -120,10 +120,16 @@ internal sealed class GgufTokenWriter(GgufMetadataWriter data, IReadOnlyDictiona
         }
     }
 
-    private void WriteTokens()
+    private void WriteTokens(Tokenizer tokenizer)
     {
         for (int id = 0; id < size; id++)
         {
+            // Tokens may stand beside the files above: in tokenizer_config.json or added_tokens.json.
+            if (_tokens[id] == null && tokenizer.TokenText(id) is { } text)
+            {
+                Set(id, text, tokenizer.IsSpecial(id) ? PieceType.Control : PieceType.UserDefined);
+            }
+
             if (_tokens[id] == null)
             {
                 // Rows of the embedding beyond the vocabulary: the format wants a text for each.

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Nibble.IO;
 
 namespace Nibble.Tokenization;
@@ -54,7 +55,7 @@ internal static class SentencePieceTokenizer
             : model.WhitespaceAsSuffix ? "it writes spaces behind words"
             : model.HasCharacterMap ? "it maps characters (NFKC or the like) before it splits"
             : !model.EscapeWhitespaces ? "it does not escape spaces"
-            : model.Pieces.Any(piece => piece.Type == PieceType.Unused) ? "it has unused pieces"
+            : model.Pieces.Index().Any(piece => piece.Item.Type == PieceType.Unused && !IsPlaceholder(piece.Item.Text, piece.Index)) ? "it has unused pieces"
             : null;
         if (why != null)
         {
@@ -71,6 +72,9 @@ internal static class SentencePieceTokenizer
                 "download the file again");
         }
     }
+
+    // What GGUF files have for rows of the embedding that are no token's. No pieces join to it; real unused pieces would change how others join.
+    private static bool IsPlaceholder(string text, int id) => text == string.Create(CultureInfo.InvariantCulture, $"[PAD{id}]");
 
     private static BpeRules Rules(SentencePieceModel model, Vocabulary vocabulary, string source)
     {

@@ -3,6 +3,8 @@ using Nibble.Generation;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Tensors;
+using Nibble.Tests.Quantization;
+using Nibble.Tests.Tokenization;
 using Nibble.Tokenization;
 
 namespace Nibble.Tests.Formats;
@@ -53,6 +55,37 @@ public class GgufModelTests
         // Packed codes and the dense numbers that they stand for give the same products.
         float[] packed = actual.LogLikelihoods(ids), unpacked = back.LogLikelihoods(ids);
         Assert.All(packed.Zip(unpacked), pair => Assert.Equal(pair.Second, pair.First, 1e-4f));
+    }
+
+    [Theory]
+    [InlineData("added_tokens.json", "{\"<|im_start|>\": 277, \"<tool>\": 278}")]
+    [InlineData("tokenizer_config.json", "{\"added_tokens_decoder\": {\"277\": {\"content\": \"<|im_start|>\", \"special\": true}, \"278\": {\"content\": \"<tool>\", \"normalized\": false}}}")]
+    public void TokensAddedBesideASentencePieceModelComeAlong(string file, string content)
+    {
+        using TempFolder folder = new();
+        string source = MethodTable.WriteModel(folder["model"], "llama");
+        Array.ForEach([.. HfFolderWriter.TokenizerFiles], name => File.Delete(Path.Combine(source, name)));
+        File.WriteAllBytes(Path.Combine(source, "tokenizer.model"), SentencePieceFiles.Model());
+        File.WriteAllText(Path.Combine(source, "special_tokens_map.json"), "{\"additional_special_tokens\": [\"<|im_start|>\"]}");
+        File.WriteAllText(Path.Combine(source, file), content);
+        ModelConverter.Convert(source, folder["m.gguf"], "f32");
+        ModelConverter.Convert(folder["m.gguf"], folder["back"], "f32");
+        int[] ids = Tokenizer(source).Encode("the<|im_start|>and");
+        Assert.Contains(277, ids);
+        // The embedding has more rows than there are tokens: what the file has in their places is no token of a text.
+        foreach (Tokenizer actual in new[] { Tokenizer(folder["m.gguf"]), Tokenizer(folder["back"]) })
+        {
+            Assert.Equal(ids, actual.Encode("the<|im_start|>and"));
+            Assert.Equal(("<|im_start|>", "<tool>"), (actual.TokenText(277), actual.TokenText(278)));
+            Assert.Equal((true, false), (actual.IsSpecial(277), actual.IsSpecial(278)));
+            Assert.DoesNotContain(300, actual.Encode("[PAD300]"));
+        }
+
+        static Tokenizer Tokenizer(string path)
+        {
+            using LoadedModel loaded = LoadedModel.Load(path);
+            return loaded.Tokenizer;
+        }
     }
 
     [Fact]
