@@ -22,6 +22,7 @@ internal static class BenchCommand
         new("attention", "prefill and decode attention", AttentionBench.Run),
         new("elementwise", "norms and activations in ns per element", ElementwiseBench.Run),
         new("decode", "whole models: prefill and decode in tokens a second; --model PATH, else random weights", DecodeBench.Run),
+        new("serve", "a server with 1 to 8 clients that read streams, beside the library's batch of as many prompts; --model PATH, else the embedded GPT-2", ServeBench.Run),
         new("models", "whole models of true shapes with random weights: prompt, decoding against raw reading, peak memory; --peer llama-bench=PATH --peer-models FOLDER", ModelSpeed.Run),
         new("prefill", "a prompt through LLaMA 1.1 B shapes: machine code beside the compiled kernels of the same rounds", PrefillBench.Run),
         new("prefill-bf16", "a prompt through GPT-2 124 M and LLaMA 1.1 B shapes: products in F32, BF16 and int8 in the same rounds; --model gpt2-124m", PrefillBench.RunBFloat16),

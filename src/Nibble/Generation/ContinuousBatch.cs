@@ -72,15 +72,6 @@ public sealed class ContinuousBatch : IDisposable
             // The last new token is never fed back, so a full context still gives one more token.
             int most = Math.Min(options.MaxTokens, _model.Facts.Context - prompt.Length + 1);
             past.Begin(prompt, prompt.Length + most - 1);
-            if (_rows.MaxBy(row => row.Past.Common(prompt)) is { } like)
-            {
-                past.Borrow(like.Past, prompt);
-            }
-
-            if (_idle.Take(_idleCount).MaxBy(idle => idle.Common(prompt)) is { } other)
-            {
-                past.Borrow(other, prompt);
-            }
         }
         catch
         {
@@ -99,6 +90,7 @@ public sealed class ContinuousBatch : IDisposable
     {
         if (_rows.Remove(row))
         {
+            row.EndLoneSteps();
             GiveBack(row.Past);
         }
     }
@@ -124,13 +116,12 @@ public sealed class ContinuousBatch : IDisposable
         BatchRow? waiting = _rows.Find(row => !row.IsDecoding);
         if (decoding.Length > 0)
         {
-            Decode(decoding);
-            Sample(decoding, steps);
+            Sample(decoding, Decode(decoding), steps);
         }
 
         if (waiting is not null && Prefill(waiting))
         {
-            Sample([waiting], steps);
+            Sample([waiting], _logits.Slice(0, 1), steps);
         }
 
         foreach ((BatchRow row, GenerationStep step) in steps)
@@ -182,6 +173,12 @@ public sealed class ContinuousBatch : IDisposable
     /// <summary>Runs a piece of a prompt; true with its last, whose logits then stand in the first row.</summary>
     private bool Prefill(BatchRow row)
     {
+        if (!row.HasBegun)
+        {
+            // Now, not when it joined: what joined with it may have run meanwhile.
+            row.Begin(_rows.Select(other => other.Past).Concat(_idle.Take(_idleCount)));
+        }
+
         int start = row.Past.Count, length = Math.Min(Generator.PrefillTokens, row.Prompt.Length - start);
         using Workspace.Scope scope = _workspace.Begin();
         int[] tokens = row.Prompt[start..(start + length)];
@@ -200,27 +197,35 @@ public sealed class ContinuousBatch : IDisposable
         return last;
     }
 
-    private void Decode(BatchRow[] rows)
+    /// <summary>Runs the newest token of each row; returns their logits.</summary>
+    private Tensor Decode(BatchRow[] rows)
     {
-        using Workspace.Scope scope = _workspace.Begin();
         int[] tokens = [.. rows.Select(row => row.Newest)];
-        Tensor ids = _ids.Slice(0, rows.Length), positions = _positions.Slice(0, rows.Length);
-        _model.Backend.Write<int>(tokens, ids);
-        _model.Backend.Write<int>([.. rows.Select(row => row.Cache.Length)], positions);
-        KvCache cache = rows.Length == 1 ? rows[0].Cache : new KvCache([.. rows.Select(row => row.Cache)]);
-        Tensor hidden = _model.Forward(new ModelInput(ids, positions, rows.Length, 1), cache, _workspace);
-        _model.Logits(hidden, _logits.Slice(0, rows.Length));
+        Tensor logits = rows.Length == 1 && _model.Backend is IStepRecorder ? rows[0].RunAlone(_model) : DecodeTogether(rows, tokens);
         for (int i = 0; i < rows.Length; i++)
         {
             rows[i].Past.Add(tokens.AsSpan(i, 1));
         }
+
+        return logits;
     }
 
-    private void Sample(BatchRow[] rows, List<(BatchRow Row, GenerationStep Step)> steps)
+    private Tensor DecodeTogether(BatchRow[] rows, int[] tokens)
+    {
+        using Workspace.Scope scope = _workspace.Begin();
+        Tensor ids = _ids.Slice(0, rows.Length), positions = _positions.Slice(0, rows.Length), logits = _logits.Slice(0, rows.Length);
+        _model.Backend.Write<int>(tokens, ids);
+        _model.Backend.Write<int>([.. rows.Select(row => row.Cache.Length)], positions);
+        KvCache cache = rows.Length == 1 ? rows[0].Cache : new KvCache([.. rows.Select(row => row.Cache)]);
+        Tensor hidden = _model.Forward(new ModelInput(ids, positions, rows.Length, 1), cache, _workspace);
+        _model.Logits(hidden, logits);
+        return logits;
+    }
+
+    private void Sample(BatchRow[] rows, Tensor logits, List<(BatchRow Row, GenerationStep Step)> steps)
     {
         int vocabulary = _model.Facts.Vocabulary;
         _model.Backend.Synchronize();
-        Tensor logits = _logits.Slice(0, rows.Length);
         if (!logits.IsOnHost)
         {
             _model.Backend.Read<float>(logits, _scores.AsSpan(0, rows.Length * vocabulary));
@@ -240,15 +245,15 @@ public sealed class BatchRow
     private readonly GenerationRow _row;
     private readonly GenerationOptions _options;
     private readonly Sampler _sampler;
+    private LoneStep? _alone;
 
     internal BatchRow(int[] prompt, PromptCache past, GenerationRow row, GenerationOptions options, Sampler sampler)
     {
         (Prompt, Past, _row, _options, _sampler) = (prompt, past, row, options, sampler);
-        CachedTokens = past.Kept;
     }
 
-    /// <summary>Tokens of the prompt that had run before and did not again.</summary>
-    public int CachedTokens { get; }
+    /// <summary>Tokens of the prompt that had run before and did not again; known once it runs.</summary>
+    public int CachedTokens { get; private set; }
 
     /// <summary>Text and tokens so far.</summary>
     public GeneratedText Result => _row.Result;
@@ -259,10 +264,39 @@ public sealed class BatchRow
 
     internal KvCache Cache => Past.Current!;
 
+    /// <summary>True once the prompt runs.</summary>
+    internal bool HasBegun { get; private set; }
+
     /// <summary>True once the first token is there.</summary>
     internal bool IsDecoding => _row.NewTokens > 0;
 
     internal int Newest { get; private set; }
+
+    /// <summary>Takes what others have of the prompt.</summary>
+    internal void Begin(IEnumerable<PromptCache> others)
+    {
+        HasBegun = true;
+        if (others.Where(other => other != Past).MaxBy(other => other.Common(Prompt)) is { } most)
+        {
+            Past.Borrow(most, Prompt);
+        }
+
+        CachedTokens = Past.Kept;
+    }
+
+    /// <summary>Runs the newest token with nobody beside it; returns its logits.</summary>
+    internal Tensor RunAlone(CausalModel model)
+    {
+        _alone ??= new LoneStep(model, Cache);
+        _alone.Run(Newest);
+        return _alone.Logits;
+    }
+
+    internal void EndLoneSteps()
+    {
+        _alone?.Dispose();
+        _alone = null;
+    }
 
     internal GenerationStep Next(ReadOnlySpan<float> logits)
     {

@@ -1,6 +1,8 @@
+using Nibble.Backends.Cuda;
 using Nibble.Generation;
 using Nibble.IO;
 using Nibble.Models;
+using Nibble.Tests.Cuda;
 using Nibble.Tests.Models;
 
 namespace Nibble.Tests.Generation;
@@ -37,6 +39,22 @@ public class ContinuousBatchTests
         CheckSchedule(loaded.Model, new Random(3), capacity: 5, longest: 400, shares: type == KvCacheType.F32);
     }
 
+    /// <summary>The emulated card: rows beside each other, and alone by a recorded step.</summary>
+    [SkippableTheory]
+    [InlineData("gpt2", false)]
+    [InlineData("llama", true)]
+    [InlineData("qwen3", true)]
+    public void SoDoRowsOnACard(string name, bool records)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        EmulatedDevice device = new() { Records = records };
+        using CudaBackend backend = new(device);
+        using GoldenModel golden = new(Path.Combine("models", name), backend);
+        // Products of one row and of several sum in another order there.
+        CheckSchedule(golden.Model, new Random(5), capacity: 3, longest: 10, turns: 12, shares: false);
+        Assert.Equal(records, device.Recordings > 0);
+    }
+
     [Fact]
     public void WhatRanBeforeIsKeptOrCopied()
     {
@@ -50,19 +68,23 @@ public class ContinuousBatchTests
         Finish(batch);
         // Its continuation takes that very cache; another conversation copies what both have in common, from one that is idle or under way.
         BatchRow next = batch.Add([.. first, .. alone.Result.Tokens.SkipLast(1), 9, 10], [], options);
-        Assert.Equal(first.Length + 3, next.CachedTokens);
-        BatchRow other = batch.Add([.. system, 8, 9], [], options);
-        Assert.Equal(system.Length, other.CachedTokens);
+        // The third joins before the second has run.
+        BatchRow other = batch.Add([.. system, 8, 9], [], options), twin = batch.Add([.. system, 8, 9], [], options);
         Finish(batch);
+        Assert.Equal((first.Length + 3, system.Length, system.Length + 1), (next.CachedTokens, other.CachedTokens, twin.CachedTokens));
+        Assert.Equal(other.Result.Tokens, twin.Result.Tokens);
         Assert.Equal(Alone(loaded.Model, [.. system, 8, 9], options), other.Result.Tokens);
         Assert.Equal(Alone(loaded.Model, [.. first, .. alone.Result.Tokens.SkipLast(1), 9, 10], options), next.Result.Tokens);
         // The same prompt again: its last token alone must run.
-        Assert.Equal(first.Length - 1, batch.Add(first, [], options).CachedTokens);
+        BatchRow again = batch.Add(first, [], options);
         Finish(batch);
+        Assert.Equal(first.Length - 1, again.CachedTokens);
         // Nothing in common takes the cache that was used longest ago, and the conversations stay.
         _ = batch.Add([1, 2, 3], [], options);
         Finish(batch);
-        Assert.True(batch.Add([.. system, 8, 9], [], options).CachedTokens >= system.Length);
+        BatchRow last = batch.Add([.. system, 8, 9], [], options);
+        Finish(batch);
+        Assert.True(last.CachedTokens >= system.Length);
     }
 
     [Fact]
@@ -116,15 +138,15 @@ public class ContinuousBatchTests
     }
 
     // Random prompts, some of which begin alike; greedy and drawn; joins and leaves at any step.
-    private static void CheckSchedule(CausalModel model, Random random, int capacity, int longest, bool shares = true)
+    private static void CheckSchedule(CausalModel model, Random random, int capacity, int longest, bool shares = true, int turns = 40)
     {
         using ContinuousBatch batch = new(model, null, capacity);
         int[] common = [.. Enumerable.Range(0, longest / 2).Select(_ => random.Next(model.Facts.Vocabulary))];
         List<(BatchRow Row, int[] Prompt, GenerationOptions Options)> all = [];
         List<(BatchRow Row, GenerationStep Step)> steps = [];
-        for (int turn = 0; turn < 40 || batch.Rows.Count > 0; turn++)
+        for (int turn = 0; turn < turns || batch.Rows.Count > 0; turn++)
         {
-            while (turn < 40 && batch.Rows.Count < capacity && random.Next(2) == 0)
+            while (turn < turns && batch.Rows.Count < capacity && random.Next(2) == 0)
             {
                 int[] own = [.. Enumerable.Range(0, random.Next(1, (longest / 2) + 1)).Select(_ => random.Next(model.Facts.Vocabulary))];
                 int[] prompt = !shares ? [all.Count, .. own] : random.Next(3) == 0 ? own : [.. common[..random.Next(common.Length)], .. own];
