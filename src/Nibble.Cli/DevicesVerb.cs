@@ -1,6 +1,5 @@
 using System.CommandLine;
 using Nibble.Backends;
-using Nibble.Backends.Cuda.Driver;
 using Spectre.Console;
 
 namespace Nibble.Cli;
@@ -15,7 +14,7 @@ internal sealed class DevicesVerb : IVerb
         command.SetAction(parsed =>
         {
             MachineFacts facts = MachineFacts.Read();
-            CardFacts[] cards = [.. CudaCards.All().Select((card, number) => new CardFacts($"cuda:{number}", card.Name, card.Multiprocessors, card.MemoryBytes, [card.Architecture]))];
+            IReadOnlyList<CardFacts> cards = CardFacts.All();
             if (parsed.GetValue(json))
             {
                 Output.Json(new { Schema = 1, Devices = new object[] { facts }.Concat(cards) });
@@ -33,6 +32,4 @@ internal sealed class DevicesVerb : IVerb
         });
         return command;
     }
-
-    private sealed record CardFacts(string Device, string Processor, int Multiprocessors, long MemoryBytes, IReadOnlyList<string> InstructionSets);
 }

@@ -18,6 +18,7 @@ internal static class Verbs
         new ConvertVerb(),
         new BenchVerb(),
         new RunsVerb(),
+        new DashboardVerb(),
         new PullVerb(),
         new CacheVerb(),
         new ShowVerb(),

@@ -59,7 +59,8 @@ public static class LocalServer
         }
 
         started(AddressOf(app));
-        cancellation.WaitHandle.WaitOne();
+        // The host takes SIGTERM for itself and says that it stops: it would never end otherwise.
+        WaitHandle.WaitAny([cancellation.WaitHandle, app.Lifetime.ApplicationStopping.WaitHandle]);
         // Answers that are being written get a moment to end.
         using CancellationTokenSource patience = new(TimeSpan.FromSeconds(5));
         app.StopAsync(patience.Token).GetAwaiter().GetResult();

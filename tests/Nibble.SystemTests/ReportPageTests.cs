@@ -16,7 +16,7 @@ public sealed partial class ReportPageTests : IDisposable
     [SkippableFact]
     public void Charts_are_drawn_the_table_sorts_and_the_console_stays_empty()
     {
-        string? browser = Browser();
+        string? browser = Browsers.Find();
         Skip.If(browser is null, "no Chromium on this machine (apt-get install chromium)");
         (string dom, string console) = Open(browser, withScript: true);
         Assert.True(!Console().IsMatch(console), console);
@@ -32,16 +32,12 @@ public sealed partial class ReportPageTests : IDisposable
     [SkippableFact]
     public void Without_script_every_number_is_there()
     {
-        string? browser = Browser();
+        string? browser = Browsers.Find();
         Skip.If(browser is null, "no Chromium on this machine (apt-get install chromium)");
         (string dom, string _) = Open(browser, withScript: false);
         Assert.Contains("25,000", dom, StringComparison.Ordinal);
         Assert.Matches("<section class=\"charts\" hidden", dom);
     }
-
-    private static string? Browser() => new[] { "chromium", "chromium-browser", "google-chrome" }
-        .SelectMany(name => (Environment.GetEnvironmentVariable("PATH") ?? string.Empty).Split(Path.PathSeparator).Select(folder => Path.Combine(folder, name)))
-        .FirstOrDefault(File.Exists);
 
     private (string Dom, string Console) Open(string browser, bool withScript)
     {

@@ -72,11 +72,11 @@ public sealed class RunStore : IDisposable
     /// <summary>Takes a run out again, with all that belongs to it.</summary>
     public void Remove(long run) => _connection.Execute("delete from runs where id = @run", new { run });
 
-    /// <summary>Adds numbers to a run; a number of the same name and step is replaced.</summary>
+    /// <summary>Adds numbers to a run; a number of the same name and step is replaced, and what is no finite number is left out.</summary>
     public void Add(long run, IEnumerable<RunMetric> metrics)
     {
         using SqliteTransaction transaction = _connection.BeginTransaction();
-        foreach (RunMetric metric in metrics)
+        foreach (RunMetric metric in metrics.Where(metric => double.IsFinite(metric.Value)))
         {
             _connection.Execute(
                 "insert or replace into metrics(run, name, step, value, low, high) values(@run, @Name, @Step, @Value, @Low, @High)",
@@ -131,12 +131,15 @@ public sealed class RunStore : IDisposable
         "select id from runs where output = @output and kind = @kind and json_valid(configuration) and json_extract(configuration, '$.key') = @key order by id desc limit 1", new { kind, output, key });
 
     /// <summary>The numbers of a run.</summary>
-    public IReadOnlyList<RunMetric> Metrics(long run) => [.. _connection.Query<RunMetric>(
-        "select name, step, value, low, high from metrics where run = @run order by name, step", new { run })];
+    public IReadOnlyList<RunMetric> Metrics(long run) => Finite(_connection.Query<RunMetric>(
+        "select name, step, value, low, high from metrics where run = @run order by name, step", new { run }));
 
     /// <summary>One metric of a run by its steps.</summary>
-    public IReadOnlyList<RunMetric> Metric(long run, string name) => [.. _connection.Query<RunMetric>(
-        "select name, step, value, low, high from metrics where run = @run and name = @name order by step", new { run, name })];
+    public IReadOnlyList<RunMetric> Metric(long run, string name) => Finite(_connection.Query<RunMetric>(
+        "select name, step, value, low, high from metrics where run = @run and name = @name order by step", new { run, name }));
+
+    /// <summary>The newest run that went on from another one, or null.</summary>
+    public long? ResumedBy(long run) => _connection.QueryFirstOrDefault<long?>("select id from runs where resumes = @run order by id desc limit 1", new { run });
 
     /// <summary>The files of a run.</summary>
     public IReadOnlyList<RunArtefact> Artefacts(long run) => [.. _connection.Query<RunArtefact>(
@@ -147,6 +150,10 @@ public sealed class RunStore : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _connection.Dispose();
+
+    // Other programs, and older versions, may have put in what no document can say.
+    private static IReadOnlyList<RunMetric> Finite(IEnumerable<RunMetric> metrics) =>
+        [.. metrics.Where(metric => double.IsFinite(metric.Value)).Select(metric => double.IsFinite(metric.Low ?? 0) && double.IsFinite(metric.High ?? 0) ? metric : metric with { Low = null, High = null })];
 
     private static string Now() => DateTime.UtcNow.ToString("yyyy-MM-ddTHH:mm:ssZ", System.Globalization.CultureInfo.InvariantCulture);
 
@@ -184,6 +191,7 @@ public sealed class RunStore : IDisposable
         public string? Process { get; set; }
 
         public RunRecord Judged() => new(
-            Id, Kind, Started, Finished, Status == RunRecord.Running && !RunProcess.IsAlive(Process, Beat) ? RunRecord.Lost : Status, Model, Method, Configuration, Environment, Output, Resumes, Progress, Note, Beat);
+            Id, Kind, Started, Finished, Status == RunRecord.Running && !RunProcess.IsAlive(Process, Beat) ? RunRecord.Lost : Status, Model, Method, Configuration, Environment, Output, Resumes,
+            Progress is >= 0 and <= 1 ? Progress : null, Note, Beat);
     }
 }

@@ -20,7 +20,7 @@ public sealed class RunStoreTests : IDisposable
         using (RunStore store = RunStore.Open(path))
         {
             long run = store.Start(new NewRun("eval", "tiny", "nf4", "{\"bits\":4}", "{}"));
-            store.Add(run, [new RunMetric("perplexity", 0, 9.5, 9.1, 9.9), new RunMetric("loss", 2, 1.5), new RunMetric("loss", 1, 2.5)]);
+            store.Add(run, [new RunMetric("perplexity", 0, 9.5, 9.1, 9.9), new RunMetric("loss", 2, 1.5), new RunMetric("loss", 1, 2.5), new RunMetric("loss", 3, double.NaN)]);
             store.Add(run, [new RunMetric("loss", 2, 1.25)]);
             store.Replace(run, [new RunArtefact("old", "o", 1)]);
             store.Replace(run, [new RunArtefact("report", "r.html", 12)]);
@@ -28,6 +28,7 @@ public sealed class RunStoreTests : IDisposable
             long second = store.Start(new NewRun("finetune", "tiny", "qlora", "{}", "{}") { Output = "/out", Resumes = run });
             store.Beat(second, 0.25);
             store.Beat(second, null);
+            Assert.Equal((second, null), (store.ResumedBy(run), store.ResumedBy(second)));
         }
 
         using RunStore again = RunStore.Open(path);

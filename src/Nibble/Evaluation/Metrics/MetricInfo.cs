@@ -96,6 +96,9 @@ public sealed record MetricInfo(string Name, string Label, string Unit, Better B
         new("largest_logit_difference", "largest logit difference", "", Better.Lower, "largest difference of a logit from the source's, on the certificate's prompt"),
         new("logit_range", "range of logits", "", Better.Neither, "from the smallest to the largest logit of the source there"),
         new("same_best_share", "same best token", "%", Better.Higher, "share of the certificate's positions where source and result find the same token most likely"),
+        new("latency_prompt_tokens", "prompt", "", Better.Neither, "tokens of the prompt of the latency task"),
+        new("latency_decode_tokens", "new tokens", "", Better.Neither, "tokens that the latency task decodes"),
+        new("latency_runs", "runs of the latency task", "", Better.Neither, "runs behind its median"),
         new("outlier_share", "outlier columns", "%", Better.Neither, "LLM.int8: share of activation columns that were multiplied in high precision"),
     ];
 

@@ -43,7 +43,8 @@ internal static partial class HtmlReport
     [GeneratedRegex(@"\{\{(\w+)\}\}")]
     private static partial Regex Place();
 
-    private static string Asset(string name)
+    /// <summary>One of the report's own files.</summary>
+    internal static string Asset(string name)
     {
         using Stream stored = typeof(HtmlReport).Assembly.GetManifestResourceStream("Nibble.Runs.Assets." + name)!;
         using Stream plain = name.EndsWith(".gz", StringComparison.Ordinal) ? new GZipStream(stored, CompressionMode.Decompress) : stored;

@@ -48,7 +48,7 @@ internal static class ReportTable
         _ => Significant(value, 3),
     };
 
-    private static bool IsCount(string name) => name is "steps" or "planned_steps" or "steps_per_point"
+    private static bool IsCount(string name) => name is "steps" or "planned_steps" or "steps_per_point" or "latency_runs"
         || name.EndsWith("_tokens", StringComparison.Ordinal) || name.EndsWith("_rows", StringComparison.Ordinal) || name.EndsWith("_parameters", StringComparison.Ordinal);
 
     /// <summary>A cell's number, or a dash where it was not measured.</summary>
