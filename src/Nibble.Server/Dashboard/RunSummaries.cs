@@ -86,7 +86,7 @@ internal sealed class RunSummaries
     private static RunSummary Make(RunStore store, RunRecord run)
     {
         IReadOnlyList<RunMetric> loss = run.Kind == "finetune" ? store.Metric(run.Id, "train_loss") : [];
-        IReadOnlyList<RunMetric> time = loss.Count > 0 ? store.Metric(run.Id, "elapsed_seconds") : [];
+        IReadOnlyList<RunMetric> time = loss.Count > 0 && run.Status == RunRecord.Running ? store.Metric(run.Id, "elapsed_seconds") : [];
         double? steps = store.Metric(run.Id, "planned_steps").FirstOrDefault()?.Value;
         RunMetric? headline = Headlines.Select(name => store.Metric(run.Id, name).LastOrDefault()).FirstOrDefault(metric => metric is not null);
         MetricInfo? info = headline is null ? null : RunCurve.Info(headline.Name);

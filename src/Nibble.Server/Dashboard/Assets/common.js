@@ -12,8 +12,13 @@ export function h(tag, properties, ...children) {
   return element;
 }
 
-/** Puts children into an element in place of those that it has; what is not there is left out. */
-export const put = (element, ...children) => element.replaceChildren(...children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false));
+/** Puts children into an element in place of those that it has, unless they are the same: focus and what is marked stay. What is not there is left out. */
+export function put(element, ...children) {
+  const wanted = children.flat(Infinity).filter(child => child !== null && child !== undefined && child !== false);
+  const form = child => child.outerHTML ?? String(child);
+  const known = [...element.childNodes].map(child => child.outerHTML ?? child.data);
+  if (wanted.length !== known.length || wanted.some((child, i) => form(child) !== known[i])) element.replaceChildren(...wanted);
+}
 
 /** An element of a drawing. */
 export function s(tag, properties, ...children) {

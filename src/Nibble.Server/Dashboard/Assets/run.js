@@ -7,29 +7,30 @@ const together = [["train_loss", "heldout_nll"], ["heldout_accuracy", "heldout_m
 
 export function runPage(view, id) {
   let axis = "step", last = null, known = "";
-  const head = h("div", { class: "top" }), charts = h("div", { class: "charts" }), chosen = h("div", { class: "segmented", role: "group", "aria-label": "horizontal axis" });
+  const name = h("div", {}), line = h("div", {}), going = h("div", {}), links = h("div", {}), head = h("div", { class: "top" }, name, line, going, links), charts = h("div", { class: "charts" }), chosen = h("div", { class: "segmented", role: "group", "aria-label": "horizontal axis" });
   const results = h("section", { hidden: true }), files = h("section", { hidden: true }), settings = h("section", {}), environment = h("section", {});
   put(view, head, chosen, charts, results, files, settings, environment);
   const figures = new Map();
-  for (const name of ["step", "time"]) {
-    chosen.append(h("button", { type: "button", "aria-pressed": String(name === axis), onclick: event => {
-      axis = name;
+  for (const way of ["step", "time"]) {
+    chosen.append(h("button", { type: "button", "aria-pressed": String(way === axis), onclick: event => {
+      axis = way;
       [...chosen.children].forEach(button => button.setAttribute("aria-pressed", button === event.currentTarget));
       curves(last);
-    } }, `by ${name}`));
+    } }, `by ${way}`));
   }
 
   function title(document_) {
     const run = document_.run;
-    const link = (number, text) => h("a", { href: `#/run/${number}` }, text);
-    put(head, 
-      h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Runs"), " / ", `${run.id}`),
-      h("h1", {}, `${run.model}, ${nameOf(run)}`),
-      h("p", { class: "line" }, badge(run), h("span", {}, run.kind), run.study && h("span", {}, `study ${run.study}`),
-        h("span", {}, "started ", h("time", { datetime: run.started }, moment(run.started))), run.seconds !== undefined && h("span", {}, run.status === "running" ? `for ${duration(run.seconds)}` : `took ${duration(run.seconds)}`)),
+    const link = (id_, text) => h("a", { href: `#/run/${id_}` }, text);
+    // Each by itself: what does not change keeps the focus.
+    put(name, h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Runs"), " / ", `${run.id}`), h("h1", {}, `${run.model}, ${nameOf(run)}`));
+    put(line, h("p", { class: "line" }, badge(run), h("span", {}, run.kind), run.study && h("span", {}, `study ${run.study}`),
+      h("span", {}, "started ", h("time", { datetime: run.started }, moment(run.started))), run.seconds !== undefined && h("span", {}, run.status === "running" ? `for ${duration(run.seconds)}` : `took ${duration(run.seconds)}`)));
+    put(going,
       run.status === "running" && h("p", { class: "line big" }, progress(run), run.steps !== undefined && h("span", {}, `step ${run.step ?? 0} of ${run.steps}`), run.seconds_left !== undefined && h("span", {}, `${duration(run.seconds_left)} left`)),
       run.status === "lost" && h("p", { class: "notice" }, "Its process is gone and never said how it ended: it was killed, or the machine stopped. ", run.kind === "finetune" && "If it wrote checkpoints, the same command with --resume goes on."),
-      run.note && h("pre", { class: run.status === "failed" ? "notice" : "" }, run.note),
+      run.note && h("pre", { class: run.status === "failed" ? "notice" : "" }, run.note));
+    put(links,
       (run.resumes !== undefined || document_.resumed_by !== undefined) && h("p", { class: "line" },
         run.resumes !== undefined && link(run.resumes, `goes on from run ${run.resumes}`), document_.resumed_by !== undefined && link(document_.resumed_by, `run ${document_.resumed_by} goes on from here`)),
       document_.report && h("p", {}, h("a", { class: "button", href: document_.report, target: "_blank", rel: "noopener" }, "Open the study's report")));
