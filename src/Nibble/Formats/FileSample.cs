@@ -18,7 +18,7 @@ internal static class FileSample
 
     private const int PageBytes = 4 << 10;
 
-    // Pages between: at least so many, and one for so many bytes. 13 GB are 400 pages and some hundred tensors: 50 ms of a cold SSD.
+    // Pages between: at least so many, and one for so many bytes. 13 GB are 400 pages and some hundred tensors: 3 MB.
     private const int LeastPages = 64;
 
     private const long BytesPerPage = 32 << 20;
