@@ -14,6 +14,8 @@ internal sealed class ServeVerb : IVerb
     /// <summary>The key, where the command line does not name it.</summary>
     private const string KeyVariable = "NIBBLE_API_KEY";
 
+    private const int MostParallel = 1024;
+
     private readonly Argument<string> _model = CommonOptions.Model();
     private readonly Option<string> _host = new("--host") { Description = "Address to listen at; 0.0.0.0 for every network, which needs a key.", DefaultValueFactory = _ => "127.0.0.1" };
     private readonly Option<int> _port = new("--port") { Description = "Port; 0 for a free one.", DefaultValueFactory = _ => 8080 };
@@ -85,7 +87,7 @@ internal sealed class ServeVerb : IVerb
         }
 
         Require(parsed, _maxTokens, 1);
-        Require(parsed, _parallel, 1);
+        Require(parsed, _parallel, 1, MostParallel);
         Require(parsed, _queue, 0);
         return new ServeOptions
         {
@@ -99,11 +101,12 @@ internal sealed class ServeVerb : IVerb
         };
     }
 
-    private static void Require(ParseResult parsed, Option<int> option, int least)
+    private static void Require(ParseResult parsed, Option<int> option, int least, int most = int.MaxValue)
     {
-        if (parsed.GetValue(option) < least)
+        int value = parsed.GetValue(option);
+        if (value < least || value > most)
         {
-            Throw.Usage($"{option.Name} {parsed.GetValue(option)} makes no sense", $"it must be at least {least}");
+            Throw.Usage($"{option.Name} {value} makes no sense", most == int.MaxValue ? $"it must be at least {least}" : $"it must be from {least} to {most}");
         }
     }
 

@@ -68,6 +68,7 @@ public sealed class ServeTests : IDisposable
     [InlineData("contradict", "--api-key", "a", "--no-api-key")]
     [InlineData("--api-key: the value is empty", "--api-key", "")]
     [InlineData("--parallel 0", "--parallel", "0")]
+    [InlineData("from 1 to 1024", "--parallel", "100000")]
     [InlineData("port 70000", "--port", "70000")]
     [InlineData("neither an address", "--host", "example.org", "--no-api-key")]
     public void WhatMakesNoSenseIsRefused(string message, params string[] arguments)
@@ -75,6 +76,18 @@ public sealed class ServeTests : IDisposable
         CliResult result = Cli.Run(["serve", _folder, .. arguments]);
         Assert.Equal((2, string.Empty), (result.ExitCode, result.Output));
         Assert.Contains(message, result.Errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ATakenPortIsSaid()
+    {
+        using System.Net.Sockets.TcpListener other = new(IPAddress.Loopback, 0);
+        other.Start();
+        string model = Path.Combine(_folder, "model");
+        TinyModel.Write(model);
+        CliResult result = Cli.Run("serve", model, "--port", $"{((IPEndPoint)other.LocalEndpoint).Port}");
+        Assert.Equal((5, string.Empty), (result.ExitCode, result.Output));
+        Assert.Contains("the port is taken", result.Errors, StringComparison.Ordinal);
     }
 
     private static StringContent Body(object body) => new(JsonSerializer.Serialize(body), Encoding.UTF8, "application/json");

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Json;
 using Nibble.Generation;
 using Nibble.Server.OpenAi;
+using Nibble.Tensors;
 
 namespace Nibble.Tests.Server;
 
@@ -68,6 +69,24 @@ public class SchedulerTests
         run.Stop();
         Assert.Contains("data: {\"error\":", await stream, StringComparison.Ordinal);
         Assert.Equal(HttpStatusCode.ServiceUnavailable, (await waits).Status);
+    }
+
+    /// <summary>A pass that fails ends the answers under way with an error, and nothing of it is kept.</summary>
+    [Fact]
+    public async Task AfterAFailureTheServerGoesOn()
+    {
+        using ServerRun run = new();
+        const string body = "{\"prompt\":\"def add(a, b):\",\"max_tokens\":4,\"temperature\":0}";
+        JsonElement before = (await run.Post(Completions, body)).Document;
+        Tensor norm = run.Model.Model.Parameters.Select(item => item.Holder).OfType<Tensor>().Last(tensor => tensor.DType == DType.F32);
+        float[] weights = norm.HostSpan<float>().ToArray();
+        norm.HostSpan<float>().Fill(float.NaN);
+        JsonElement error = await run.Error(Completions, body, HttpStatusCode.InternalServerError);
+        Assert.Contains("not finite", error.GetProperty("message").GetString(), StringComparison.Ordinal);
+        weights.CopyTo(norm.HostSpan<float>());
+        JsonElement after = (await run.Post(Completions, body)).Document;
+        Assert.Equal(before.GetProperty("choices").ToString(), after.GetProperty("choices").ToString());
+        Assert.Equal(0, after.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32());
     }
 
     private static async Task<string> Stream(ServerRun run)
