@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Runtime.InteropServices;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Server;
@@ -50,13 +49,6 @@ internal sealed class ServeVerb : IVerb
         using LoadedModel loaded = LoadedModel.Load(path, _load.Read(parsed));
         loaded.Warnings.ToList().ForEach(warning => Console.Error.WriteLine("warning: " + warning));
         using OpenAiServer server = new(loaded, address, template, options);
-        // Service managers end a server with SIGTERM; that is no failure.
-        using CancellationTokenSource end = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        using PosixSignalRegistration terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal =>
-        {
-            signal.Cancel = true;
-            end.Cancel();
-        });
         LocalServer.Run(
             server.Application,
             at =>
@@ -65,7 +57,8 @@ internal sealed class ServeVerb : IVerb
                 // A first start answers while it still writes the packed weights.
                 LoadFlags.Tell(loaded.FinishPackCache());
             },
-            end.Token);
+            cancellation);
+        // Service managers end a server with SIGTERM, which is no failure; Ctrl-C has the code that it has everywhere.
         cancellation.ThrowIfCancellationRequested();
     }
 
