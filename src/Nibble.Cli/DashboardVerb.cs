@@ -22,10 +22,11 @@ internal sealed class DashboardVerb : IVerb
         return command;
     }
 
-    private int Run(ParseResult parsed, CancellationToken cancellation)
+    private void Run(ParseResult parsed, CancellationToken cancellation)
     {
         string store = RunStore.DefaultPath ?? throw new NibbleException(ErrorKind.Usage, $"the run store is off ({RunStore.EnvironmentVariable})", remedy: "unset that variable");
         ListenAddress address = new(parsed.GetRequiredValue(_host), parsed.GetValue(_port));
+        Interruption.Notice = "ending (Ctrl-C again stops at once)";
         using WebApplication app = DashboardServer.Create(address, store);
         if (!address.IsLoopback)
         {
@@ -39,6 +40,7 @@ internal sealed class DashboardVerb : IVerb
                 Console.Error.WriteLine($"dashboard: {at} (runs of {store}; Ctrl-C ends it)");
             },
             cancellation);
-        return 0;
+        // As everywhere: 130 after Ctrl-C, 0 after SIGTERM.
+        cancellation.ThrowIfCancellationRequested();
     }
 }

@@ -10,6 +10,9 @@ internal sealed class Interruption : IDisposable
     /// <summary>Asked before the whole work is: true if a Ctrl-C only ended a part of it. Null where there are no parts.</summary>
     public static Func<bool>? EndPart { get; set; }
 
+    /// <summary>What a first Ctrl-C says.</summary>
+    public static string Notice { get; set; } = "stopping after this step (Ctrl-C again stops at once)";
+
     public CancellationToken Token => _source.Token;
 
     public bool Requested => _source.IsCancellationRequested;
@@ -34,7 +37,7 @@ internal sealed class Interruption : IDisposable
             return;
         }
 
-        Console.Error.WriteLine("stopping after this step (Ctrl-C again stops at once)");
+        Console.Error.WriteLine(Notice);
         _source.Cancel();
     }
 }

@@ -58,7 +58,7 @@ internal sealed class RunsVerb : IVerb
         Table table = new Table().AddColumns("run", "kind", "started (UTC)", "status", "model", "method");
         foreach (RunRecord run in runs)
         {
-            table.AddRow($"{run.Id}", Markup.Escape(run.Kind), run.Started, Status(run), Markup.Escape(run.Model), Markup.Escape(run.Method));
+            table.AddRow($"{run.Id}", Markup.Escape(run.Kind), run.Started, Status(run), Markup.Escape(run.Model), Markup.Escape(RunName.Of(run)));
         }
 
         Output.Human.Write(table);
@@ -79,7 +79,7 @@ internal sealed class RunsVerb : IVerb
             return;
         }
 
-        Output.Human.MarkupLineInterpolated($"[bold]run {run.Id}[/]: {run.Kind}, {run.Model}, {run.Method}, {Status(run)}, {run.Started} to {run.Finished ?? "…"}");
+        Output.Human.MarkupLineInterpolated($"[bold]run {run.Id}[/]: {run.Kind}, {run.Model}, {RunName.Of(run)}, {Status(run)}, {run.Started} to {run.Finished ?? "…"}");
         if (run.Resumes is { } before)
         {
             Output.Human.WriteLine($"goes on from run {before}: its curves hold the steps before, too");

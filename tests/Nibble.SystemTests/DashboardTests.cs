@@ -59,7 +59,7 @@ public sealed partial class DashboardTests : IDisposable
         CliResult second = Cli.RunWith(new Dictionary<string, string> { ["NIBBLE_RUNS"] = Store }, "dashboard", "--port", $"{new Uri(Address().Match(line).Value).Port}");
         Assert.Equal(5, second.ExitCode);
         Assert.Contains("--port", second.Errors, StringComparison.Ordinal);
-        Assert.Equal(0, await End(dashboard, "INT"));
+        Assert.Equal(130, await End(dashboard, "INT"));
     }
 
     [Fact]

@@ -20,7 +20,7 @@ internal sealed record RunSummary
 
     public required string Method { get; init; }
 
-    /// <summary>How its study calls the method.</summary>
+    /// <summary>How its study calls the method; else the method with its bits.</summary>
     public string? Label { get; init; }
 
     public string? Study { get; init; }
@@ -91,10 +91,10 @@ internal sealed class RunSummaries
         RunMetric? headline = Headlines.Select(name => store.Metric(run.Id, name).LastOrDefault()).FirstOrDefault(metric => metric is not null);
         MetricInfo? info = headline is null ? null : RunCurve.Info(headline.Name);
         DateTime? end = run.Status == RunRecord.Running ? DateTime.UtcNow : Time(run.Finished ?? run.Beat);
-        (string? label, string? study) = Names(run.Configuration);
+        string? study = Study(run.Configuration);
         return new RunSummary
         {
-            Id = run.Id, Kind = run.Kind, Status = run.Status, Model = run.Model, Method = run.Method, Label = label, Study = study, Started = run.Started, Finished = run.Finished,
+            Id = run.Id, Kind = run.Kind, Status = run.Status, Model = run.Model, Method = run.Method, Label = RunName.Of(run), Study = study, Started = run.Started, Finished = run.Finished,
             Seconds = Took(store, run, end),
             Progress = run.Progress, SecondsLeft = run.Status == RunRecord.Running ? Left(run, time, steps) : null,
             Step = loss.Count > 0 ? loss[^1].Step : null, Steps = (long?)steps, Output = run.Output, Note = run.Note, Resumes = run.Resumes,
@@ -123,17 +123,16 @@ internal sealed class RunSummaries
     private static DateTime? Time(string? text) =>
         DateTime.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AdjustToUniversal | DateTimeStyles.AssumeUniversal, out DateTime time) ? time : null;
 
-    private static (string? Label, string? Study) Names(string configuration)
+    private static string? Study(string configuration)
     {
         try
         {
             using JsonDocument document = JsonDocument.Parse(configuration);
-            string? Get(string name) => document.RootElement.ValueKind == JsonValueKind.Object && document.RootElement.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
-            return (Get("label"), Get("study"));
+            return document.RootElement.ValueKind == JsonValueKind.Object && document.RootElement.TryGetProperty("study", out JsonElement value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
         }
         catch (JsonException)
         {
-            return (null, null);
+            return null;
         }
     }
 }
