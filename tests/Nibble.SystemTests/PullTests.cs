@@ -58,7 +58,7 @@ public sealed class PullTests : IDisposable
             _hub.Gate = _ => Interlocked.Increment(ref sent) <= 2 ? Task.CompletedTask : gate.Task;
             using Process process = Start();
             long half = _hub.Files["model.safetensors"].Length / 2;
-            Assert.True(SpinWait.SpinUntil(() => Unfinished().Any(file => file.Length >= half), TimeSpan.FromSeconds(60)), "the half never came");
+            Assert.True(SpinWait.SpinUntil(() => Unfinished().Any(file => file.Exists && file.Length >= half), TimeSpan.FromSeconds(60)), "the half never came");
             Process.Start("kill", [signal, $"{process.Id}"]).WaitForExit();
             gate.SetResult();
             Assert.True(process.WaitForExit(60_000));
@@ -82,5 +82,6 @@ public sealed class PullTests : IDisposable
         return Process.Start(start)!;
     }
 
+    // One that gets its name meanwhile is asked for once, and is then not there.
     private IEnumerable<FileInfo> Unfinished() => new DirectoryInfo(_folder).EnumerateFiles("*.incomplete", SearchOption.AllDirectories);
 }

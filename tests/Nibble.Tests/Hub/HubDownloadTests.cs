@@ -244,5 +244,5 @@ public sealed class HubDownloadTests : IDisposable
         return download;
     }
 
-    private FileInfo[] Unfinished() => Directory.Exists(Model) ? [.. new DirectoryInfo(Model).GetFiles("*.incomplete", SearchOption.AllDirectories).Where(file => file.Length > 0)] : [];
+    private FileInfo[] Unfinished() => Directory.Exists(Model) ? [.. new DirectoryInfo(Model).GetFiles("*.incomplete", SearchOption.AllDirectories).Where(file => file.Exists && file.Length > 0)] : [];
 }
