@@ -62,14 +62,13 @@ internal sealed class CacheVerb : IVerb
 
     private static void Remove(HubCache cache, string repository, bool dryRun, bool json)
     {
-        HubCachedModel? model = cache.List().FirstOrDefault(one => one.Repository.Equals(repository, StringComparison.OrdinalIgnoreCase));
-        long bytes = dryRun && model is not null ? model.Bytes : cache.Remove(repository);
+        long bytes = dryRun ? cache.Get(repository).Bytes : cache.Remove(repository);
         if (json)
         {
             Output.Json(new { Schema = 1, Model = repository, Removed = !dryRun, Bytes = bytes });
             return;
         }
 
-        Output.Human.WriteLine(dryRun ? $"{repository} would free {Sizes.Text(bytes)}: {model!.Folder}" : $"{repository} is deleted, {Sizes.Text(bytes)} are free");
+        Output.Human.WriteLine(dryRun ? $"{repository} would free {Sizes.Text(bytes)}" : $"{repository} is deleted, {Sizes.Text(bytes)} are free");
     }
 }

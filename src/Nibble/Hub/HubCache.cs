@@ -18,10 +18,9 @@ public sealed class HubCache
     public string Root { get; }
 
     /// <summary>The cache of this user.</summary>
-    public static HubCache OfUser => new(HubSettings.FromEnvironment().CachePath);
+    public static HubCache OfUser => new(HubSettings.CacheFromEnvironment());
 
     /// <summary>What a model's argument means: the place of a model of the Hub in the cache of this user; everything else as it is.</summary>
-    /// <exception cref="NibbleException">Variables of the environment make no sense.</exception>
     public static string Find(string given)
     {
         ArgumentNullException.ThrowIfNull(given);
@@ -78,13 +77,17 @@ public sealed class HubCache
             .OrderBy(model => model.Repository, StringComparer.OrdinalIgnoreCase),
     ];
 
+    /// <summary>One model of the cache.</summary>
+    /// <exception cref="NibbleException">It is not there.</exception>
+    public HubCachedModel Get(string repository) => List().FirstOrDefault(one => one.Repository.Equals(repository, StringComparison.OrdinalIgnoreCase))
+        ?? throw new NibbleException(ErrorKind.NotFound, $"{repository} is not in the cache", $"the cache is {Root}", "'nibble cache' lists what is");
+
     /// <summary>Deletes a model with all its revisions.</summary>
     /// <returns>Bytes that became free.</returns>
     /// <exception cref="NibbleException">It is not there, or a file of it can't be deleted.</exception>
     public long Remove(string repository)
     {
-        HubCachedModel model = List().FirstOrDefault(one => one.Repository.Equals(repository, StringComparison.OrdinalIgnoreCase))
-            ?? throw new NibbleException(ErrorKind.NotFound, $"{repository} is not in the cache", $"the cache is {Root}", "'nibble cache' lists what is");
+        HubCachedModel model = Get(repository);
         try
         {
             Directory.Delete(model.Folder, recursive: true);

@@ -21,10 +21,13 @@ public sealed record HubSettings(Uri Endpoint, string CachePath, string? Token =
             throw new NibbleException(ErrorKind.Usage, $"HF_ENDPOINT '{endpoint}' is no address", "it begins with neither https:// nor http://", "correct it, or unset it");
         }
 
-        string home = Path("HF_HOME") ?? System.IO.Path.Combine(Path("XDG_CACHE_HOME") ?? System.IO.Path.Combine(UserFolder, ".cache"), "huggingface");
-        string cache = Path("HF_HUB_CACHE") ?? Path("HUGGINGFACE_HUB_CACHE") ?? System.IO.Path.Combine(home, "hub");
-        return new HubSettings(address, cache, ReadToken(home), IsOn("HF_HUB_OFFLINE") || IsOn("TRANSFORMERS_OFFLINE"));
+        return new HubSettings(address, CacheFromEnvironment(), ReadToken(Home), IsOn("HF_HUB_OFFLINE") || IsOn("TRANSFORMERS_OFFLINE"));
     }
+
+    /// <summary>The cache's folder alone: whoever looks for a model in it needs neither address nor token.</summary>
+    internal static string CacheFromEnvironment() => Path("HF_HUB_CACHE") ?? Path("HUGGINGFACE_HUB_CACHE") ?? System.IO.Path.Combine(Home, "hub");
+
+    private static string Home => Path("HF_HOME") ?? System.IO.Path.Combine(Path("XDG_CACHE_HOME") ?? System.IO.Path.Combine(UserFolder, ".cache"), "huggingface");
 
     private static string UserFolder => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile, Environment.SpecialFolderOption.DoNotVerify);
 
