@@ -21,7 +21,7 @@ internal sealed class DemoVerb : IVerb
     private int Run(ParseResult parsed, CancellationToken cancellation)
     {
         StudyPlan plan = StudyPlan.Of(StudyFile.Read(AssetFolder.Find(Path.Combine("studies", "demo.yaml"))));
-        string output = parsed.GetValue(_output) ?? Free();
+        string output = parsed.GetValue(_output) ?? StudyConsole.FreeFolder("nibble-demo");
         Console.Error.WriteLine($"{plan.Cells.Count} cells into {Path.GetFullPath(output)}");
         StudyResults results = StudyConsole.Run(plan, output, parsed.GetValue(_force), cancellation);
         StudyConsole.ShowTable(results);
@@ -36,6 +36,4 @@ internal sealed class DemoVerb : IVerb
 
         return results.Failures.Count == 0 ? 0 : (int)ErrorKind.Failed;
     }
-
-    private static string Free() => Enumerable.Range(1, int.MaxValue).Select(n => $"nibble-demo-{n}").First(name => !Path.Exists(name));
 }

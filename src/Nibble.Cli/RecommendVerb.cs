@@ -53,7 +53,7 @@ internal sealed class RecommendVerb : IVerb
         if (recommender.Plan is { } plan)
         {
             StudyConsole.ShowPlan(plan);
-            results = parsed.GetValue(_dryRun) ? null : StudyConsole.Run(plan, parsed.GetValue(_output) ?? Free(), force: false, cancellation);
+            results = parsed.GetValue(_dryRun) ? null : StudyConsole.Run(plan, parsed.GetValue(_output) ?? StudyConsole.FreeFolder("nibble-recommend"), force: false, cancellation);
         }
 
         Recommendation recommendation = recommender.Choose(results);
@@ -65,8 +65,6 @@ internal sealed class RecommendVerb : IVerb
 
         return recommendation.Chosen is not null || parsed.GetValue(_dryRun) ? 0 : (int)ErrorKind.Failed;
     }
-
-    private static string Free() => Enumerable.Range(1, int.MaxValue).Select(n => $"nibble-recommend-{n}").First(name => !Path.Exists(name));
 
     private RecommendRequest Read(ParseResult parsed, long machine) =>
         new(parsed.GetRequiredValue(_model), parsed.GetValue(_memory) is { } memory ? BudgetRequest.ParseBytes(memory).MaxBytes!.Value : machine)

@@ -23,6 +23,9 @@ internal sealed class StudyConsole : IStudyObserver
 
     private StudyConsole(StudyPlan plan, string output) => (_plan, _output) = (plan, Path.TrimEndingDirectorySeparator(Path.GetFullPath(output)));
 
+    /// <summary>The first of STEM-1, STEM-2 … in the working folder that is free.</summary>
+    public static string FreeFolder(string stem) => Enumerable.Range(1, int.MaxValue).Select(n => $"{stem}-{n}").First(name => !Path.Exists(name));
+
     /// <summary>Runs what is not finished, shows how it goes, and returns the results.</summary>
     public static StudyResults Run(StudyPlan plan, string output, bool force, CancellationToken cancellation)
     {
