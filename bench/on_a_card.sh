@@ -30,14 +30,14 @@ sanitized() { # name, seconds, tool, checks
 
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,memory.total --format=csv,noheader >"$out/card.txt" 2>&1
 step verify 150 "$bench" cuda-verify
-step finetune 60 "$bench" cuda-finetune
+step finetune 170 "$bench" cuda-finetune
 step gemv 90 "$bench" cuda-gemv --rounds 5
 step torch-products 60 python3 "$peers/torch_infer.py" products
 step int8 40 "$bench" cuda-int8
 step qlora 60 "$bench" cuda-train --kernels "qlora 32x512" --rounds 3
 step gpt2 60 "$bench" cuda-train --kernels gpt2 --rounds 11
 step torch-gpt2 120 python3 "$peers/torch_train.py" gpt2 --compile
-step decode 60 "$bench" cuda-decode
+step decode 150 "$bench" cuda-decode
 step batch 60 "$bench" cuda-batch
 sanitized race-training 60 racecheck "bf16 norms"
 sanitized memory-training 60 memcheck "bf16 n"
