@@ -3,7 +3,7 @@
 Usage: python3 tools/quantized_training_golden.py (from the repository's root; needs torch and numpy only).
 The models, batches and optimizer are those of Goldens/training; without a quantizer this file gives the losses there, which it checks.
 """
-import json, math, os, struct
+import gzip, json, math, os, struct
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,9 @@ def save(path, tensors):
         offset += 4 * t.numel()
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    data = struct.pack("<Q", len(text)) + text + b"".join(t.contiguous().numpy().tobytes() for t in tensors.values())
     with open(path, "wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text + b"".join(t.contiguous().numpy().tobytes() for t in tensors.values()))
+        f.write(gzip.compress(data, 9, mtime=0))
 
 
 def ternary(w):  # BitNet b1.58, eq. 1 to 3
@@ -136,6 +137,6 @@ if __name__ == "__main__":
             losses, norms, _ = train(name, q, warmup)
             document[f"{name}-{kind}"] = {"losses": losses, "final_weight_norms": norms}
             print(name, kind, losses)
-    save(f"{out}/gpt2-bitnet.safetensors", train("gpt2", bitnet, 0, gradients=True))
-    save(f"{out}/llama-qat.safetensors", train("llama", rtn, 0, gradients=True))
+    save(f"{out}/gpt2-bitnet.safetensors.gz", train("gpt2", bitnet, 0, gradients=True))
+    save(f"{out}/llama-qat.safetensors.gz", train("llama", rtn, 0, gradients=True))
     json.dump(document, open(f"{out}/golden.json", "w"), indent=1)

@@ -41,6 +41,14 @@ internal static class TestData
         return bytes.ToArray();
     }
 
+    /// <summary>The same as a file in a folder, for what is read by its path.</summary>
+    public static string Unpacked(TempFolder folder, params string[] path)
+    {
+        string file = folder[path[^1]];
+        File.WriteAllBytes(file, Golden(path));
+        return file;
+    }
+
     /// <summary>The embedded models and texts.</summary>
     public static string Assets => Path.Combine(Repository, "assets");
 

@@ -17,7 +17,7 @@ public class TemplateGoldenTests
     [MemberData(nameof(TemplateNames))]
     public void ChatTemplatesRenderAsJinjaDoes(string name)
     {
-        using JsonDocument cases = JsonDocument.Parse(File.ReadAllText(Path.Combine(Folder, "cases.json")));
+        using JsonDocument cases = JsonDocument.Parse(TestData.Golden("chat-templates", "cases.json"));
         string file = Path.Combine(Folder, name);
         ChatTemplate template = new FixedClock().Template(File.ReadAllText(file));
         List<string> wrong = [];

@@ -20,16 +20,13 @@ internal sealed class GoldenTraining : IDisposable
         Config = opened.Config;
         _weights = new FloatWeightSource(new DenseWeightSource(opened, Architecture, DType.F32));
         Model = ModelBuilder.Build(opened.Config, _weights, backend);
-        Folder = Path.Combine(TestData.Goldens, "training", name);
-        using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Folder, "golden.json")));
+        using JsonDocument document = JsonDocument.Parse(TestData.Golden("training", name, "golden.json"));
         JsonElement root = document.RootElement;
         Batches = [.. root.GetProperty("batches").EnumerateArray().Select(Batch)];
         Losses = [.. root.GetProperty("losses").EnumerateArray().Select(value => value.GetDouble())];
         FinalNorms = root.GetProperty("final_weight_norms").EnumerateObject().ToDictionary(item => item.Name, item => item.Value.GetDouble());
         FinalSums = root.GetProperty("final_weight_sums").EnumerateObject().ToDictionary(item => item.Name, item => item.Value.GetDouble());
     }
-
-    public string Folder { get; }
 
     public ModelConfig Config { get; }
 

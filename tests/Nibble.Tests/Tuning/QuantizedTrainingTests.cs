@@ -33,7 +33,8 @@ public class QuantizedTrainingTests
         quantized.Prepare(0, 10);
         pass.Run(golden.Batches[0], 1f / golden.Batches[0].ScoredTokens);
 
-        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(Folder, $"{name}-{kind}.safetensors"));
+        using TempFolder folder = new();
+        using SafetensorsFile file = SafetensorsFile.Open(TestData.Unpacked(folder, "training-quantized", $"{name}-{kind}.safetensors"));
         HashSet<string> transposed = [.. golden.Architecture.Linears(golden.Config).Where(spec => spec.StoredTransposed).Select(spec => spec.WeightName)];
         foreach (Parameter parameter in parameters.All)
         {

@@ -22,7 +22,8 @@ public class TrainingGoldenTests
         double loss = pass.Run(batch, 1f / batch.ScoredTokens) / batch.ScoredTokens;
         Assert.Equal(golden.Losses[0], loss, 1e-4);
 
-        using SafetensorsFile file = SafetensorsFile.Open(Path.Combine(golden.Folder, "gradients-step-1.safetensors"));
+        using TempFolder folder = new();
+        using SafetensorsFile file = SafetensorsFile.Open(TestData.Unpacked(folder, "training", name, "gradients-step-1.safetensors"));
         Dictionary<string, float[]> expected = file.Entries.Keys.ToDictionary(key => key, key => Expected(file, key, golden));
         double largest = expected.Values.Max(Norm);
         foreach (Parameter parameter in parameters.All)

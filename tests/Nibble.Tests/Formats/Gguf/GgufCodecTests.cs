@@ -8,7 +8,7 @@ namespace Nibble.Tests.Formats;
 /// <summary>Blocks of every type against ggml's own functions, and against the vectors of the format's description.</summary>
 public class GgufCodecTests
 {
-    private static readonly JsonElement Golden = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(TestData.Goldens, "gguf", "blocks.json"))).RootElement;
+    private static readonly JsonElement Golden = JsonDocument.Parse(TestData.Golden("gguf", "blocks.json")).RootElement;
 
     private static readonly Dictionary<GgufType, byte[]> Encoded = Golden.GetProperty("encode").EnumerateArray()
         .ToDictionary(item => Enum.Parse<GgufType>(item.GetProperty("type").GetString()!), item => item.GetProperty("bytes").GetBytesFromBase64());

@@ -1,5 +1,5 @@
-"""Renders the templates of this folder with Jinja2 as transformers sets it up, and writes cases.json and expressions.json."""
-import datetime, json, jinja2, jinja2.ext, pathlib
+"""Renders the templates of this folder with Jinja2 as transformers sets it up, and writes cases.json.gz and expressions.json."""
+import datetime, gzip, json, jinja2, jinja2.ext, pathlib
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 here = pathlib.Path(__file__).parent
@@ -65,5 +65,5 @@ for source in expressions:
     except Exception as error:
         case["error"] = type(error).__name__
     rendered.append(case)
-(here / "cases.json").write_text(json.dumps(cases, ensure_ascii=False, indent=0) + "\n")
+(here / "cases.json.gz").write_bytes(gzip.compress((json.dumps(cases, ensure_ascii=False, indent=0) + "\n").encode(), 9, mtime=0))
 (here / "expressions.json").write_text(json.dumps({"values": values, "cases": rendered}, ensure_ascii=False, indent=0) + "\n")
