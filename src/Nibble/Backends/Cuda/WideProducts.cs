@@ -14,7 +14,7 @@ internal struct WideCall
     public nint Parts, Counters;
     public int Rows, RowTiles, Tiles, Whole, Splits;
     public CudaNumber Type;
-    public int Add, Plain, Unused;
+    public int Add, Plain, Lead;
 }
 
 /// <summary>How rows and features become tiles, and which of them have their columns split so that all blocks have work.</summary>
@@ -22,7 +22,7 @@ internal struct WideCall
 /// <param name="RowTiles">Tiles above each other.</param>
 /// <param name="Tiles">Tiles in all.</param>
 /// <param name="Whole">Tiles that stay whole; they come first.</param>
-/// <param name="Splits">Parts of each of the others.</param>
+/// <param name="Splits">Parts of each of the others; the block of the last one waits for the others, which earlier blocks or turns have.</param>
 internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, int Whole, int Splits)
 {
     /// <summary>What blocks do at once.</summary>
@@ -60,11 +60,15 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
     public WideCall Call(CudaPacking weight, nint x, CudaStorage? parts, nint counters) => new()
     {
         Weight = weight.Argument, X = x, Parts = parts?.Address ?? 0, Counters = counters, RowTiles = RowTiles, Tiles = Tiles, Whole = Whole, Splits = Splits,
+        Lead = Lead(WideProducts.Units(weight)),
     };
+
+    // Units that the last part of a tile is longer: about what the others take to write theirs.
+    private int Lead(int units) => Splits == 1 ? 0 : Math.Min(TileRows == 256 ? 2 : 1, units / Splits / 4);
 
     /// <summary>Memory for the parts of tiles; null if all stay whole.</summary>
     public CudaStorage? RentParts(CachingMemory memory) =>
-        Tiles == Whole ? null : memory.Rent((nint)(Tiles - Whole) * Splits * TileRows * WideProducts.TileFeatures * sizeof(float), "activations");
+        Tiles == Whole ? null : memory.Rent((nint)(Tiles - Whole) * (Splits - 1) * TileRows * WideProducts.TileFeatures * sizeof(float), "activations");
 
     /// <summary>The kernel's launch.</summary>
     public LaunchShape Shape(int sharedBytes) => new(Math.Min(Items, WideProducts.Blocks), WideProducts.Threads, 1, sharedBytes, Overlaps: true);
@@ -75,14 +79,15 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
     {
         (double unit, double once, double round, double part) = (TileRows, integers) switch
         {
-            (64, _) => (0.95, 2.8, 4.0, 0.016),
-            (128, false) => (1.11, 3.8, 5.5, 0.035),
-            (_, false) => (1.45, 6.0, 5.3, 0.075),
+            (64, _) => (0.73, 2.5, 1.6, 0.011),
+            (128, false) => (0.855, 3.5, 2.2, 0.022),
+            (_, false) => (1.25, 2.9, 3.1, 0.046),
             (128, true) => (0.43, 5.8, 4.5, 0.06),
             (_, true) => (0.63, 12.0, 9.0, 0.09),
         };
         int parts = (Tiles - Whole) * Splits, wholeRounds = (Whole + blocks - 1) / blocks, partRounds = (parts + blocks - 1) / blocks;
-        double ofUnits = unit * units * (wholeRounds + ((double)partRounds / Splits));
+        int lead = Lead(units);
+        double ofUnits = unit * ((units * wholeRounds) + (((double)(units - lead) / Splits + lead) * partRounds));
         return once + (round * (wholeRounds + partRounds - 1)) + ofUnits + (Splits > 1 ? part * parts : 0);
     }
 }
@@ -94,7 +99,7 @@ internal readonly record struct WidePlan(int TileRows, int RowTiles, int Tiles, 
 internal sealed unsafe class WideProducts(CachingMemory memory)
 {
     // Constants of wide.cuh.
-    private const int UnitRows = 16, UnitColumns = 128, Groups = 2, Warps = 4 * Groups, StageRow = 128, TurnedBytes = 2 * 16 * 68 * 4, LevelTable = 1 << 16, MostCounters = 1 << 12;
+    private const int UnitRows = 16, UnitColumns = 128, Groups = 2, Warps = 4 * Groups, StageRow = 128, TurnedBytes = 9216, LevelTable = 1 << 16, MostCounters = 1 << 12;
 
     /// <summary>Threads of a block, and features of a tile.</summary>
     public const int Threads = (128 * Groups) + 128, TileFeatures = 64 * Groups;
@@ -177,7 +182,8 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
         return Shared(tileRows, ofX, ofW, 8 * 256, ((256 * 2) + (8 * (256 + 64))) * sizeof(float));
     }
 
-    private static int Units(CudaPacking weight) => (int)((weight.In + UnitColumns - 1) / UnitColumns);
+    /// <summary>Units of 128 columns.</summary>
+    public static int Units(CudaPacking weight) => (int)((weight.In + UnitColumns - 1) / UnitColumns);
 
     // WideShape of wide.cuh, with WIDE_FORMAT's stages.
     private static int SharedOf(string format, int tileRows)
@@ -196,5 +202,5 @@ internal sealed unsafe class WideProducts(CachingMemory memory)
     private static int BitsOf(string format) => format.Split('_')[0][^1] - '0';
 
     private static int Shared(int tileRows, int ofX, int ofW, int warpBytes, int endBytes) =>
-        1024 + (ofX * tileRows * StageRow) + (ofW * Warps * warpBytes) + (Groups * endBytes);
+        2048 + (ofX * tileRows * StageRow) + (ofW * Warps * warpBytes) + (Groups * endBytes);
 }

@@ -57,6 +57,16 @@ __device__ inline void fence()
 #endif
 }
 
+// A number that stays in its register. Where registers are short the compiler would rather ask again for a thread's number and work it out from there,
+// each time in the middle of a loop, behind all loads from shared memory.
+__device__ inline u32 kept(u32 value)
+{
+#ifndef NIBBLE_HOST
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
+
 __device__ inline float infinity() { return __uint_as_float(0x7f800000u); }
 
 __device__ inline float from_bf16(u16 bits) { return __uint_as_float((u32)bits << 16); }

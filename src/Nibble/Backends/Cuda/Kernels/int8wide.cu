@@ -65,6 +65,7 @@ struct WideIntegers
     static const int END_BYTES = (256 * 2 + OUTLIERS_OF_TILE * (256 + 64)) * 4;
     LaneCodes<8> codes;
 
+    __device__ WideIntegers(const Packed&) {}
     __device__ static void fill_table(const Packed&, u8*) {}
     template <class BRING>
     __device__ static void places(const Packed&, const Cursor&, int, BRING) {}

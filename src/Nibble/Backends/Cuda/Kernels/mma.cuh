@@ -41,6 +41,17 @@ inline void load_matrices_transposed(u32* r, const u16* row)
     }
 }
 
+inline void store_matrices_transposed(u16* row, const u32* r)
+{
+    u64 rows[32];
+    gather((u64)row, rows);
+    int lane = threadIdx.x & 31;
+    for (int j = 0; j < 4; j++)
+    {
+        for (int e = 0; e < 2; e++) ((u16*)rows[8 * j + 2 * (lane % 4) + e])[lane / 4] = (u16)(r[j] >> (16 * e));
+    }
+}
+
 // What a warp's lanes bring to a product: the rows of the first matrix, lane/4 and lane/4 + 8, and the columns of the second.
 struct Fragments
 {
@@ -100,6 +111,13 @@ __device__ inline void load_matrices_transposed(u32* r, const u16* row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
         : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+
+// The other way, cards of 9.0: lane l names row l mod 8 of matrix l/8 in shared memory and brings, of each, elements l/4 of rows 2(l mod 4), +1.
+__device__ inline void store_matrices_transposed(u16* row, const u32* r)
+{
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};"
+        ::"r"(shared_address(row)), "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory");
 }
 
 // d[16 × 8] += a[16 × 16]·b[16 × 8].

@@ -71,9 +71,9 @@ struct LaneTurn
     __device__ LaneTurn(int lane)
     {
         int t = lane & 3;
-        first = t & 2 ? 0x5410 : 0x7632;
-        second = t & 1 ? 0x6240 : 0x7351;
-        last = t == 0 ? 0x5140 : t == 1 ? 0x1504 : t == 2 ? 0x4051 : 0x0415;
+        first = kept(t & 2 ? 0x5410 : 0x7632);
+        second = kept(t & 1 ? 0x6240 : 0x7351);
+        last = kept(t == 0 ? 0x5140 : t == 1 ? 0x1504 : t == 2 ? 0x4051 : 0x0415);
     }
 
     // Two words at once: a half of each goes to lane t xor 2, then half of what is there to t xor 1.

@@ -92,24 +92,36 @@ struct PackedTile
         }
     }
 
-    // What was brought as words becomes numbers. `map` is the weight's nested_map or a copy of it.
-    __device__ void arrive_words(const Packed& p, const Cursor& at, int unit, const u32* words, const float* map)
+    // What most weights have, of which each word is a number.
+    __device__ static bool whole_words(const Packed& p)
     {
-        // What most weights have takes no look at where a number stands in its word.
-        bool whole = p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32);
+        return p.scale_type == NUMBER_F32 && !p.nested_map && !(OFFSETS && p.offsets && p.offset_type != NUMBER_F32);
+    }
+
+    // What was brought as words becomes numbers. `map` is the weight's nested_map or a copy of it.
+    __device__ void arrive_words(const Packed& p, const Cursor& at, int unit, const u32* words, const float* map, bool whole)
+    {
+        if (whole)
+        {
+#pragma unroll
+            for (int part = 0; part < PARTS; part++)
+            {
+                scale[part] = __uint_as_float(words[part]);
+                if (OFFSETS) shift[part] = (p.offsets ? __uint_as_float(words[2 * PARTS + part]) : p.offset) * (p.bias_form ? 1 : -scale[part]);
+            }
+
+            return;
+        }
+
 #pragma unroll
         for (int part = 0; part < PARTS; part++)
         {
             scales[part].word = words[part];
             if (p.nested_map) nested[part] = __uint_as_float(words[PARTS + part]);
             if (OFFSETS && p.offsets) offsets[part].word = words[2 * PARTS + part];
-            if (whole) scales[part].shift = 0;
-            else
-            {
-                u32 group = at.group_of(unit, part);
-                scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
-                if (OFFSETS && p.offsets) offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
-            }
+            u32 group = at.group_of(unit, part);
+            scales[part].place(at.scales + (group << Stored::log_size(p.nested_map ? (int)NUMBER_U8 : p.scale_type)));
+            if (OFFSETS && p.offsets) offsets[part].place(at.offsets + (group << Stored::log_size(p.offset_type)));
         }
 
         arrive(p, map);

@@ -17,24 +17,31 @@ struct HostGroup { unsigned arrived = 0, generation = 0; u32 values[2][128][4]; 
 inline HostGroup nibble_groups[8];
 
 inline void group_barrier(int group) { nibble_host::barrier(nibble_groups[group].arrived, nibble_groups[group].generation, 128); }
+template <int GROUPS> inline void groups_barrier() { nibble_host::barrier(nibble_groups[GROUPS].arrived, nibble_groups[GROUPS].generation, 128 * GROUPS); }
 
 struct StageBarrier { unsigned generation, pending, count, unused; };
-inline void barrier_init(StageBarrier* barrier, int count) { *barrier = {0, (unsigned)count, (unsigned)count, 0}; }
+struct BarrierRing
+{
+    StageBarrier* first;
+    BarrierRing(StageBarrier* barriers) : first(barriers) {}
+    void init(int stage, int count) const { first[stage] = {0, (unsigned)count, (unsigned)count, 0}; }
+    void arrive(int stage) const
+    {
+        StageBarrier& barrier = first[stage];
+        if (--barrier.pending > 0) return;
+        barrier.pending = barrier.count;
+        barrier.generation++;
+    }
+    void wait(int stage, u32 parity) const
+    {
+        while ((first[stage].generation & 1) == parity) nibble_host::wait(&first[stage].generation, first[stage].generation);
+    }
+    void expect(int stage, int) const { arrive(stage); }
+    void arrive_copied(int stage) const { arrive(stage); }
+};
 inline void barriers_are_ready() {}
-inline void barrier_arrive(StageBarrier* barrier)
-{
-    if (--barrier->pending > 0) return;
-    barrier->pending = barrier->count;
-    barrier->generation++;
-}
-inline void barrier_wait(StageBarrier* barrier, u32 parity)
-{
-    while ((barrier->generation & 1) == parity) nibble_host::wait(&barrier->generation, barrier->generation);
-}
-inline void barrier_expect(StageBarrier* barrier, int) { barrier_arrive(barrier); }
-inline void barrier_arrive_copied(StageBarrier* barrier) { barrier_arrive(barrier); }
-inline void fetch_bytes(void* shared, const void* source, int bytes, StageBarrier*) { memcpy(shared, source, bytes); }
-inline void fetch_rows(u8* stage, const StageMap* map, int column, int row, int n, StageBarrier*)
+inline void fetch_bytes(void* shared, const void* source, int bytes, const BarrierRing&, int) { memcpy(shared, source, bytes); }
+inline void fetch_rows(u8* stage, const StageMap* map, int column, int row, int n, const BarrierRing&, int)
 {
     const u16* matrix = (const u16*)map->words[0];
     for (int at = 0; at < 64 * n; at++)
@@ -65,7 +72,8 @@ inline const u32 (*gather_group(const u32* a))[4]
 }
 
 typedef const u8* StageMatrix;
-inline StageMatrix stage_matrix(const u8* stage) { return stage; }
+inline StageMatrix stage_matrix(const u8* stages) { return stages; }
+inline StageMatrix stage_matrix_at(StageMatrix stages, int bytes) { return stages + bytes; }
 inline const u8* stage_piece(const u8* stage, int n, int byte) { return stage + n * STAGE_ROW + ((byte / 16) ^ (n & 7)) * 16 + byte % 16; }
 
 template <int N>
@@ -111,35 +119,39 @@ struct __align__(64) StageMap { u64 words[16]; };
 
 #if !defined(NIBBLE_HOST) && (defined(__CUDA_ARCH_FEAT_SM90_ALL) || !defined(__CUDA_ARCH__))
 typedef u64 StageBarrier;
-__device__ inline void barrier_init(StageBarrier* barrier, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(count) : "memory"); }
+// Barriers of a ring by the address of the first: a warp makes no address of its own each time it meets one.
+struct BarrierRing
+{
+    u32 first;
+    __device__ BarrierRing(StageBarrier* barriers) : first(shared_address(barriers)) {}
+    __device__ u32 at(int stage) const { return first + 8 * stage; }
+    __device__ void init(int stage, int count) const { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at(stage)), "r"(count) : "memory"); }
+    __device__ void arrive(int stage) const { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at(stage)) : "memory"); }
+    __device__ void wait(int stage, u32 parity) const
+    {
+        asm volatile(
+            "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra ready;\nbra again;\nready:\n}"
+            ::"r"(at(stage)), "r"(parity) : "memory");
+    }
+    // One arrival, and as many bytes as copies will bring.
+    __device__ void expect(int stage, int bytes) const
+    {
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at(stage)), "r"(bytes) : "memory");
+    }
+    // An arrival as soon as the words that this thread fetches are there.
+    __device__ void arrive_copied(int stage) const { asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(at(stage)) : "memory"); }
+};
 __device__ inline void barriers_are_ready() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-__device__ inline void barrier_arrive(StageBarrier* barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory"); }
-__device__ inline void barrier_wait(StageBarrier* barrier, u32 parity)
-{
-    asm volatile(
-        "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@done bra ready;\nbra again;\nready:\n}"
-        ::"r"(shared_address(barrier)), "r"(parity) : "memory");
-}
-// One arrival, and as many bytes as copies will bring.
-__device__ inline void barrier_expect(StageBarrier* barrier, int bytes)
-{
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
-}
-// An arrival as soon as the words that this thread fetches are there.
-__device__ inline void barrier_arrive_copied(StageBarrier* barrier)
-{
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
-}
-__device__ inline void fetch_bytes(void* shared, const void* source, int bytes, StageBarrier* barrier)
+__device__ inline void fetch_bytes(void* shared, const void* source, int bytes, const BarrierRing& ring, int stage)
 {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-        ::"r"(shared_address(shared)), "l"(source), "r"(bytes), "r"(shared_address(barrier)) : "memory");
+        ::"r"(shared_address(shared)), "l"(source), "r"(bytes), "r"(ring.at(stage)) : "memory");
 }
 // 64 columns of n rows: the map has n.
-__device__ inline void fetch_rows(void* stage, const StageMap* map, int column, int row, int, StageBarrier* barrier)
+__device__ inline void fetch_rows(void* stage, const StageMap* map, int column, int row, int, const BarrierRing& ring, int place)
 {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-        ::"r"(shared_address(stage)), "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)) : "memory");
+        ::"r"(shared_address(stage)), "l"(map), "r"(column), "r"(row), "r"(ring.at(place)) : "memory");
 }
 __device__ inline void fetch_word(void* shared, const void* source)
 {
@@ -153,14 +165,19 @@ template <int COUNT> __device__ inline void group_registers_less() { asm volatil
 // Up to where the swizzle repeats.
 __device__ inline int stages_offset(const void* shared) { return (int)((0 - shared_address(shared)) & 1023); }
 __device__ inline void group_barrier(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
+// The first GROUPS warpgroups of a block meet.
+template <int GROUPS> __device__ inline void groups_barrier() { asm volatile("bar.sync %0, %1;" ::"n"(GROUPS + 1), "n"(128 * GROUPS) : "memory"); }
 __device__ inline void group_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void group_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int PENDING>
 __device__ inline void group_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
 
-// A stage as wgmma names it. Eight rows of it are 1,024 bytes; a step of k is 32 bytes.
-typedef u64 StageMatrix;
-__device__ inline StageMatrix stage_matrix(const u8* stage) { return (u64)1 << 62 | (u64)(1024 >> 4) << 32 | (u64)1 << 16 | ((shared_address(stage) & 0x3ffff) >> 4); }
+// A stage as wgmma names it: the lower word; the upper is STAGE_LAYOUT (128-byte swizzle, eight rows are 1,024 bytes). A step of k is 32 bytes. What is
+// the same for all lanes stays in uniform registers only if nothing of a thread's own goes into it.
+typedef u32 StageMatrix;
+#define STAGE_LAYOUT "0x40000040"
+__device__ inline StageMatrix stage_matrix(const u8* stages) { return 1u << 16 | (shared_address(stages) & 0x3ffff) >> 4; }
+__device__ inline StageMatrix stage_matrix_at(StageMatrix stages, int bytes) { return stages + (bytes >> 4); }
 
 #define TEN(p) "%" #p "0,%" #p "1,%" #p "2,%" #p "3,%" #p "4,%" #p "5,%" #p "6,%" #p "7,%" #p "8,%" #p "9,"
 #define EIGHT(type, i) type(d[i]), type(d[i + 1]), type(d[i + 2]), type(d[i + 3]), type(d[i + 4]), type(d[i + 5]), type(d[i + 6]), type(d[i + 7])
@@ -172,18 +189,19 @@ __device__ inline StageMatrix stage_matrix(const u8* stage) { return (u64)1 << 6
 template <int N> __device__ void group_multiply(float* d, const u32* a, StageMatrix stage, int step);
 template <int N> __device__ void group_multiply(int* d, const u32* a, StageMatrix stage, int step);
 
-#define GROUP_MULTIPLY_ONE(n, type, sums, kind, flags, names, operands) \
+#define GROUP_MULTIPLY_ONE(n, type, sums, kind, flags, names, four, matrix) \
     template <> __device__ __forceinline__ void group_multiply<n>(type* d, const u32* a, StageMatrix stage, int step) \
     { \
-        asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\nwgmma.mma_async.sync.aligned.m64n" #n kind " {" names "}, " operands ", add" flags ";\n}" \
-            : sums : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(stage + 2 * step) : "memory"); \
+        asm volatile("{\n.reg .pred add;\n.reg .b64 matrix;\nsetp.ne.b32 add, 1, 0;\nmov.b64 matrix, {" matrix ", " STAGE_LAYOUT "};\n" \
+            "wgmma.mma_async.sync.aligned.m64n" #n kind " {" names "}, " four ", matrix, add" flags ";\n}" \
+            : sums : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(stage + 2 * step) : "memory"); \
     }
-#define GROUP_MULTIPLY(n, sums, names, operands) \
-    GROUP_MULTIPLY_ONE(n, float, sums("+f"), "k16.f32.bf16.bf16", ", 1, 1, 0", names, operands) \
-    GROUP_MULTIPLY_ONE(n, int, sums("+r"), "k32.s32.s8.s8", "", names, operands)
+#define GROUP_MULTIPLY(n, sums, names, four, matrix) \
+    GROUP_MULTIPLY_ONE(n, float, sums("+f"), "k16.f32.bf16.bf16", ", 1, 1, 0", names, four, matrix) \
+    GROUP_MULTIPLY_ONE(n, int, sums("+r"), "k32.s32.s8.s8", "", names, four, matrix)
 
-GROUP_MULTIPLY(64, SUMS_32, TEN() TEN(1) TEN(2) "%30,%31", "{%32,%33,%34,%35}, %36")
-GROUP_MULTIPLY(128, SUMS_64, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63", "{%64,%65,%66,%67}, %68")
+GROUP_MULTIPLY(64, SUMS_32, TEN() TEN(1) TEN(2) "%30,%31", "{%32,%33,%34,%35}", "%36")
+GROUP_MULTIPLY(128, SUMS_64, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) "%60,%61,%62,%63", "{%64,%65,%66,%67}", "%68")
 GROUP_MULTIPLY(256, SUMS_128, TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10) TEN(11)
-    "%120,%121,%122,%123,%124,%125,%126,%127", "{%128,%129,%130,%131}, %132")
+    "%120,%121,%122,%123,%124,%125,%126,%127", "{%128,%129,%130,%131}", "%132")
 #endif

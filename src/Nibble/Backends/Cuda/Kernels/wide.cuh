@@ -10,6 +10,7 @@
 #include "wgmma.cuh"
 #include "wide_decode.cuh"
 #include "wide_end.cuh"
+#include "wide_parts.cuh"
 
 // A place in a ring of stages: which one, and the parity of its turn.
 template <int STAGES>
@@ -34,7 +35,7 @@ struct WideShape
     // Registers of a thread at the start, of one that fetches, and of one that multiplies.
     static const int AT_START = 65536 / (THREADS * BLOCKS) / 8 * 8, FEW_REGISTERS = 40, REGISTERS = (AT_START * (GROUPS + 1) - FEW_REGISTERS) / GROUPS / 8 * 8;
     // A table of levels stands between what is small and x.
-    static const int SMALL = W_STAGES * W_STAGE + GROUPS * D::END_BYTES, SHARED = D::LEVELS ? 2 * LEVEL_TABLE + X_STAGES * STAGE : 1024 + X_STAGES * STAGE + SMALL + D::TABLE_BYTES;
+    static const int SMALL = 1024 + W_STAGES * W_STAGE + GROUPS * D::END_BYTES, SHARED = D::LEVELS ? 2 * LEVEL_TABLE + X_STAGES * STAGE : 1024 + X_STAGES * STAGE + SMALL + D::TABLE_BYTES;
     static_assert(!D::LEVELS || SMALL <= LEVELS_BEFORE, "room before the table");
 };
 
@@ -43,36 +44,37 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
 {
     typedef WideShape<D, N, GROUPS, BLOCKS, X_STAGES, W_STAGES> S;
     NIBBLE_SHARED(u8, raw);
-    __shared__ StageBarrier x_full[X_STAGES], x_empty[X_STAGES], w_full[W_STAGES], w_empty[W_STAGES];
-    __shared__ u32 arrived[GROUPS];
+    __shared__ StageBarrier barriers[2 * (X_STAGES + W_STAGES)];
     __shared__ float map[256];
     u8* table = raw + (D::LEVELS ? levels_offset(raw) : stages_offset(raw) + X_STAGES * S::STAGE);
     u8* x_stages = D::LEVELS ? table + D::TABLE_BYTES : raw + stages_offset(raw);
     u8* w_stages = D::LEVELS ? raw : table + D::TABLE_BYTES;
+    // Memory for ends begins at a multiple of 1,024.
     u8* turned = w_stages + W_STAGES * S::W_STAGE;
+    turned += stages_offset(turned);
     const Packed& p = call.weight;
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    // A warp's number, the same for all its lanes, as the compiler sees too: addresses and branches that come of it are the warp's.
+    int lane = threadIdx.x & 31, warp = __shfl_sync(FULL_WARP, threadIdx.x >> 5, 0);
+    BarrierRing x_full(barriers), x_empty(barriers + X_STAGES), w_full(barriers + 2 * X_STAGES), w_empty(barriers + 2 * X_STAGES + W_STAGES);
     WidePlan plan(call);
     if (threadIdx.x == 0)
     {
         for (int s = 0; s < X_STAGES; s++)
         {
-            barrier_init(x_full + s, 1);
-            barrier_init(x_empty + s, S::WARPS);
+            x_full.init(s, 1);
+            x_empty.init(s, S::WARPS);
         }
 
         for (int s = 0; s < W_STAGES; s++)
         {
-            barrier_init(w_full + s, S::WARPS + (D::PLANES > 0 ? 64 : 0));
-            barrier_init(w_empty + s, S::WARPS);
+            w_full.init(s, S::WARPS + (D::PLANES > 0 ? 64 : 0));
+            w_empty.init(s, S::WARPS);
         }
 
         barriers_are_ready();
     }
 
     allow_next();
-    D::fill_table(p, table);
-    if (p.nested_map && threadIdx.x < 256) map[threadIdx.x] = p.nested_map[threadIdx.x];
     __syncthreads();
 
     if (warp >= S::WARPS)
@@ -89,10 +91,10 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
                 const u8* x = call.x + ((i64)item.row_tile * plan.units + item.from) * D::HALVES * S::STAGE;
                 for (int half = D::HALVES * item.from; half < D::HALVES * item.to; half++, x += S::STAGE)
                 {
-                    barrier_wait(x_empty + at.stage, at.parity);
-                    barrier_expect(x_full + at.stage, S::STAGE);
-                    if (call.plain) fetch_rows(x_stages + at.stage * S::STAGE, plain_x, 64 * half, item.row_tile * N, N, x_full + at.stage);
-                    else fetch_bytes(x_stages + at.stage * S::STAGE, x, S::STAGE, x_full + at.stage);
+                    x_empty.wait(at.stage, at.parity);
+                    x_full.expect(at.stage, S::STAGE);
+                    if (call.plain) fetch_rows(x_stages + at.stage * S::STAGE, plain_x, 64 * half, item.row_tile * N, N, x_full, at.stage);
+                    else fetch_bytes(x_stages + at.stage * S::STAGE, x, S::STAGE, x_full, at.stage);
                     at.next();
                 }
             }
@@ -107,9 +109,9 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
                 const u8* codes = (const u8*)p.codes + (plan.tile(call, item, S::WARPS, lane) * p.tile_words * 4) + (i64)item.from * D::UNIT_BYTES;
                 for (int unit = item.from; unit < item.to; unit++, codes += D::UNIT_BYTES)
                 {
-                    barrier_wait(w_empty + at.stage, at.parity);
-                    barrier_expect(w_full + at.stage, D::UNIT_BYTES);
-                    fetch_bytes(w_stages + at.stage * S::W_STAGE + lane * D::UNIT_BYTES, codes, D::UNIT_BYTES, w_full + at.stage);
+                    w_empty.wait(at.stage, at.parity);
+                    w_full.expect(at.stage, D::UNIT_BYTES);
+                    fetch_bytes(w_stages + at.stage * S::W_STAGE + lane * D::UNIT_BYTES, codes, D::UNIT_BYTES, w_full, at.stage);
                     at.next();
                 }
             }
@@ -127,14 +129,14 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
                 for (int unit = item.from; unit < item.to; unit++)
                 {
                     u32* words = (u32*)(w_stages + at.stage * S::W_STAGE + S::CODES) + 32 * (own - 2) + lane;
-                    barrier_wait(w_empty + at.stage, at.parity);
+                    w_empty.wait(at.stage, at.parity);
 #pragma unroll
                     for (int w = 0; w < S::WARPS / 2; w++)
                     {
                         D::places(p, cursors[w], unit, [&](int plane, const u32* place) { fetch_word(words + plane * 32 * S::WARPS + 64 * w, place); });
                     }
 
-                    barrier_arrive_copied(w_full + at.stage);
+                    w_full.arrive_copied(at.stage);
                     at.next();
                 }
             }
@@ -143,12 +145,17 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
     else
     {
         group_registers_more<S::REGISTERS>();
+        D::fill_table(p, table);
+        if (p.nested_map && threadIdx.x < 256) map[threadIdx.x] = p.nested_map[threadIdx.x];
+        groups_barrier<GROUPS>();
         int group = warp >> 2, before = -1;
         RingPlace<X_STAGES> x_at(0);
         RingPlace<W_STAGES> w_at(0);
         PairTable pairs(table);
         LevelTable levels(table);
         LaneTurn turn(lane);
+        lane = (int)kept((u32)lane);
+        StageMatrix x_matrix = stage_matrix(x_stages);
         for (int n = blockIdx.x; n < plan.items; n += gridDim.x)
         {
             WideItem item = plan.item(call, n);
@@ -158,25 +165,25 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
 #pragma unroll
             for (int i = 0; i < N / 2; i++) sums[i] = 0;
             u32 a[D::HALVES][4][4];
-            D part;
+            D part(p);
             auto load = [&]()
             {
                 u8* w_stage = w_stages + w_at.stage * S::W_STAGE;
                 const u32* words = (const u32*)(w_stage + S::CODES) + 32 * warp + lane;
-                barrier_wait(w_full + w_at.stage, w_at.parity);
+                w_full.wait(w_at.stage, w_at.parity);
                 part.load(p, lane, (const u32*)(w_stage + warp * D::UNIT_BYTES), [&](int plane) { return words[plane * 32 * S::WARPS]; });
             };
             // What was loaded has been read.
             auto begin = [&](int unit)
             {
                 part.begin(p, cursor, unit, pairs, levels, turn, call.plain, 0, lane, map);
-                if (lane == 0) barrier_arrive(w_empty + w_at.stage);
+                if (lane == 0) w_empty.arrive(w_at.stage);
                 w_at.next();
             };
             auto multiply = [&](const u32 (*words)[4])
             {
-                barrier_wait(x_full + x_at.stage, x_at.parity);
-                StageMatrix matrix = stage_matrix(x_stages + x_at.stage * S::STAGE);
+                StageMatrix matrix = stage_matrix_at(x_matrix, x_at.stage * S::STAGE);
+                x_full.wait(x_at.stage, x_at.parity);
                 group_fence();
 #pragma unroll
                 for (int step = 0; step < 4; step++) group_multiply<N>(sums, words[step], matrix, step);
@@ -186,7 +193,7 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
             auto release = [&]()
             {
                 group_wait<1>();
-                if (before >= 0 && lane == 0) barrier_arrive(x_empty + before);
+                if (before >= 0 && lane == 0) x_empty.arrive(before);
                 before = x_at.stage;
                 x_at.next();
             };
@@ -220,32 +227,10 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
             }
 
             group_wait<0>();
-            if (before >= 0 && lane == 0) barrier_arrive(x_empty + before);
+            if (before >= 0 && lane == 0) x_empty.arrive(before);
             before = -1;
             await_previous();
-            if (item.tile >= call.whole && call.splits > 1)
-            {
-                // Parts stand as [tile, group, split, sum, thread].
-                int place = (item.tile - call.whole) * GROUPS + group, thread = threadIdx.x & 127;
-                typename D::Sum* parts = (typename D::Sum*)call.parts + (i64)place * call.splits * (N / 2) * 128 + thread;
-#pragma unroll
-                for (int i = 0; i < N / 2; i++) parts[((i64)item.split * (N / 2) + i) * 128] = sums[i];
-                fence();
-                group_barrier(group);
-                if (thread == 0) arrived[group] = atomicAdd(call.counters + place, 1u);
-                group_barrier(group);
-                if ((int)arrived[group] != call.splits - 1) continue;
-                fence();
-                if (thread == 0) call.counters[place] = 0;
-#pragma unroll
-                for (int i = 0; i < N / 2; i++) sums[i] = parts[i * 128];
-                for (int split = 1; split < call.splits; split++)
-                {
-#pragma unroll
-                    for (int i = 0; i < N / 2; i++) sums[i] += parts[((i64)split * (N / 2) + i) * 128];
-                }
-            }
-
+            if (item.tile >= call.whole && call.splits > 1 && !join_parts<N / 2>(call, item, GROUPS, sums)) continue;
             end(sums, (call.first / UNIT_ROWS + (i64)item.feature_tile * S::WARPS + 4 * group) * UNIT_ROWS, item.row_tile * N, (float*)(turned + group * D::END_BYTES));
         }
     }

@@ -19,7 +19,7 @@ struct WideCall
     int type;                    // of y
     int add;
     int plain;                   // x is a matrix of BF16 as it stands; `x` is not used
-    int unused;
+    int lead;                    // units that the last part of a tile's columns has more than the others
 };
 
 struct WideItem { int tile, row_tile, feature_tile, split, from, to; };
@@ -40,7 +40,9 @@ struct WidePlan
     __device__ WideItem item(const WideCall& call, int n) const
     {
         int rest = n - call.whole, tile = rest < 0 ? n : call.whole + rest / call.splits, splits = rest < 0 ? 1 : call.splits, split = rest < 0 ? 0 : rest % call.splits;
-        return {tile, tile % call.row_tiles, tile / call.row_tiles, split, units * split / splits, units * (split + 1) / splits};
+        // The last part is whoever's that adds all parts up: it is as much longer as others take to write theirs.
+        int even = splits > 1 ? units - call.lead : units, to = split + 1 == splits ? units : even * (split + 1) / splits;
+        return {tile, tile % call.row_tiles, tile / call.row_tiles, split, even * split / splits, to};
     }
 
     __device__ i64 tile(const WideCall& call, const WideItem& item, int warps, int warp) const

@@ -46,7 +46,7 @@ __device__ inline void fill_levels(const float* levels, u8* table)
 #define TURNED_ROWS 16
 #define TURNED_STRIDE 68
 #define TURNED_FLOATS (TURNED_ROWS * TURNED_STRIDE)
-#define TURNED_BYTES (2 * TURNED_FLOATS * 4)
+#define TURNED_BYTES 9216
 
 // A packed format for wide_product: half a unit becomes A of four steps. What has to wait for memory (`load`, `begin`) is apart from what makes numbers
 // of it (`finish`), so that a multiplication can be queued between them. While tensor cores work, other instructions are slow: their number is what
@@ -60,6 +60,8 @@ struct WideFloats
     static const bool LEVELS = !T::OFFSETS, LOOKS_UP = LEVELS || T::CODE_BITS == 3;
     static const int HALVES = 2, PARTS = T::PARTS, PLANES = T::PLANES, UNIT_BYTES = T::UNIT_BYTES, TABLE_BYTES = LEVELS ? LEVEL_TABLE : LOOKS_UP ? T::TABLE_BYTES : 0, END_BYTES = TURNED_BYTES;
     T tile;
+    // What the weight has, asked once: a look at the call's constants waits behind all loads from shared memory.
+    bool whole, nested;
     // Of each group of a half (PARTS) and each of a lane's two rows.
     u32 words[PLANES], own[PARTS], high[PARTS][2], low[PARTS][2], found[2][2][4];
     float scale[PARTS][2], shift[PARTS][2];
@@ -69,6 +71,8 @@ struct WideFloats
         if (LEVELS) fill_levels(p.levels, table);
         else if (LOOKS_UP) T::fill_table(p, table);
     }
+
+    __device__ WideFloats(const Packed& p) : whole(T::whole_words(p)), nested(kept(p.nested_map != nullptr)) {}
 
     template <class BRING>
     __device__ static void places(const Packed& p, const Cursor& at, int unit, BRING bring) { T::places(p, at, unit, bring); }
@@ -81,7 +85,7 @@ struct WideFloats
         for (int part = 0; part < PARTS; part++)
         {
             words[part] = read(part);
-            if (p.nested_map) words[PARTS + part] = read(PARTS + part);
+            if (nested) words[PARTS + part] = read(PARTS + part);
             if (T::OFFSETS && p.offsets) words[2 * PARTS + part] = read(2 * PARTS + part);
         }
     }
@@ -89,7 +93,7 @@ struct WideFloats
     // Scales of a half, and what its codes have in the table. With the first half a unit's scales become numbers.
     __device__ void begin(const Packed& p, const Cursor& at, int unit, const PairTable& table, const LevelTable& levels, const LaneTurn& turn, bool plain, int half, int lane, const float* map)
     {
-        if (half == 0) tile.arrive_words(p, at, unit, words, map);
+        if (half == 0) tile.arrive_words(p, at, unit, words, map, whole);
         if (half == 0 && plain) tile.codes.turn(turn);
 #pragma unroll
         for (int part = 0; part < PARTS && half == 0 && LEVELS; part++) own[part] = split_bf16(tile.scale[part]);

@@ -1,4 +1,5 @@
-// How products by warpgroups end: a warpgroup's sums turned in shared memory, so that whole lines of y are written.
+// How products by warpgroups end: a warpgroup's sums turned in shared memory, so that whole lines of y are written. A warp alone has 16 features, 32 bytes
+// of a row of BF16: too short for the cache's lines; so all four meet.
 #pragma once
 #include "wide_decode.cuh"
 #include "wide_call.cuh"
@@ -94,6 +95,48 @@ __device__ inline void wide_write_whole(WideEnd end, const float* sums)
     }
 }
 
+// The same of BF16 that nothing is added to: rounded before it is turned, 32 rows at a time as lines of 128 bytes, whose 16-byte pieces stand at their
+// place xor (row mod 8).
+template <int N>
+__device__ inline void wide_write_rounded(const WideCall& call, const float* sums, i64 f, int r, u8* turned)
+{
+    const int ROWS = 32, LINE = 128, SIXTEEN = 16 * LINE;
+    int lane = threadIdx.x & 31, thread = threadIdx.x & 127, warp = thread >> 5, line = thread >> 3, piece = thread & 7, left = call.rows - r - line;
+    i64 feature = f - call.first, stride = call.stride * 2;
+    // Where a lane's matrix of 8 rows × 8 features stands in a block of 16 rows.
+    u8* given = turned + (8 * (lane >> 4) + (lane & 7)) * LINE + ((2 * warp + (lane >> 3 & 1)) ^ (lane & 7)) * 16;
+    const u8* taken = turned + line * LINE + (piece ^ (line & 7)) * 16;
+    u8* place = (u8*)call.y + (i64)(r + line) * stride + feature * 2 + 16 * piece;
+    float bias[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) bias[h] = call.bias ? call.bias[f + 16 * warp + (lane >> 2) + 8 * h] : 0;
+#pragma unroll
+    for (int part = 0; part < N / ROWS; part++)
+    {
+        int buffer = (part & 1) * 2 * SIXTEEN;
+#pragma unroll
+        for (int k = 0; k < 2; k++)
+        {
+            const float* own = sums + part * (ROWS / 2) + 8 * k;
+            u32 pairs[4];
+#pragma unroll
+            for (int m = 0; m < 4; m++) pairs[m] = pack_bf16(own[2 * m] + bias[m & 1], own[2 * m + 1] + bias[m & 1]);
+            store_matrices_transposed((u16*)(given + buffer + k * SIXTEEN), pairs);
+        }
+
+        // Who has come here has read what stood in the other buffer.
+        group_barrier(threadIdx.x >> 7);
+        Quad eight[2];
+#pragma unroll
+        for (int k = 0; k < 2; k++) eight[k] = *(const Quad*)(taken + buffer + k * SIXTEEN);
+#pragma unroll
+        for (int k = 0; k < 2; k++)
+        {
+            if (left > part * ROWS + 16 * k) *(Quad*)(place + (part * ROWS + 16 * k) * stride) = eight[k];
+        }
+    }
+}
+
 // Any other tile, number by number.
 template <int N>
 __device__ inline void wide_write_any(const WideCall& call, WideEnd end, const float* sums)
@@ -125,11 +168,18 @@ __device__ inline void wide_write_any(const WideCall& call, WideEnd end, const f
     }
 }
 
-// A warpgroup's sums, of 64 features from f on and N rows of x from r on, to y. A warp alone has 16 features, 32 bytes of a row of BF16: too short for
-// the cache's lines; so all four meet in shared memory (`turned`, TURNED_BYTES).
+// A warpgroup's sums, of 64 features from f on and N rows of x from r on, to y, by way of shared memory (`turned`, TURNED_BYTES).
 template <int N>
 __device__ inline void wide_write(const WideCall& call, const float* sums, i64 f, int r, float* turned)
 {
+    i64 group = f - call.first;
+    bool inside = group >= 0 && group + 64 <= call.count;
+    if (inside && call.type == NUMBER_BF16 && !call.add && (((u64)call.y | (u64)(call.stride * 2) | (u64)(group * 2)) & 15) == 0)
+    {
+        wide_write_rounded<N>(call, sums, f, r, (u8*)turned);
+        return;
+    }
+
     int lane = threadIdx.x & 31, thread = threadIdx.x & 127, size = call.type == NUMBER_F32 ? 4 : 2, row = thread >> 4;
     WideEnd end;
     end.column = turned + 2 * (lane & 3) * TURNED_STRIDE + 16 * (thread >> 5) + (lane >> 2);
@@ -140,8 +190,7 @@ __device__ inline void wide_write(const WideCall& call, const float* sums, i64 f
     end.left = call.rows - r - row;
 #pragma unroll
     for (int e = 0; e < 4; e++) end.bias[e] = call.bias && end.feature + e >= 0 && end.feature + e < call.count ? call.bias[call.first + end.feature + e] : 0;
-    i64 group = f - call.first;
-    bool whole = group >= 0 && group + 64 <= call.count && (((u64)call.y | (u64)end.line | (u64)(group * size)) & (4 * size - 1)) == 0;
+    bool whole = inside && (((u64)call.y | (u64)end.line | (u64)(group * size)) & (4 * size - 1)) == 0;
     if (!whole)
     {
         wide_write_any<N>(call, end, sums);
@@ -151,6 +200,6 @@ __device__ inline void wide_write(const WideCall& call, const float* sums, i64 f
     if (end.left <= 0) end.place = (u8*)call.y;
     if (call.type == NUMBER_F32 && !call.add) wide_write_whole<N, float, false>(end, sums);
     else if (call.type == NUMBER_F32) wide_write_whole<N, float, true>(end, sums);
-    else if (!call.add) wide_write_whole<N, u16, false>(end, sums);
+    else if (!call.add) wide_write_any<N>(call, end, sums);
     else wide_write_whole<N, u16, true>(end, sums);
 }
