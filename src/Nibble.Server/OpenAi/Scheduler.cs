@@ -21,6 +21,7 @@ internal sealed class Scheduler : IDisposable
     private readonly ContinuousBatch _batch;
     private readonly Dictionary<BatchRow, (Submission Request, int Index)> _rows = [];
     private readonly List<(BatchRow Row, GenerationStep Step)> _steps = [];
+    private readonly List<(BatchRow Row, Exception Error)> _failures = [];
     private readonly LinkedList<Submission> _waiting = [];
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _work = new(0);
@@ -208,11 +209,11 @@ internal sealed class Scheduler : IDisposable
     {
         try
         {
-            _batch.Step(_steps);
+            _batch.Step(_steps, _failures);
         }
         catch (Exception error)
         {
-            // Which row it was is not known, and what they have in memory may be half written.
+            // It was none of the rows: what they have in memory may be half written.
             foreach (Submission request in _rows.Values.Select(row => row.Request).Distinct().ToArray())
             {
                 Fail(request, error);
@@ -231,6 +232,15 @@ internal sealed class Scheduler : IDisposable
                 _rows.Remove(row);
                 Ended();
                 request.EndOne();
+            }
+        }
+
+        foreach ((BatchRow row, Exception error) in _failures)
+        {
+            // Several rows of one request may have failed.
+            if (_rows.TryGetValue(row, out (Submission Request, int Index) failed))
+            {
+                Fail(failed.Request, error);
             }
         }
 

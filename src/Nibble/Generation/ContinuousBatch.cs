@@ -72,17 +72,16 @@ public sealed class ContinuousBatch : IDisposable
             // The last new token is never fed back, so a full context still gives one more token.
             int most = Math.Min(options.MaxTokens, _model.Facts.Context - prompt.Length + 1);
             past.Begin(prompt, prompt.Length + most - 1);
+            GenerationRow row = new(prompt, _tokenizer, eosIds, options, _model.Facts.Context);
+            BatchRow added = new(prompt, past, row, options, new Sampler(options, _model.Facts.Vocabulary));
+            _rows.Add(added);
+            return added;
         }
         catch
         {
             GiveBack(past);
             throw;
         }
-
-        GenerationRow row = new(prompt, _tokenizer, eosIds, options, _model.Facts.Context);
-        BatchRow added = new(prompt, past, row, options, new Sampler(options, _model.Facts.Vocabulary));
-        _rows.Add(added);
-        return added;
     }
 
     /// <summary>Lets a row leave, whether it has ended or not. Rows that end leave by themselves.</summary>
@@ -107,21 +106,23 @@ public sealed class ContinuousBatch : IDisposable
 
     /// <summary>
     /// Runs a piece of the prompt of the row that waits longest, if one waits, and one token of every row whose prompt has run.
-    /// <paramref name="steps"/> gets the new tokens, row by row; <see cref="GenerationStep.Row"/> is 0.
+    /// <paramref name="steps"/> gets the new tokens, row by row; <see cref="GenerationStep.Row"/> is 0. <paramref name="failures"/> gets the rows
+    /// that ended with an error, which have left: when a pass of several rows fails, each runs once more alone, so that no row fails by another's error.
     /// </summary>
-    public void Step(List<(BatchRow Row, GenerationStep Step)> steps)
+    public void Step(List<(BatchRow Row, GenerationStep Step)> steps, List<(BatchRow Row, Exception Error)> failures)
     {
         steps.Clear();
+        failures.Clear();
         BatchRow[] decoding = [.. _rows.Where(row => row.IsDecoding)];
         BatchRow? waiting = _rows.Find(row => !row.IsDecoding);
         if (decoding.Length > 0)
         {
-            Sample(decoding, Decode(decoding), steps);
+            Decode(decoding, steps, failures);
         }
 
-        if (waiting is not null && Prefill(waiting))
+        if (waiting is not null)
         {
-            Sample([waiting], _logits.Slice(0, 1), steps);
+            Prefill(waiting, steps, failures);
         }
 
         foreach ((BatchRow row, GenerationStep step) in steps)
@@ -170,8 +171,23 @@ public sealed class ContinuousBatch : IDisposable
 
     private void GiveBack(PromptCache past) => _idle[_idleCount++] = past;
 
+    private void Prefill(BatchRow row, List<(BatchRow Row, GenerationStep Step)> steps, List<(BatchRow Row, Exception Error)> failures)
+    {
+        try
+        {
+            if (RunPiece(row))
+            {
+                Sample([row], Scores(_logits.Slice(0, 1)), steps, failures);
+            }
+        }
+        catch (Exception error)
+        {
+            Fail(row, error, failures);
+        }
+    }
+
     /// <summary>Runs a piece of a prompt; true with its last, whose logits then stand in the first row.</summary>
-    private bool Prefill(BatchRow row)
+    private bool RunPiece(BatchRow row)
     {
         if (!row.HasBegun)
         {
@@ -197,17 +213,38 @@ public sealed class ContinuousBatch : IDisposable
         return last;
     }
 
-    /// <summary>Runs the newest token of each row; returns their logits.</summary>
-    private Tensor Decode(BatchRow[] rows)
+    /// <summary>Runs the newest token of each row and chooses the next ones.</summary>
+    private void Decode(BatchRow[] rows, List<(BatchRow Row, GenerationStep Step)> steps, List<(BatchRow Row, Exception Error)> failures)
     {
-        int[] tokens = [.. rows.Select(row => row.Newest)];
-        Tensor logits = rows.Length == 1 && _model.Backend is IStepRecorder ? rows[0].RunAlone(_model) : DecodeTogether(rows, tokens);
-        for (int i = 0; i < rows.Length; i++)
+        int[] tokens = [.. rows.Select(row => row.Newest)], ends = [.. rows.Select(row => row.Cache.Length)];
+        try
         {
-            rows[i].Past.Add(tokens.AsSpan(i, 1));
-        }
+            ReadOnlySpan<float> scores = Scores(rows.Length == 1 && _model.Backend is IStepRecorder ? rows[0].RunAlone(_model) : DecodeTogether(rows, tokens));
+            for (int i = 0; i < rows.Length; i++)
+            {
+                rows[i].Past.Add(tokens.AsSpan(i, 1));
+            }
 
-        return logits;
+            Sample(rows, scores, steps, failures);
+        }
+        catch (Exception error) when (rows.Length == 1)
+        {
+            Fail(rows[0], error, failures);
+        }
+        catch (Exception)
+        {
+            for (int i = 0; i < rows.Length; i++)
+            {
+                // What the pass has written behind it is written again.
+                rows[i].Cache.Length = ends[i];
+            }
+
+            // Which row it was is not known, or it was memory for all at once.
+            foreach (BatchRow row in rows)
+            {
+                Decode([row], steps, failures);
+            }
+        }
     }
 
     private Tensor DecodeTogether(BatchRow[] rows, int[] tokens)
@@ -222,20 +259,42 @@ public sealed class ContinuousBatch : IDisposable
         return logits;
     }
 
-    private void Sample(BatchRow[] rows, Tensor logits, List<(BatchRow Row, GenerationStep Step)> steps)
+    /// <summary>Logits on the host. A device's pass may fail here, as it runs on its own.</summary>
+    private ReadOnlySpan<float> Scores(Tensor logits)
     {
-        int vocabulary = _model.Facts.Vocabulary;
         _model.Backend.Synchronize();
-        if (!logits.IsOnHost)
+        if (logits.IsOnHost)
         {
-            _model.Backend.Read<float>(logits, _scores.AsSpan(0, rows.Length * vocabulary));
+            return logits.HostSpan<float>();
         }
 
-        ReadOnlySpan<float> scores = logits.IsOnHost ? logits.HostSpan<float>() : _scores;
+        Span<float> scores = _scores.AsSpan(0, (int)logits.Shape.Count);
+        _model.Backend.Read<float>(logits, scores);
+        return scores;
+    }
+
+    private void Sample(BatchRow[] rows, ReadOnlySpan<float> scores, List<(BatchRow Row, GenerationStep Step)> steps, List<(BatchRow Row, Exception Error)> failures)
+    {
+        int vocabulary = _model.Facts.Vocabulary;
         for (int i = 0; i < rows.Length; i++)
         {
-            steps.Add((rows[i], rows[i].Next(scores.Slice(i * vocabulary, vocabulary))));
+            try
+            {
+                steps.Add((rows[i], rows[i].Next(scores.Slice(i * vocabulary, vocabulary))));
+            }
+            catch (Exception error)
+            {
+                Fail(rows[i], error, failures);
+            }
         }
+    }
+
+    private void Fail(BatchRow row, Exception error, List<(BatchRow Row, Exception Error)> failures)
+    {
+        failures.Add((row, error));
+        Remove(row);
+        // What it has in memory may be half written.
+        row.Past.Clear();
     }
 }
 

@@ -125,6 +125,40 @@ public class ContinuousBatchTests
         Assert.Empty(gone.Result.Tokens);
     }
 
+    /// <summary>A pass of several rows that fails is tried row by row: here one row's cache is full, which no pass can append to.</summary>
+    [Theory]
+    [InlineData("models/llama")]
+    [InlineData("models/gpt2")]
+    public void ARowThatFailsEndsAlone(string name)
+    {
+        using GoldenModel golden = new(name);
+        using ContinuousBatch batch = new(golden.Model, null, 3);
+        GenerationOptions options = new() { MaxTokens = 9, IgnoreEos = true, Temperature = 0.8 };
+        int[][] prompts = [[5, 6, 7], [8, 9], [10, 11, 12, 13]];
+        BatchRow[] rows = [.. prompts.Select(prompt => batch.Add(prompt, [], options))];
+        List<(BatchRow Row, GenerationStep Step)> steps = [];
+        List<(BatchRow Row, Exception Error)> failures = [], seen = [];
+        while (batch.Rows.Count > 0)
+        {
+            batch.Step(steps, failures);
+            seen.AddRange(failures);
+            if (rows[1].Result.Tokens.Count == 4)
+            {
+                rows[1].Cache.Length = rows[1].Cache.First + rows[1].Cache.Capacity;
+            }
+        }
+
+        Assert.Same(rows[1], Assert.Single(seen).Row);
+        Assert.Equal(Alone(golden.Model, prompts[0], options), rows[0].Result.Tokens);
+        Assert.Equal(Alone(golden.Model, prompts[2], options), rows[2].Result.Tokens);
+        Assert.Equal(4, rows[1].Result.Tokens.Count);
+        // Its cache is free again, and nothing of what it held is kept.
+        BatchRow again = batch.Add([8, 9], [], options);
+        Finish(batch);
+        Assert.Equal(0, again.CachedTokens);
+        Assert.Equal(Alone(golden.Model, [8, 9], options), again.Result.Tokens);
+    }
+
     [Fact]
     public void WhatNoRowCanHaveIsRefused()
     {
@@ -144,6 +178,7 @@ public class ContinuousBatchTests
         int[] common = [.. Enumerable.Range(0, longest / 2).Select(_ => random.Next(model.Facts.Vocabulary))];
         List<(BatchRow Row, int[] Prompt, GenerationOptions Options)> all = [];
         List<(BatchRow Row, GenerationStep Step)> steps = [];
+        List<(BatchRow Row, Exception Error)> failures = [];
         for (int turn = 0; turn < turns || batch.Rows.Count > 0; turn++)
         {
             while (turn < turns && batch.Rows.Count < capacity && random.Next(2) == 0)
@@ -162,7 +197,8 @@ public class ContinuousBatchTests
                 batch.Remove(batch.Rows[random.Next(batch.Rows.Count)]);
             }
 
-            batch.Step(steps);
+            batch.Step(steps, failures);
+            Assert.Empty(failures);
         }
 
         Assert.True(all.Count > 3);
@@ -177,9 +213,11 @@ public class ContinuousBatchTests
     private static void Finish(ContinuousBatch batch)
     {
         List<(BatchRow Row, GenerationStep Step)> steps = [];
+        List<(BatchRow Row, Exception Error)> failures = [];
         while (batch.Rows.Count > 0)
         {
-            batch.Step(steps);
+            batch.Step(steps, failures);
+            Assert.Empty(failures);
         }
     }
 

@@ -89,6 +89,45 @@ public class SchedulerTests
         Assert.Equal(0, after.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32());
     }
 
+    /// <summary>Requests that share a pass with one that fails have the answers that they get alone.</summary>
+    [Fact]
+    public async Task ARequestThatFailsEndsNoOther()
+    {
+        using TempFolder folder = new();
+        using ServerRun run = new(name: WithoutPosition(folder, 60));
+        object others = new { prompt = "def ", max_tokens = 50, temperature = 0, ignore_eos = true };
+        JsonElement alone = (await run.Answer(Completions, others)).GetProperty("choices");
+        // In the middle of an answer, and in its prompt.
+        string late = JsonSerializer.Serialize(new { prompt = Enumerable.Repeat(300, 50), max_tokens = 40, ignore_eos = true }), early = JsonSerializer.Serialize(new { prompt = Enumerable.Repeat(300, 70) });
+        Task<JsonElement>[] good = [.. Enumerable.Range(0, 3).Select(_ => run.Answer(Completions, others))];
+        Task<JsonElement>[] bad = [.. new[] { late, early, late }.Select(body => run.Error(Completions, body, HttpStatusCode.InternalServerError))];
+        Assert.All(await Task.WhenAll(bad), error => Assert.Contains("not finite", error.GetProperty("message").GetString(), StringComparison.Ordinal));
+        Assert.All(await Task.WhenAll(good), answer => Assert.Equal(alone.ToString(), answer.GetProperty("choices").ToString()));
+    }
+
+    // A GPT-2 that has no number for one position: answers that come there fail.
+    private static string WithoutPosition(TempFolder folder, int position)
+    {
+        foreach (string file in Directory.GetFiles(Path.Combine(TestData.Assets, "nibble-gpt2-10m")))
+        {
+            File.Copy(file, folder[Path.GetFileName(file)]);
+        }
+
+        using FileStream weights = new(folder["model.safetensors"], FileMode.Open, FileAccess.ReadWrite);
+        byte[] header = new byte[8];
+        weights.ReadExactly(header);
+        header = new byte[BitConverter.ToInt64(header)];
+        weights.ReadExactly(header);
+        using JsonDocument entries = JsonDocument.Parse(header);
+        JsonElement table = entries.RootElement.GetProperty("transformer.wpe.weight");
+        Assert.Equal("BF16", table.GetProperty("dtype").GetString());
+        int row = 2 * table.GetProperty("shape")[1].GetInt32();
+        weights.Seek(table.GetProperty("data_offsets")[0].GetInt64() + (position * row), SeekOrigin.Current);
+        // The largest BF16: sums of it are infinite, and no check of the file sees that.
+        weights.Write([.. Enumerable.Repeat<byte>(0x7F, row)]);
+        return folder.Path;
+    }
+
     private static async Task<string> Stream(ServerRun run)
     {
         using HttpResponseMessage response = await run.Client.PostAsync(new Uri(Completions, UriKind.Relative), Long(stream: true));
