@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using Nibble.Evaluation;
 using Nibble.Formats;
+using Nibble.Hub;
 using Nibble.IO;
 using Nibble.Runs;
 using Nibble.Tuning;
@@ -100,7 +101,7 @@ internal sealed class FinetuneVerb : IVerb
             options.Trainer.WarmupSteps, options.Trainer.DecayRatio, options.Trainer.Optimizer.Beta2, options.Trainer.Optimizer.Momentum,
             Settings = Settings(options), Precision = TuningMethod.Precision(options),
         };
-        return new NewRun("finetune", RunRecorder.NameOf(options.Model), options.Method, RunRecorder.Json(configuration), RunRecorder.Json(EnvironmentFacts.Read()))
+        return new NewRun("finetune", HubCache.Called(options.Model), options.Method, RunRecorder.Json(configuration), RunRecorder.Json(EnvironmentFacts.Read()))
         {
             Output = output,
             Resumes = options.Resume ? store.FindOutput("finetune", output)?.Id : null,

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Nibble.Evaluation;
 using Nibble.Formats;
+using Nibble.Hub;
 using Nibble.IO;
 using Nibble.Quantization;
 using Nibble.Quantization.Calibration;
@@ -136,7 +137,7 @@ internal sealed class QuantizeVerb : IVerb
             Data = parsed.GetValue(_data), Samples = parsed.GetValue(_data) is null ? (int?)null : parsed.GetValue(_samples), SampleLength = parsed.GetValue(_sampleLength),
             Seed = parsed.GetValue(_seed), Device = parsed.GetValue(_device), Threads = parsed.GetValue(_threads), Output = output,
         };
-        return new NewRun("quantize", RunRecorder.NameOf(model), request.Settings.Method, RunRecorder.Json(configuration), RunRecorder.Json(EnvironmentFacts.Read()))
+        return new NewRun("quantize", HubCache.Called(model), request.Settings.Method, RunRecorder.Json(configuration), RunRecorder.Json(EnvironmentFacts.Read()))
         {
             Output = Path.TrimEndingDirectorySeparator(Path.GetFullPath(output)),
         };

@@ -21,7 +21,7 @@ internal sealed class ServeVerb : IVerb
     private readonly Option<string?> _apiKey = new("--api-key") { Description = $"Key that clients must send (better in {KeyVariable}: other users see command lines)." };
     private readonly Option<bool> _noKey = new("--no-api-key") { Description = "Let everybody in who reaches the address, on other machines too." };
     private readonly Option<string[]> _origins = new("--allow-origin") { Description = "Origin whose web pages may ask, as http://localhost:3000; * for all; may be repeated." };
-    private readonly Option<string?> _name = new("--name") { Description = "What the model is called in answers (default: its folder or file)." };
+    private readonly Option<string?> _name = new("--name") { Description = "What the model is called in answers (default: its name on the Hub, folder or file)." };
     private readonly Option<string?> _template = new("--chat-template") { Description = "Jinja file to use instead of the model's own template." };
     private readonly Option<int> _maxTokens = new("--max-tokens") { Description = "Most new tokens where a request does not say.", DefaultValueFactory = _ => new ServeOptions().MaxTokens };
     private readonly Option<int> _parallel = new("--parallel") { Description = "Answers that are generated at once; each may take a context of memory.", DefaultValueFactory = _ => new ServeOptions().Parallel };

@@ -18,7 +18,7 @@ public sealed class PullTests : IDisposable
             _hub.Files[Path.GetFileName(file)] = File.ReadAllBytes(file);
         }
 
-        _environment = new() { ["HF_HUB_CACHE"] = _folder, ["HF_ENDPOINT"] = _hub.Settings.Endpoint.AbsoluteUri, ["HF_TOKEN"] = "hf_t", ["NIBBLE_RETRY_MS"] = "1" };
+        _environment = new() { ["HF_HUB_CACHE"] = _folder, ["HF_ENDPOINT"] = _hub.Settings.Endpoint.AbsoluteUri, ["HF_TOKEN"] = "hf_t", ["NIBBLE_RETRY_MS"] = "1", ["NIBBLE_RUNS"] = Path.Combine(_folder, "runs.db") };
         _hub.Token = "hf_t";
     }
 
@@ -39,6 +39,10 @@ public sealed class PullTests : IDisposable
         CliResult measured = Run("eval", "org/name", "--data", "demo", "--limit", "600", "--json");
         Assert.Equal("org/name", measured.Json.GetProperty("model").GetString());
         Assert.Equal("org/name", Run("cache", "--json").Json.GetProperty("models")[0].GetProperty("repository").GetString());
+        // Not by its folder, which is a commit.
+        Assert.Equal(0, Run("quantize", "org/name", "--method", "rtn", "-o", Path.Combine(_folder, "q")).ExitCode);
+        Assert.Equal(0, Run("finetune", "org/name", "--demo", "--max-steps", "1", "--max-seq-length", "16", "-o", Path.Combine(_folder, "tuned")).ExitCode);
+        Assert.All(Run("runs", "--json").Json.GetProperty("runs").EnumerateArray(), run => Assert.Equal("org/name", run.GetProperty("model").GetString()));
         Assert.Equal((2, 0), (Run("cache", "--remove", "org/name@v1").ExitCode, Run("cache", "--remove", "org/name").ExitCode));
         CliResult gone = Run("generate", "org/name", "--prompt", "x");
         Assert.Equal(4, gone.ExitCode);

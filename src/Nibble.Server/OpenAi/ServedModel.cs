@@ -3,6 +3,7 @@ using System.Reflection;
 using System.Security.Cryptography;
 using System.Text;
 using Nibble.Generation;
+using Nibble.Hub;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Templates;
@@ -29,7 +30,7 @@ internal sealed class ServedModel
 
         (_model, _template) = (model, template ?? model.FindChatTemplate());
         _chatEnds = _template is null ? [] : ChatSession.Ends(model, _template);
-        Name = name ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model.Path)));
+        Name = name ?? HubCache.Called(model.Path);
         Created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
         Fingerprint = FingerprintOf(model, _template);
     }

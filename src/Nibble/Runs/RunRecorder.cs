@@ -56,9 +56,6 @@ public static class RunRecorder
     [RequiresUnreferencedCode("The document may be of any type.")]
     [RequiresDynamicCode("The document may be of any type.")]
     public static string Json(object document) => JsonSerializer.Serialize(document, new JsonSerializerOptions(ResultDocument.JsonOptions) { TypeInfoResolver = new DefaultJsonTypeInfoResolver() });
-
-    /// <summary>The name of a model: its folder's or file's.</summary>
-    public static string NameOf(string model) => Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(model)));
 }
 
 /// <summary>With what a measurement was made.</summary>

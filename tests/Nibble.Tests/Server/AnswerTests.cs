@@ -28,6 +28,18 @@ public sealed class AnswerTests : IClassFixture<AnswerTests.Fixture>
         Assert.Equal((3, 12, 15), (usage.GetProperty("prompt_tokens").GetInt32(), usage.GetProperty("completion_tokens").GetInt32(), usage.GetProperty("total_tokens").GetInt32()));
     }
 
+    [Fact]
+    public async Task AModelOfTheHubIsCalledByItsNameThere()
+    {
+        using TempFolder cache = new();
+        string snapshots = Directory.CreateDirectory(Path.Combine(cache.Path, "models--org--name", "snapshots")).FullName, snapshot = Path.Combine(snapshots, new string('a', 40));
+        Directory.CreateSymbolicLink(snapshot, Path.Combine(TestData.Assets, "nibble-llama-4m"));
+        using ServerRun run = new(name: snapshot);
+        using JsonDocument models = JsonDocument.Parse(await run.Client.GetStringAsync(new Uri("/v1/models", UriKind.Relative)));
+        Assert.Equal("org/name", models.RootElement.GetProperty("data")[0].GetProperty("id").GetString());
+        Assert.Contains("org/name", await run.Client.GetStringAsync(new Uri("/v1/models/org/name", UriKind.Relative)), StringComparison.Ordinal);
+    }
+
     /// <summary>Drawn ones, too: choice i draws with the seed + i.</summary>
     [Fact]
     public async Task ChoicesPromptsAndEchoesStandInOrder()
