@@ -33,7 +33,7 @@ internal static class Examples
         ],
         ["convert"] = ["nibble convert MODEL NAME.gguf --type q8_0", "nibble convert NAME.gguf FOLDER --type bf16", "nibble convert --verify NAME.gguf"],
         ["bench"] = ["nibble bench MODEL --methods none nf4 rtn:bits=4,group_size=64", "nibble bench --shapes llama-1.1b --methods rtn:bits=4 --quantize-head"],
-        ["runs"] = ["nibble runs", "nibble runs 12 --json"],
+        ["runs"] = ["nibble runs", "nibble runs 12 --json", "nibble runs --remove 12 --dry-run"],
         ["dashboard"] = ["nibble dashboard", "nibble dashboard --port 0"],
         ["pull"] = ["nibble pull Qwen/Qwen3-0.6B", "nibble pull ORG/NAME-GGUF:Q4_K_M", "nibble pull ORG/NAME --revision v1.0 --dry-run"],
         ["cache"] = ["nibble cache", "nibble cache --remove ORG/NAME"],

@@ -1,4 +1,6 @@
+using System.Data.Common;
 using Nibble.IO;
+using Nibble.Runs;
 
 namespace Nibble.Cli;
 
@@ -15,6 +17,7 @@ internal static class Failure
             OutOfMemoryException => (ErrorKind.Resource, "out of memory\n" + error.Message + "\nuse a smaller model, batch or context"),
             UnauthorizedAccessException => (ErrorKind.Resource, "no permission\n" + error.Message + "\ncheck the owner and mode of that path"),
             FileNotFoundException or DirectoryNotFoundException => (ErrorKind.NotFound, error.Message),
+            DbException => (ErrorKind.Resource, $"the run store could not be read or written\n{error.Message}\nend what else uses it, or name another file with {RunStore.EnvironmentVariable}"),
             IOException => (ErrorKind.Resource, "a file could not be read or written\n" + error.Message),
             _ => (ErrorKind.Failed, $"unexpected {error.GetType().Name}: {error.Message}\nthis is a defect of Nibble: run again with --verbose and report it"),
         };

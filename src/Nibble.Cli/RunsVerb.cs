@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text.Json;
 using Nibble.Evaluation.Metrics;
 using Nibble.IO;
 using Nibble.Runs;
@@ -15,6 +14,8 @@ internal sealed class RunsVerb : IVerb
 
     private readonly Argument<long?> _run = new("run") { Description = "Number of a run; without it, the newest are listed.", Arity = ArgumentArity.ZeroOrOne };
     private readonly Option<int> _limit = new("--limit") { Description = "Most runs that are listed.", DefaultValueFactory = _ => 20 };
+    private readonly Option<long[]> _remove = new("--remove") { Description = "Number of a run to delete from the list; may be repeated. Its files stay." };
+    private readonly Option<bool> _dryRun = new("--dry-run") { Description = "With --remove: say what would be deleted, and delete nothing." };
     private readonly Option<bool> _json = CommonOptions.Json();
 
     public Command Create(CancellationToken cancellation)
@@ -26,7 +27,7 @@ internal sealed class RunsVerb : IVerb
                 result.AddError($"--limit {result.GetValueOrDefault<int>()}: expected 1 or more");
             }
         });
-        Command command = new("runs", "List what was measured, trained and quantized on this machine, or show one run.") { _run, _limit, _json };
+        Command command = new("runs", "List what was measured, trained and quantized on this machine, show one run, or delete some.") { _run, _limit, _remove, _dryRun, _json };
         command.SetAction(Run);
         return command;
     }
@@ -36,6 +37,22 @@ internal sealed class RunsVerb : IVerb
         string path = RunStore.DefaultPath ?? throw new NibbleException(ErrorKind.Usage, $"the run store is off ({RunStore.EnvironmentVariable})", remedy: "unset that variable");
         using RunStore store = RunStore.Open(path);
         bool json = parsed.GetValue(_json);
+        if (parsed.GetValue(_remove) is { Length: > 0 } unwanted)
+        {
+            if (parsed.GetValue(_run) is { } shown)
+            {
+                throw new NibbleException(ErrorKind.Usage, $"run {shown} and --remove", "one run is shown, others are deleted", "give one of them; several runs are deleted by --remove 12 --remove 13");
+            }
+
+            Remove(store, unwanted, parsed.GetValue(_dryRun), json);
+            return;
+        }
+
+        if (parsed.GetValue(_dryRun))
+        {
+            throw new NibbleException(ErrorKind.Usage, "--dry-run without --remove", "nothing is deleted anyway", "give --remove RUN, or leave it out");
+        }
+
         if (parsed.GetValue(_run) is { } number)
         {
             Show(store, number, json);
@@ -66,14 +83,14 @@ internal sealed class RunsVerb : IVerb
 
     private static void Show(RunStore store, long number, bool json)
     {
-        RunRecord run = store.Find(number) ?? throw new NibbleException(ErrorKind.NotFound, $"there is no run {number}", remedy: "'nibble runs' lists them");
+        RunRecord run = Find(store, number);
         IReadOnlyList<RunMetric> metrics = store.Metrics(number);
         if (json)
         {
             Output.Json(new
             {
                 Schema = 1, run.Id, run.Kind, run.Started, run.Finished, run.Status, run.Model, run.Method, run.Output, run.Resumes, run.Progress, run.Note, run.Beat,
-                Configuration = JsonDocument.Parse(run.Configuration).RootElement, Environment = JsonDocument.Parse(run.Environment).RootElement,
+                Configuration = RunRecord.Document(run.Configuration), Environment = RunRecord.Document(run.Environment),
                 Metrics = metrics, Artefacts = store.Artefacts(number),
             });
             return;
@@ -98,6 +115,35 @@ internal sealed class RunsVerb : IVerb
         if (files.Length > 0)
         {
             Output.Human.WriteLine($"{files.Length} files, {Sizes.Text(files.Sum(file => file.Bytes))}: {string.Join(", ", files.Take(MostFiles).Select(file => file.Name))}{(files.Length > MostFiles ? ", …" : string.Empty)}");
+        }
+    }
+
+    private static RunRecord Find(RunStore store, long number) =>
+        store.Find(number) ?? throw new NibbleException(ErrorKind.NotFound, $"there is no run {number}", remedy: "'nibble runs' lists them");
+
+    private static void Remove(RunStore store, long[] numbers, bool dryRun, bool json)
+    {
+        RunRecord[] runs = [.. numbers.Distinct().Select(number => Find(store, number))];
+        if (runs.FirstOrDefault(run => run.Status == RunRecord.Running) is { } running)
+        {
+            throw new NibbleException(ErrorKind.Usage, $"run {running.Id} is running", "its process goes on to write into it", "end it, or wait for its end; nothing was deleted");
+        }
+
+        if (!dryRun)
+        {
+            store.Remove([.. runs.Select(run => run.Id)]);
+        }
+
+        if (json)
+        {
+            Output.Json(new { Schema = 1, Removed = !dryRun, Runs = runs.Select(run => new { run.Id, run.Kind, run.Started, run.Status, run.Model, run.Method, run.Output }) });
+            return;
+        }
+
+        foreach (RunRecord run in runs)
+        {
+            string files = run.Output is { } output && Path.Exists(output) ? $"; what it wrote stays: {output}" : string.Empty;
+            Output.Human.WriteLine($"run {run.Id} ({run.Kind}, {run.Model}, {RunName.Of(run)}, {run.Started}) {(dryRun ? "would be" : "is")} deleted{files}");
         }
     }
 

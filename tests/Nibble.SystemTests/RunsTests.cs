@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using Nibble.Runs;
 
 namespace Nibble.SystemTests;
 
@@ -109,6 +110,52 @@ public sealed class RunsTests : IDisposable
         JsonElement report = Run(1).GetProperty("artefacts").EnumerateArray().Single(file => Text(file, "name") == "report.html");
         Assert.Equal(new FileInfo(Path.Combine(output, "report.html")).Length, report.GetProperty("bytes").GetInt64());
         Assert.Equal("study", Text(Run(2).GetProperty("configuration"), "study"));
+    }
+
+    [Fact]
+    public void Runs_are_deleted_and_what_they_wrote_stays()
+    {
+        Assert.Equal(0, Cli.RunWith(_environment, Training("tuned", 2)).ExitCode);
+        using (RunStore store = RunStore.Open(_environment["NIBBLE_RUNS"]))
+        {
+            // Not by Nibble, and one that this very process works on.
+            store.Finish(store.Start(new NewRun("eval", "tiny", "nf4", "no JSON", "{")), RunEnd.Finished);
+            store.Start(new NewRun("eval", "tiny", "nf4", "{}", "{}"));
+        }
+
+        Assert.Equal((2, false), (Run(2).GetProperty("id").GetInt32(), Run(2).TryGetProperty("configuration", out _)));
+        CliResult dry = Cli.RunWith(_environment, "runs", "--remove", "1", "--dry-run");
+        Assert.Contains($"would be deleted; what it wrote stays: {Path.Combine(_folder, "tuned")}", dry.Errors, StringComparison.Ordinal);
+        Assert.Equal(3, Runs().Length);
+        // All or none.
+        Assert.Equal([4, 2, 2, 2], new[] { ["--remove", "1", "--remove", "99"], ["--remove", "1", "--remove", "3"], ["1", "--remove", "1"], new[] { "--dry-run" } }.Select(rest => Cli.RunWith(_environment, ["runs", .. rest]).ExitCode));
+        Assert.Equal(3, Runs().Length);
+        JsonElement removed = Cli.RunWith(_environment, "runs", "--remove", "1", "--remove", "2", "--json").Json;
+        Assert.Equal([1, 2], removed.GetProperty("runs").EnumerateArray().Select(run => run.GetProperty("id").GetInt32()));
+        Assert.Equal(3, Assert.Single(Runs()).GetProperty("id").GetInt32());
+        Assert.True(File.Exists(Path.Combine(_folder, "tuned", "adapter_model.safetensors")));
+    }
+
+    [Fact]
+    public void A_damaged_store_is_no_defect_of_the_program()
+    {
+        string path = _environment["NIBBLE_RUNS"];
+        using (RunStore store = RunStore.Open(path))
+        {
+            store.Start(new NewRun("eval", "tiny", "nf4", new string('x', 50_000), "{}"));
+        }
+
+        using (FileStream file = new(path, FileMode.Open))
+        {
+            // The schema is on the first page, which stays.
+            file.Seek(4096, SeekOrigin.Begin);
+            file.Write(Enumerable.Repeat((byte)0xA5, (int)file.Length - 4096).ToArray());
+        }
+
+        CliResult result = Cli.RunWith(_environment, "runs");
+        Assert.Equal(5, result.ExitCode);
+        Assert.Contains("NIBBLE_RUNS", result.Errors, StringComparison.Ordinal);
+        Assert.DoesNotContain("defect", result.Errors, StringComparison.Ordinal);
     }
 
     private string[] Training(string output, int steps) =>

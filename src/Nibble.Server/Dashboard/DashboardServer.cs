@@ -82,26 +82,41 @@ public static class DashboardServer
         }
         catch (Exception error) when (error is NibbleException or Microsoft.Data.Sqlite.SqliteException)
         {
-            context.Response.StatusCode = error is NibbleException known
-                ? known.Kind switch { ErrorKind.NotFound => StatusCodes.Status404NotFound, ErrorKind.Usage => StatusCodes.Status400BadRequest, _ => StatusCodes.Status500InternalServerError }
-                : StatusCodes.Status503ServiceUnavailable;
+            context.Response.StatusCode = StatusOf(error);
             body = new { Error = error.Message };
         }
 
         return Send(context, "application/json; charset=utf-8", JsonSerializer.SerializeToUtf8Bytes(body, RunDocuments.Json));
     }
 
+    private static int StatusOf(Exception error) => error is NibbleException known
+        ? known.Kind switch { ErrorKind.NotFound => StatusCodes.Status404NotFound, ErrorKind.Usage => StatusCodes.Status400BadRequest, _ => StatusCodes.Status500InternalServerError }
+        : StatusCodes.Status503ServiceUnavailable;
+
     private static async Task SendReport(HttpContext context, RunDocuments documents)
     {
-        if (documents.Report(IdOf(context)) is not { } path)
+        try
         {
-            context.Response.StatusCode = StatusCodes.Status404NotFound;
-            await Send(context, "text/plain; charset=utf-8", "this run has no report, or it is not where it was written any more\n"u8.ToArray()).ConfigureAwait(false);
-            return;
+            if (documents.Report(IdOf(context)) is { } path)
+            {
+                byte[] report = await File.ReadAllBytesAsync(path, context.RequestAborted).ConfigureAwait(false);
+                context.Response.Headers.ContentSecurityPolicy = ReportPolicy;
+                await Send(context, "text/html; charset=utf-8", report).ConfigureAwait(false);
+                return;
+            }
+
+            await Refuse(StatusCodes.Status404NotFound, "this run has no report, or it is not where it was written any more").ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is NibbleException or Microsoft.Data.Sqlite.SqliteException)
+        {
+            await Refuse(StatusOf(error), error.Message).ConfigureAwait(false);
         }
 
-        context.Response.Headers.ContentSecurityPolicy = ReportPolicy;
-        await Send(context, "text/html; charset=utf-8", await File.ReadAllBytesAsync(path, context.RequestAborted).ConfigureAwait(false)).ConfigureAwait(false);
+        Task Refuse(int status, string why)
+        {
+            context.Response.StatusCode = status;
+            return Send(context, "text/plain; charset=utf-8", System.Text.Encoding.UTF8.GetBytes(why + "\n"));
+        }
     }
 
     /// <summary>The charts as they are stored: compressed.</summary>

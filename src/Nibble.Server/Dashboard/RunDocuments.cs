@@ -69,14 +69,15 @@ internal sealed class RunDocuments(string path)
         using RunStore store = Open(id);
         RunRecord run = Find(store, id);
         IGrouping<string, RunMetric>[] metrics = [.. store.Metrics(id).GroupBy(metric => metric.Name).OrderBy(group => RunCurve.Place(group.Key))];
+        RunMetric[] time = [.. metrics.Where(group => group.Key == "elapsed_seconds").SelectMany(group => group).OrderBy(point => point.Step)];
         return new
         {
             Schema = 1,
             Run = _summaries.Of(store, run),
-            Configuration = Parse(run.Configuration),
-            Environment = Parse(run.Environment),
+            Configuration = RunRecord.Document(run.Configuration),
+            Environment = RunRecord.Document(run.Environment),
             Results = metrics.Where(group => !IsCurve(group)).Select(group => RunNumbers.Result(group.First())),
-            Curves = metrics.Where(IsCurve).Select(group => RunNumbers.Curve(group.Key, [.. group.OrderBy(point => point.Step)], points)),
+            Curves = metrics.Where(IsCurve).Select(group => RunNumbers.Curve(group.Key, [.. group.OrderBy(point => point.Step)], points, time)),
             Artefacts = store.Artefacts(id).Select(file => new { file.Name, file.Path, file.Bytes, Exists = File.Exists(file.Path) }),
             Report = ReportOf(store, id) is null ? null : $"/runs/{id}/report.html",
             ResumedBy = store.ResumedBy(id),
@@ -127,20 +128,6 @@ internal sealed class RunDocuments(string path)
     private static RunRecord Find(RunStore store, long id) => store.Find(id) ?? throw NotFound(id);
 
     private static NibbleException NotFound(long id) => new(ErrorKind.NotFound, $"there is no run {id}");
-
-    private static JsonElement? Parse(string json)
-    {
-        try
-        {
-            using JsonDocument document = JsonDocument.Parse(json);
-            return document.RootElement.Clone();
-        }
-        catch (JsonException)
-        {
-            // Other programs may write into the file, too.
-            return null;
-        }
-    }
 
     private static string? Text(IQueryCollection query, string name) => query[name].ToString() is { Length: > 0 } text ? text : null;
 

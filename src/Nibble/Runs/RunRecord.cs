@@ -1,3 +1,5 @@
+using System.Text.Json;
+
 namespace Nibble.Runs;
 
 /// <summary>How a run ended.</summary>
@@ -67,6 +69,20 @@ public sealed record RunRecord(
 
     /// <summary>Every status.</summary>
     public static IReadOnlyList<string> Statuses { get; } = [Running, "finished", "failed", "interrupted", Lost];
+
+    /// <summary>A configuration or an environment as a document; null where it is none, as other programs may write into the file, too.</summary>
+    internal static JsonElement? Document(string json)
+    {
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(json);
+            return document.RootElement.Clone();
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
 }
 
 /// <summary>Which runs are wanted; what is null does not matter.</summary>

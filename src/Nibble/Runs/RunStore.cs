@@ -69,8 +69,15 @@ public sealed class RunStore : IDisposable
         "update runs set finished = @now, status = @status, note = @note, progress = case when @status = 'finished' and progress is not null then 1 else progress end where id = @run",
         new { run, now = Now(), status = end.ToString().ToLowerInvariant(), note });
 
-    /// <summary>Takes a run out again, with all that belongs to it.</summary>
-    public void Remove(long run) => _connection.Execute("delete from runs where id = @run", new { run });
+    /// <summary>Takes runs out again, with all that belongs to them: all or none. Files that they made stay.</summary>
+    public void Remove(params IReadOnlyCollection<long> runs)
+    {
+        using SqliteTransaction transaction = _connection.BeginTransaction();
+        _connection.Execute("delete from runs where id in @runs", new { runs }, transaction);
+        // The number of the newest run is given again: nobody may seem to go on from that.
+        _connection.Execute("update runs set resumes = null where resumes in @runs", new { runs }, transaction);
+        transaction.Commit();
+    }
 
     /// <summary>Adds numbers to a run; a number of the same name and step is replaced, and what is no finite number is left out.</summary>
     public void Add(long run, IEnumerable<RunMetric> metrics)

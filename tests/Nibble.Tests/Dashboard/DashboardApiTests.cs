@@ -89,6 +89,10 @@ public sealed class DashboardApiTests : IAsyncLifetime
         Assert.Equal(("lower", 1500L, "training loss, nats/token"), (Text(loss, "better"), loss.GetProperty("last").GetProperty("step").GetInt64(), Text(loss, "heading")));
         Assert.Equal(1500, loss.GetProperty("points")[499][0].GetDouble());
         Assert.Equal(1500, Curve(await Get($"/api/runs/{training}?points=all"), "train_loss").GetProperty("points").GetArrayLength());
+        // 0.5 s a step; evaluations have their own steps, none of which need be one of the clock's, nor of those that are left of it.
+        store.Add(training, [new RunMetric("heldout_nll", 0, 4), new RunMetric("heldout_nll", 700, 3), new RunMetric("heldout_nll", 1001, 2), new RunMetric("heldout_nll", 1600, 2)]);
+        Assert.Equal([0, 350, 500.5, 750], Curve(await Get($"/api/runs/{training}"), "heldout_nll").GetProperty("seconds").EnumerateArray().Select(item => item.GetDouble()));
+        Assert.Equal(500, loss.GetProperty("seconds").GetArrayLength());
         Assert.Equal("window-64-32-raw", Text(run.GetProperty("configuration"), "protocol"));
         Assert.Equal("one", Text(run.GetProperty("environment"), "cpu"));
         Assert.False(run.GetProperty("artefacts")[0].GetProperty("exists").GetBoolean());
@@ -254,6 +258,9 @@ public sealed class DashboardApiTests : IAsyncLifetime
         using HttpResponseMessage broken = await _client.GetAsync("/api/runs");
         Assert.Equal(HttpStatusCode.InternalServerError, broken.StatusCode);
         Assert.Contains("cannot be opened", await broken.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+        using HttpResponseMessage report = await _client.GetAsync("/runs/1/report.html");
+        Assert.Equal(HttpStatusCode.InternalServerError, report.StatusCode);
+        Assert.Contains("cannot be opened", await report.Content.ReadAsStringAsync(), StringComparison.Ordinal);
     }
 
     [Theory]

@@ -43,6 +43,10 @@ public sealed class RunStoreTests : IDisposable
         Assert.Equal([new RunArtefact("report", "r.html", 12)], again.Artefacts(runs[1].Id));
         again.Remove(runs[1].Id);
         Assert.Empty(again.Metrics(runs[1].Id));
+        // The one that went on from it does not seem to go on from whatever gets its number.
+        Assert.Null(again.Find(runs[0].Id)!.Resumes);
+        again.Remove(runs[0].Id, 999);
+        Assert.Empty(again.List(10));
     }
 
     [Fact]

@@ -42,8 +42,7 @@ export function runPage(view, id) {
     const time = all.get("elapsed_seconds");
     all.delete("elapsed_seconds");
     chosen.hidden = !time;
-    const at = new Map(time?.points ?? []);
-    const points = curve => axis === "step" ? curve.points.map(([x, y]) => [x, y * curve.scale]) : curve.points.filter(([x]) => at.has(x)).map(([x, y]) => [at.get(x), y * curve.scale]);
+    const points = curve => curve.points.map(([x, y], i) => [axis === "step" ? x : curve.seconds[i], y * curve.scale]);
     const order = [...all.keys()];
     const groups = [...together.map(names => names.filter(name => all.has(name))).filter(names => names.length), ...order.filter(name => !together.flat().includes(name)).map(name => [name])].sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0]));
     groups.forEach((names, place) => {
