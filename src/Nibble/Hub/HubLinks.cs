@@ -26,7 +26,7 @@ internal static class HubLinks
     }
 
     /// <summary>Takes a lock that huggingface_hub's filelock takes too (flock on a file), and waits while another process has it.</summary>
-    /// <exception cref="NibbleException">The lock's file can't be made.</exception>
+    /// <exception cref="NibbleException">The lock's file can't be made, or is not this user's.</exception>
     public static FileStream Hold(string path, Action waits, CancellationToken cancellation)
     {
         AtomicFile.Attempt(path, 0, () => Directory.CreateDirectory(Path.GetDirectoryName(path)!));
@@ -42,6 +42,11 @@ internal static class HubLinks
                 {
                     waits();
                 }
+            }
+
+            catch (UnauthorizedAccessException error)
+            {
+                throw new NibbleException(ErrorKind.Resource, $"{path} can't be locked", error.Message, "check its owner and mode, or set HF_HUB_CACHE to a folder of your own", error);
             }
 
             cancellation.WaitHandle.WaitOne(Pause);

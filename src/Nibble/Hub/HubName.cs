@@ -37,11 +37,11 @@ public sealed partial record HubName(string Repository, string Revision = HubNam
             return null;
         }
 
-        string repository = match.Groups["repository"].Value;
-        // The Hub allows neither; "--" stands for "/" in names of the cache's folders.
-        return repository.Length > LongestName || repository.Contains("--", StringComparison.Ordinal) || repository.Contains("..", StringComparison.Ordinal)
+        string repository = match.Groups["repository"].Value, revision = match.Groups["revision"].Success ? match.Groups["revision"].Value : Main;
+        // The Hub allows neither; "--" stands for "/" in names of the cache's folders. Git has no revision with "..", and the cache makes a path of it.
+        return repository.Length > LongestName || repository.Contains("--", StringComparison.Ordinal) || repository.Contains("..", StringComparison.Ordinal) || revision.Contains("..", StringComparison.Ordinal)
             ? null
-            : new HubName(repository, match.Groups["revision"].Success ? match.Groups["revision"].Value : Main, match.Groups["file"].Success ? match.Groups["file"].Value : null);
+            : new HubName(repository, revision, match.Groups["file"].Success ? match.Groups["file"].Value : null);
     }
 
     /// <inheritdoc/>

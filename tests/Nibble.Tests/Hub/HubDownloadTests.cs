@@ -221,6 +221,16 @@ public sealed class HubDownloadTests : IDisposable
     }
 
     [Fact]
+    public void ALockThatIsNotOursIsSaid()
+    {
+        // What the system says of a folder in a file's place is what it says of another user's file.
+        Directory.CreateDirectory(Path.Combine(_folder["hub"], ".locks", "models--org--name", FakeHub.Sha256(_weights) + ".lock"));
+        NibbleException error = Assert.Throws<NibbleException>(Pull);
+        Assert.Equal(ErrorKind.Resource, error.Kind);
+        Assert.Contains("HF_HUB_CACHE", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void ARenamedModelKeepsTheNameThatItWasAskedBy()
     {
         HubDownload download = HubDownload.Plan(_hub.Settings, new HubName("old/name"));

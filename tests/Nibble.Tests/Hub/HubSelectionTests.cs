@@ -67,6 +67,7 @@ public sealed class HubSelectionTests
     [InlineData("org/a..b")]
     [InlineData("C:\\models\\x")]
     [InlineData("org/name@")]
+    [InlineData("org/name@a/../../../b")]
     [InlineData("org/na me")]
     public void WhatIsNoNameIsRefused(string text) => Assert.Equal(ErrorKind.Usage, Assert.Throws<NibbleException>(() => HubName.Parse(text)).Kind);
 

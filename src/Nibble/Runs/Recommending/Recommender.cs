@@ -91,14 +91,13 @@ public sealed class Recommender
         double seconds = 0;
         foreach (StudyCell cell in whole.Cells)
         {
-            seconds += cell.Estimate.Seconds;
-            if (cells.Count > 1 && seconds > _request.Seconds)
+            if (cells.Count > 1 && seconds + cell.Estimate.Seconds > _request.Seconds)
             {
-                seconds -= cell.Estimate.Seconds;
-                LeaveOut([cell.Method], $"measuring it takes roughly {cell.Estimate.Seconds:N0} s more than the time that was given");
+                LeaveOut([cell.Method], $"measuring it takes roughly {cell.Estimate.Seconds:N0} s, and {Math.Max(0, _request.Seconds - seconds):N0} of the {_request.Seconds:N0} s that were given are left");
                 continue;
             }
 
+            seconds += cell.Estimate.Seconds;
             cells.Add(cell);
         }
 
