@@ -18,7 +18,8 @@ internal sealed class FakeHub : IDisposable
 
     private readonly WebApplication _hub = LocalServer.Create(new ListenAddress(Port: 0), 1 << 20);
     private readonly WebApplication _store = LocalServer.Create(new ListenAddress(Port: 0), 1 << 20);
-    private int _cuts, _sent;
+    private readonly ConcurrentDictionary<string, bool> _expired = new();
+    private int _cuts, _sent, _links;
 
     public FakeHub(string cache)
     {
@@ -53,6 +54,9 @@ internal sealed class FakeHub : IDisposable
 
     /// <summary>So many of the next contents are cut in half.</summary>
     public int Cuts { set => _cuts = value; }
+
+    /// <summary>Links to the server of large files are refused once a content of theirs was cut, as the Hub's are after an hour.</summary>
+    public bool LinksExpire { get; set; }
 
     /// <summary>The next contents have another byte in their middle.</summary>
     public bool Damages { get; set; }
@@ -104,7 +108,7 @@ internal sealed class FakeHub : IDisposable
 
             Contents[Sha256(content)] = content;
             context.Response.Headers["X-Linked-Etag"] = $"\"{Sha256(content)}\"";
-            context.Response.Redirect(LocalServer.AddressOf(_store) + Sha256(content));
+            context.Response.Redirect($"{LocalServer.AddressOf(_store)}{Sha256(content)}?link={Interlocked.Increment(ref _links)}");
         }
         else
         {
@@ -125,6 +129,13 @@ internal sealed class FakeHub : IDisposable
             Requests.Enqueue(("store", context.Request.Path.Value + " " + context.Request.Headers.Range, context.Request.Headers.Authorization.FirstOrDefault()));
         }
 
+        string link = context.Request.QueryString.ToString();
+        if (_expired.ContainsKey(link))
+        {
+            context.Response.StatusCode = 403;
+            return;
+        }
+
         bool isLarge = IsLarge(content) && context.Request.Headers.Range != "bytes=0-0";
         if (isLarge)
         {
@@ -143,6 +154,7 @@ internal sealed class FakeHub : IDisposable
             await context.Response.Body.FlushAsync();
             // What was written should arrive before the connection breaks.
             await Task.Delay(100);
+            _expired[LinksExpire ? link : "none"] = true;
             context.Abort();
             return;
         }

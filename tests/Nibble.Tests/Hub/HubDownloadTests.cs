@@ -77,6 +77,17 @@ public sealed class HubDownloadTests : IDisposable
         Assert.Contains(_hub.Requests, request => request.Server == "store" && request.What.Contains("bytes=1500000-", StringComparison.Ordinal));
     }
 
+    /// <summary>Where a large file is, the Hub says for an hour only; downloads take longer.</summary>
+    [Fact]
+    public void ALinkThatExpiresIsAskedForAgain()
+    {
+        _hub.Cuts = 3;
+        _hub.LinksExpire = true;
+        HubDownload download = Pull();
+        Assert.Equal(_weights, File.ReadAllBytes(Path.Combine(download.Snapshot, "model.safetensors")));
+        Assert.Equal(4, _hub.Requests.Count(request => request.Server == "hub" && request.What.Contains("model.safetensors", StringComparison.Ordinal)));
+    }
+
     [Fact]
     public void AnInterruptedDownloadKeepsWhatCame()
     {

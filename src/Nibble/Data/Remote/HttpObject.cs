@@ -15,9 +15,10 @@ internal sealed class HttpObject : DataObject
     private readonly RemoteClient _client;
     private readonly Uri _address;
     private readonly string? _tag;
+    private Uri _place;
 
-    private HttpObject(RemoteClient client, Uri address, string name, long length, string? tag) =>
-        (_client, _address, Name, Length, _tag) = (client, address, name, length, tag);
+    private HttpObject(RemoteClient client, Uri address, Uri place, string name, long length, string? tag) =>
+        (_client, _address, _place, Name, Length, _tag) = (client, address, place, name, length, tag);
 
     public override string Name { get; }
 
@@ -45,9 +46,7 @@ internal sealed class HttpObject : DataObject
             Throw.Failed($"{name} can't be read by ranges", "the server tells no length", "download the file and name it instead");
         }
 
-        // Where the address led to is asked directly from now on, without credentials that are for another server.
-        Uri found = response.RequestMessage?.RequestUri ?? address;
-        return new HttpObject(client.For(found, address), found, name, length!.Value, response.Headers.ETag?.Tag);
+        return new HttpObject(client, address, response.RequestMessage?.RequestUri ?? address, name, length!.Value, response.Headers.ETag?.Tag);
     }
 
     public override Stream Open(long from = 0) => new RangeStream(this, from);
@@ -55,18 +54,21 @@ internal sealed class HttpObject : DataObject
     /// <summary>Starts to read at a byte.</summary>
     private (HttpResponseMessage Response, Stream Body) Request(long from, long? to)
     {
-        HttpResponseMessage response = _client.Send(HttpMethod.Get, _address, Name, request =>
+        HttpResponseMessage response = Ask(from, to, mayBeRefused: _place != _address);
+        if (RemoteClient.IsRefusal(response.StatusCode))
         {
-            request.Headers.Range = new RangeHeaderValue(from, to);
-            if (_tag is not null)
-            {
-                request.Headers.TryAddWithoutValidation("If-Match", _tag);
-            }
-        });
+            response.Dispose();
+            // Links to other servers expire (the Hub's after an hour): the address says where it is now.
+            HttpObject? again = Find(_client, _address, Name);
+            Require(again is not null && again.Length == Length && again._tag == _tag);
+            _place = again!._place;
+            response = Ask(from, to, mayBeRefused: false);
+        }
+
         if (response.StatusCode is HttpStatusCode.PreconditionFailed or HttpStatusCode.NotFound || (_tag is not null && response.Headers.ETag is { } now && now.Tag != _tag))
         {
             response.Dispose();
-            Throw.Failed($"{Name} was changed while it was read", "its version is another one now", "run again");
+            Require(false);
         }
 
         Stream body = response.Content.ReadAsStream();
@@ -82,6 +84,31 @@ internal sealed class HttpObject : DataObject
         }
 
         return (response, body);
+    }
+
+    /// <summary>Asks directly where the address led to, without credentials that are for another server.</summary>
+    private HttpResponseMessage Ask(long from, long? to, bool mayBeRefused)
+    {
+        Uri place = _place;
+        return _client.For(place, _address).Send(
+            HttpMethod.Get, place, Name,
+            request =>
+            {
+                request.Headers.Range = new RangeHeaderValue(from, to);
+                if (_tag is not null)
+                {
+                    request.Headers.TryAddWithoutValidation("If-Match", _tag);
+                }
+            },
+            mayBeRefused);
+    }
+
+    private void Require(bool isTheSame)
+    {
+        if (!isTheSame)
+        {
+            Throw.Failed($"{Name} was changed while it was read", "its version is another one now", "run again");
+        }
     }
 
     private void Skip(Stream body, long count)

@@ -39,9 +39,14 @@ internal sealed class RemoteClient(IRequestSigner? signer = null, Func<HttpRespo
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Sends a request until there is an answer other than "try again".</summary>
-    /// <returns>An answer of success, 404, 412 or 416.</returns>
+    /// <param name="method">Method.</param>
+    /// <param name="address">Where to.</param>
+    /// <param name="name">What is asked for, for errors.</param>
+    /// <param name="prepare">Adds headers.</param>
+    /// <param name="mayBeRefused">The caller looks at refusals itself.</param>
+    /// <returns>An answer of success, 404, 412 or 416, or a refusal where that may be.</returns>
     /// <exception cref="NibbleException">Refused, not reachable, or failing again and again.</exception>
-    public HttpResponseMessage Send(HttpMethod method, Uri address, string name, Action<HttpRequestMessage>? prepare = null)
+    public HttpResponseMessage Send(HttpMethod method, Uri address, string name, Action<HttpRequestMessage>? prepare = null, bool mayBeRefused = false)
     {
         for (int failures = 1; ; failures++)
         {
@@ -58,7 +63,7 @@ internal sealed class RemoteClient(IRequestSigner? signer = null, Func<HttpRespo
 
             if (response is not null && !IsTransient(response.StatusCode))
             {
-                return Checked(response, name);
+                return mayBeRefused && IsRefusal(response.StatusCode) ? response : Checked(response, name);
             }
 
             string why = response is null ? error!.Message : $"the server answers {(int)response.StatusCode} {response.ReasonPhrase}";
@@ -115,6 +120,9 @@ internal sealed class RemoteClient(IRequestSigner? signer = null, Func<HttpRespo
 
         throw new NibbleException(ErrorKind.Network, $"{name} leads from one address to the next", "ten redirects in a row", "check the address");
     }
+
+    /// <summary>Whether an answer says that the asker has no right.</summary>
+    public static bool IsRefusal(HttpStatusCode status) => status is HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden;
 
     private static bool IsTransient(HttpStatusCode status) => (int)status is 408 or 429 or >= 500;
 
