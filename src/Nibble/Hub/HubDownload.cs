@@ -74,17 +74,30 @@ public sealed class HubDownload
     public void Run(Action<HubFile, bool>? report = null, CancellationToken cancellation = default)
     {
         RequireSpace();
+        NibbleException? failed = null;
+        using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         try
         {
-            Parallel.ForEach(Missing.OrderByDescending(file => file.Bytes), new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancellation }, file =>
+            Parallel.ForEach(Missing.OrderByDescending(file => file.Bytes), new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = stop.Token }, file =>
             {
-                Fetch(file, () => report?.Invoke(file, true), cancellation);
+                try
+                {
+                    Fetch(file, () => report?.Invoke(file, true), stop.Token);
+                }
+                catch (NibbleException error)
+                {
+                    // Nobody should wait hours for the other files to be told of it; what they have is kept.
+                    Interlocked.CompareExchange(ref failed, error, null);
+                    stop.Cancel();
+                    throw;
+                }
+
                 report?.Invoke(file, false);
             });
         }
-        catch (AggregateException error) when (error.InnerExceptions.OfType<NibbleException>().FirstOrDefault() is { } first)
+        catch (Exception error) when (failed is not null && error is (AggregateException or OperationCanceledException))
         {
-            throw new NibbleException(first.Kind, first.What, first.Why, first.Remedy, error);
+            throw new NibbleException(failed!.Kind, failed.What, failed.Why, failed.Remedy, error);
         }
         catch (AggregateException) when (cancellation.IsCancellationRequested)
         {

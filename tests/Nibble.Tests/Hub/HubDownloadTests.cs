@@ -242,6 +242,16 @@ public sealed class HubDownloadTests : IDisposable
     }
 
     [Fact]
+    public async Task AFileThatFailsIsSaidBeforeTheOthersAreThere()
+    {
+        string locks = Path.Combine(_folder["hub"], ".locks", "models--org--name");
+        Directory.CreateDirectory(Path.Combine(locks, FakeHub.Sha256(_weights) + ".lock"));
+        using FileStream other = HubLinks.Hold(Path.Combine(locks, FakeHub.GitSha1(_hub.Files["config.json"]) + ".lock"), () => { }, default);
+        NibbleException error = await Assert.ThrowsAsync<NibbleException>(() => Task.Run(Pull).WaitAsync(TimeSpan.FromSeconds(60)));
+        Assert.Contains("can't be locked", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void ARenamedModelKeepsTheNameThatItWasAskedBy()
     {
         HubDownload download = HubDownload.Plan(_hub.Settings, new HubName("old/name"));
