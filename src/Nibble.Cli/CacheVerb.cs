@@ -35,6 +35,11 @@ internal sealed class CacheVerb : IVerb
             return;
         }
 
+        if (parsed.GetValue(_dryRun))
+        {
+            throw new NibbleException(ErrorKind.Usage, "--dry-run without --remove", "nothing is deleted anyway", "give --remove ORG/NAME, or leave it out");
+        }
+
         IReadOnlyList<HubCachedModel> models = cache.List();
         if (parsed.GetValue(_json))
         {

@@ -29,7 +29,7 @@ internal sealed class RecommendVerb : IVerb
     private readonly Option<int?> _threads = CommonOptions.Threads();
     private readonly Option<string> _activations = CommonOptions.Activations("f32");
     private readonly Option<string> _kvCache = CommonOptions.KvCache();
-    private readonly Option<string?> _output = CommonOptions.Output("Folder for results and report (default: nibble-recommend-1, -2 … in the working folder); the same command goes on there after an interruption.");
+    private readonly Option<string?> _output = CommonOptions.Output("Folder for results and report (default: nibble-recommend-1, -2 … in the working folder); given again, the command goes on there after an interruption.");
     private readonly Option<bool> _dryRun = CommonOptions.DryRun();
     private readonly Option<bool> _json = CommonOptions.Json();
 
@@ -53,7 +53,12 @@ internal sealed class RecommendVerb : IVerb
         if (recommender.Plan is { } plan)
         {
             StudyConsole.ShowPlan(plan);
-            results = parsed.GetValue(_dryRun) ? null : StudyConsole.Run(plan, parsed.GetValue(_output) ?? StudyConsole.FreeFolder("nibble-recommend"), force: false, cancellation);
+            if (!parsed.GetValue(_dryRun))
+            {
+                string output = parsed.GetValue(_output) ?? StudyConsole.FreeFolder("nibble-recommend");
+                results = StudyConsole.Run(plan, output, force: false, cancellation);
+                Console.Error.WriteLine($"report: {Path.GetFullPath(Path.Combine(output, "report.html"))}");
+            }
         }
 
         Recommendation recommendation = recommender.Choose(results);

@@ -38,7 +38,8 @@ internal sealed class StudyConsole : IStudyObserver
         }
         catch (OperationCanceledException)
         {
-            Output.Human.MarkupLineInterpolated($"stopped; what is finished is in {output}: the same command goes on from there");
+            // Without -o the next one would take a new folder.
+            Output.Human.MarkupLineInterpolated($"stopped; what is finished is in {output}: the same command with -o {output} goes on from there");
             throw;
         }
         finally
@@ -59,7 +60,7 @@ internal sealed class StudyConsole : IStudyObserver
         }
 
         Output.Human.Write(table);
-        Output.Human.MarkupLineInterpolated($"{plan.Cells.Count} cells, roughly {Seconds(plan.Seconds)}: tokens × multiply-adds ÷ 40 GFLOP/s a thread");
+        Output.Human.MarkupLineInterpolated($"{plan.Cells.Count} cells, roughly {Seconds(plan.Seconds)}: tokens × multiply-adds ÷ {CellEstimate.Rate(plan.Study)}");
     }
 
     /// <summary>The results.</summary>

@@ -73,7 +73,7 @@ public static class LocalServer
     private static Task RefuseForeignNames(HttpContext context, RequestDelegate next)
     {
         string host = context.Request.Host.Host;
-        if (host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address)))
+        if (host.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address)))
         {
             return next(context);
         }

@@ -43,6 +43,7 @@ public sealed class PullTests : IDisposable
         Assert.Equal(0, Run("quantize", "org/name", "--method", "rtn", "-o", Path.Combine(_folder, "q")).ExitCode);
         Assert.Equal(0, Run("finetune", "org/name", "--demo", "--max-steps", "1", "--max-seq-length", "16", "-o", Path.Combine(_folder, "tuned")).ExitCode);
         Assert.All(Run("runs", "--json").Json.GetProperty("runs").EnumerateArray(), run => Assert.Equal("org/name", run.GetProperty("model").GetString()));
+        Assert.Equal(2, Run("cache", "--dry-run").ExitCode);
         Assert.Equal((2, 0), (Run("cache", "--remove", "org/name@v1").ExitCode, Run("cache", "--remove", "org/name").ExitCode));
         CliResult gone = Run("generate", "org/name", "--prompt", "x");
         Assert.Equal(4, gone.ExitCode);

@@ -242,7 +242,10 @@ public sealed class DashboardApiTests : IAsyncLifetime
             Assert.NotEmpty(await asset.Content.ReadAsByteArrayAsync());
         }
 
-        using HttpRequestMessage rebound = new(HttpMethod.Get, "/api/runs");
+        using HttpRequestMessage shouted = new(HttpMethod.Get, "/"), rebound = new(HttpMethod.Get, "/api/runs");
+        shouted.Headers.Host = "LocalHost:1";
+        using HttpResponseMessage own = await _client.SendAsync(shouted);
+        Assert.Equal(HttpStatusCode.OK, own.StatusCode);
         rebound.Headers.Host = "evil.example";
         using HttpResponseMessage foreign = await _client.SendAsync(rebound);
         Assert.Equal(HttpStatusCode.MisdirectedRequest, foreign.StatusCode);

@@ -79,6 +79,13 @@ public class RecommendTests
         Assert.Equal(2, Recommender.Of(Ample with { Seconds = 0.01 }, long.MaxValue).Plan!.Cells.Count);
     }
 
+    [Fact]
+    public void ACardMeasuresMoreInTheSameTime()
+    {
+        RecommendRequest request = Ample with { MemoryBytes = 3_000_000_000, Threads = 1, Seconds = 20 };
+        Assert.InRange(Recommender.Of(request, long.MaxValue).Plan!.Cells.Count, 2, Recommender.Of(request with { Device = "cuda" }, long.MaxValue).Plan!.Cells.Count - 3);
+    }
+
     [Theory]
     // Perplexity ratio with its interval, memory, speed: of GPTQ 4 bit, RTN 8 bit, NF4.
     [InlineData("1.03 1.02 1.04 80 300; 1.001 0.999 1.003 130 200; 1.09 1.08 1.10 81 400", "RTN 8 bit, group 64", "RTN 8 bit, group 64", "as it is")]
