@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.RegularExpressions;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Server;
@@ -8,7 +9,7 @@ using Nibble.Templates;
 namespace Nibble.Cli;
 
 /// <summary><c>nibble serve</c>: a model behind the routes of OpenAI's API.</summary>
-internal sealed class ServeVerb : IVerb
+internal sealed partial class ServeVerb : IVerb
 {
     /// <summary>The key, where the command line does not name it.</summary>
     private const string KeyVariable = "NIBBLE_API_KEY";
@@ -80,6 +81,11 @@ internal sealed class ServeVerb : IVerb
                 $"set {KeyVariable} or --api-key; --no-api-key lets everybody in");
         }
 
+        foreach (string origin in parsed.GetValue(_origins) ?? [])
+        {
+            RequireOrigin(origin);
+        }
+
         Require(parsed, _maxTokens, 1);
         Require(parsed, _parallel, 1, MostParallel);
         Require(parsed, _queue, 0);
@@ -94,6 +100,18 @@ internal sealed class ServeVerb : IVerb
             Log = parsed.GetValue(_quiet) ? null : Console.Error.WriteLine,
         };
     }
+
+    // Browsers send scheme, host and port alone: anything else would be taken, and match none of them.
+    private static void RequireOrigin(string origin)
+    {
+        if (origin is not ("*" or "null") && !Origin().IsMatch(origin))
+        {
+            Throw.Usage($"--allow-origin {origin}", "no page has this origin", "give scheme, host and port, as http://localhost:3000; or * for all");
+        }
+    }
+
+    [GeneratedRegex("^[A-Za-z][A-Za-z0-9+.-]*://[^/?#\\s]+/?$")]
+    private static partial Regex Origin();
 
     private static void Require(ParseResult parsed, Option<int> option, int least, int most = int.MaxValue)
     {

@@ -70,6 +70,8 @@ public sealed class ServeTests : IDisposable
     [InlineData("--parallel 0", "--parallel", "0")]
     [InlineData("from 1 to 1024", "--parallel", "100000")]
     [InlineData("port 70000", "--port", "70000")]
+    [InlineData("no page has this origin", "--allow-origin", "localhost:3000")]
+    [InlineData("no page has this origin", "--allow-origin", "*", "--allow-origin", "http://localhost:3000/chat")]
     [InlineData("neither an address", "--host", "example.org", "--no-api-key")]
     public void WhatMakesNoSenseIsRefused(string message, params string[] arguments)
     {

@@ -94,7 +94,7 @@ public sealed class ContinuousBatch : IDisposable
         }
     }
 
-    /// <summary>After a step that failed: all rows leave, and nothing is kept of them nor of others.</summary>
+    /// <summary>After a step that threw, by none of its rows' fault: all leave, and nothing is kept of them nor of others.</summary>
     public void Clear()
     {
         _rows.ToList().ForEach(Remove);
