@@ -155,7 +155,7 @@ public sealed class LiveRun : IDisposable
         _ending.Set();
         // It may be in the middle of waiting for a locked file, which has a limit of its own.
         _writer!.Join(Patience);
-        Attempt(last);
+        Attempt(last, isLast: true);
     }
 
     private void WriteOn()
@@ -166,7 +166,7 @@ public sealed class LiveRun : IDisposable
         }
     }
 
-    private void Attempt(Action<RunStore> write)
+    private void Attempt(Action<RunStore> write, bool isLast = false)
     {
         lock (_writing)
         {
@@ -176,7 +176,11 @@ public sealed class LiveRun : IDisposable
             }
             catch (Exception error) when (error is SqliteException or NibbleException or IOException or UnauthorizedAccessException)
             {
-                if (!_warned)
+                if (isLast)
+                {
+                    _warn?.Invoke($"the end of run {Id} cannot be recorded\n{Text(error)}\n'nibble runs' will call it lost; its results are where it wrote them");
+                }
+                else if (!_warned)
                 {
                     _warned = true;
                     _warn?.Invoke($"run {Id} cannot be recorded for now\n{Text(error)}\nthe work goes on; it is tried again");

@@ -45,6 +45,23 @@ public sealed class LiveRunTests : IDisposable
     }
 
     [Fact]
+    public void An_end_that_cannot_be_written_is_not_promised()
+    {
+        using LiveRun run = LiveRun.Start(Store, _ => Tiny, _warnings.Add);
+        using (SqliteConnection other = new($"Data Source={Store};Pooling=False"))
+        {
+            other.Open();
+            other.Execute("create trigger refuses before update on runs when new.finished is not null begin select raise(abort, 'no end'); end");
+        }
+
+        run.Finish(RunEnd.Finished);
+        string warning = Assert.Single(_warnings);
+        Assert.Contains("no end", warning, StringComparison.Ordinal);
+        Assert.Contains("lost", warning, StringComparison.Ordinal);
+        Assert.DoesNotContain("tried again", warning, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_end_is_that_of_the_work()
     {
         Assert.Equal(7, While(() => 7));
