@@ -38,13 +38,13 @@ step qlora 60 "$bench" cuda-train --kernels "qlora 32x512" --rounds 3
 step gpt2 60 "$bench" cuda-train --kernels gpt2 --rounds 11
 step torch-gpt2 120 python3 "$peers/torch_train.py" gpt2 --compile
 step decode 150 "$bench" cuda-decode
-step batch 60 "$bench" cuda-batch
+step batch 180 "$bench" cuda-batch
 sanitized race-training 60 racecheck "bf16 norms"
 sanitized memory-training 60 memcheck "bf16 n"
 sanitized memory-packed 90 memcheck "bf16 products with packed"
 sanitized race-packed 90 racecheck "bf16 products with packed"
 sanitized memory-int8 60 memcheck "llm.int8"
-sanitized race-int8 60 racecheck "llm.int8"
+sanitized race-int8 180 racecheck "llm.int8"
 sanitized race-packing 120 racecheck packing
 sanitized race-activations 120 racecheck "int8 activations"
 sanitized race-quantize 120 racecheck quantize

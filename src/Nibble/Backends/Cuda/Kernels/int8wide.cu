@@ -56,7 +56,7 @@ struct WideIntegers
 {
     typedef int Sum;
     static const int HALVES = 1, PLANES = 0, UNIT_BYTES = UnitOf<8>::WORDS * 4, TABLE_BYTES = 0;
-    static const bool LEVELS = false, LOOKS_UP = false;
+    static const bool LEVELS = false, LOOKS_UP = false, LOADS_LATE = false;
     struct Cursor
     {
         __device__ void open(const Packed&, i64, int) {}

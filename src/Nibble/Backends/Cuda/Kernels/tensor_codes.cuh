@@ -86,6 +86,9 @@ struct LaneTurn
     }
 };
 
+// A byte below 128 of a word, as a number 128 larger (`above`, whose bytes it joins).
+__device__ inline float byte_above_128(u32 word, u32 above, int byte) { return __uint_as_float(pick_bytes(word, above, 0x7044u | (u32)byte << 8)); }
+
 // What a lane holds of a unit, and the pair of codes (2·pair, 2·pair + 1) of (h, i): as the place in the table, or as numbers.
 template <int BITS>
 struct LaneCodes;
@@ -106,13 +109,13 @@ struct LaneCodes<4>
         u32 word = q[h].w[i], place = pair == 0 ? word << 7 : word >> (8 * pair - 7);
         return table.at(place & 0x7f80u);
     }
-    // The same as numbers BIAS larger: a code in the last bits of 128 as BF16.
-    static const int BIAS = 128;
-    __device__ void numbers(int h, int i, int pair, const PairTable&, float* low, float* high) const
+    // The same as numbers BIAS larger: a code in the last bits of 128 as BF16. A word's even and odd codes become bytes at once.
+    static const int BIAS = 128, ABOVE = 0x43000000;
+    __device__ void numbers(int h, int i, int pair, const PairTable&, u32 above, float* low, float* high) const
     {
         u32 word = q[h].w[i];
-        *low = __uint_as_float(((pair < 2 ? word << (16 - 8 * pair) : word >> (8 * pair - 16)) & 0xf0000u) | 0x43000000u);
-        *high = __uint_as_float(((pair < 2 ? word << (12 - 8 * pair) : word >> (8 * pair - 12)) & 0xf0000u) | 0x43000000u);
+        *low = byte_above_128(word & 0x0f0f0f0fu, above, pair);
+        *high = byte_above_128(word >> 4 & 0x0f0f0f0fu, above, pair);
     }
     __device__ u32 code(int h, int i, int e) const { return (q[h].w[i] >> (4 * e)) & 15; }
     __device__ u32 eight(int h, int i) const { return q[h].w[i]; }
@@ -144,8 +147,8 @@ struct LaneCodes<3>
         u32 entry = ((q[0].w[h] >> shift) & 3) | (((q[1].w[h] >> shift) & 3) << 2) | (((q[2].w[h] >> shift) & 3) << 4);
         return table.at(entry * 128);
     }
-    static const int BIAS = 0;
-    __device__ void numbers(int h, int i, int at, const PairTable& table, float* low, float* high) const
+    static const int BIAS = 0, ABOVE = 0;
+    __device__ void numbers(int h, int i, int at, const PairTable& table, u32, float* low, float* high) const
     {
         u32 both = pair(h, i, at, table);
         *low = __uint_as_float(both << 16);
@@ -177,12 +180,14 @@ struct LaneCodes<2>
         u32 entry = (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 4 * pair)) & 15;
         return table.at(entry * 128);
     }
-    static const int BIAS = 128;
-    __device__ void numbers(int h, int i, int pair, const PairTable&, float* low, float* high) const
+    static const int BIAS = 128, ABOVE = 0x43000000;
+    __device__ void numbers(int h, int i, int pair, const PairTable&, u32 above, float* low, float* high) const
     {
-        u32 codes = q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 4 * pair);
-        *low = __uint_as_float(((codes & 3) << 16) | 0x43000000u);
-        *high = __uint_as_float(((codes & 12) << 14) | 0x43000000u);
+        // A byte has two pairs.
+        u32 word = q.w[2 * h + (i >> 1)] >> 4 * (pair & 1);
+        int at = 2 * (i & 1) + (pair >> 1);
+        *low = byte_above_128(word & 0x03030303u, above, at);
+        *high = byte_above_128(word >> 2 & 0x03030303u, above, at);
     }
     __device__ u32 code(int h, int i, int e) const { return (q.w[2 * h + (i >> 1)] >> (16 * (i & 1) + 2 * e)) & 3; }
     __device__ static int of_entry(int entry, int which) { return (entry >> (2 * which)) & 3; }
@@ -205,17 +210,17 @@ struct LaneCodes<8>
     // Four codes of (h, i) from 4·half on.
     __device__ u32 word(int h, int i, int half) const { return q[2 * h + (i >> 1)].w[2 * (i & 1) + half]; }
     // 2²³ + code as F32, less 2²³: exact, and codes of 8 bits are exact in BF16.
-    static const int BIAS = 0;
-    __device__ void numbers(int h, int i, int pair, const PairTable&, float* low, float* high) const
+    static const int BIAS = 0, ABOVE = 0x4b000000;
+    __device__ void numbers(int h, int i, int pair, const PairTable&, u32 above, float* low, float* high) const
     {
         u32 codes = word(h, i, pair >> 1);
-        *low = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7542 : 0x7540)) - 8388608.0f;
-        *high = __uint_as_float(pick_bytes(codes, 0x4b000000u, pair & 1 ? 0x7543 : 0x7541)) - 8388608.0f;
+        *low = __uint_as_float(pick_bytes(codes, above, pair & 1 ? 0x7542 : 0x7540)) - 8388608.0f;
+        *high = __uint_as_float(pick_bytes(codes, above, pair & 1 ? 0x7543 : 0x7541)) - 8388608.0f;
     }
     __device__ u32 pair(int h, int i, int pair, const PairTable& table) const
     {
         float low, high;
-        numbers(h, i, pair, table, &low, &high);
+        numbers(h, i, pair, table, ABOVE, &low, &high);
         return pack_bf16(low, high);
     }
     __device__ u32 code(int h, int i, int e) const { return (word(h, i, e >> 2) >> (8 * (e & 3))) & 255; }

@@ -148,6 +148,8 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
         D::fill_table(p, table);
         if (p.nested_map && threadIdx.x < 256) map[threadIdx.x] = p.nested_map[threadIdx.x];
         groups_barrier<GROUPS>();
+        // A multiplication that is queued behind loads from shared memory waits for all of them.
+        const bool LATE = D::LOADS_LATE || N < 256;
         int group = warp >> 2, before = -1;
         RingPlace<X_STAGES> x_at(0);
         RingPlace<W_STAGES> w_at(0);
@@ -220,8 +222,9 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
                 release();
                 part.finish(pairs, 1, a[D::HALVES - 1]);
                 if (D::LOOKS_UP && more) begin(unit + 1);
-                if (!D::LOOKS_UP && more) load();
+                if (!D::LOOKS_UP && !LATE && more) load();
                 multiply(a[D::HALVES - 1]);
+                if (!D::LOOKS_UP && LATE && more) load();
                 if (!D::LOOKS_UP && more) begin(unit + 1);
                 release();
             }

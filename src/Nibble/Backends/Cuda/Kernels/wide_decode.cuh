@@ -58,10 +58,13 @@ struct WideFloats
     typedef typename T::Cursor Cursor;
     // Levels of a codebook are BF16: for their product with a scale, two numbers of BF16 stand for it.
     static const bool LEVELS = !T::OFFSETS, LOOKS_UP = LEVELS || T::CODE_BITS == 3;
+    // Codes of 8 bits fill so many registers that tiles of 256 rows want them before the multiplication is queued.
+    static const bool LOADS_LATE = T::CODE_BITS < 8;
     static const int HALVES = 2, PARTS = T::PARTS, PLANES = T::PLANES, UNIT_BYTES = T::UNIT_BYTES, TABLE_BYTES = LEVELS ? LEVEL_TABLE : LOOKS_UP ? T::TABLE_BYTES : 0, END_BYTES = TURNED_BYTES;
     T tile;
-    // What the weight has, asked once: a look at the call's constants waits behind all loads from shared memory.
-    bool whole, nested;
+    bool whole;
+    // T::Codes::ABOVE in a register: as a constant it would take the place of those that pick bytes, which then come from registers, each time anew.
+    u32 above;
     // Of each group of a half (PARTS) and each of a lane's two rows.
     u32 words[PLANES], own[PARTS], high[PARTS][2], low[PARTS][2], found[2][2][4];
     float scale[PARTS][2], shift[PARTS][2];
@@ -72,7 +75,7 @@ struct WideFloats
         else if (LOOKS_UP) T::fill_table(p, table);
     }
 
-    __device__ WideFloats(const Packed& p) : whole(T::whole_words(p)), nested(kept(p.nested_map != nullptr)) {}
+    __device__ WideFloats(const Packed& p) : whole(T::whole_words(p)), above((u32)(T::Codes::ABOVE + min(p.group_size, 0))) {}
 
     template <class BRING>
     __device__ static void places(const Packed& p, const Cursor& at, int unit, BRING bring) { T::places(p, at, unit, bring); }
@@ -85,7 +88,7 @@ struct WideFloats
         for (int part = 0; part < PARTS; part++)
         {
             words[part] = read(part);
-            if (nested) words[PARTS + part] = read(PARTS + part);
+            if (!whole && p.nested_map) words[PARTS + part] = read(PARTS + part);
             if (T::OFFSETS && p.offsets) words[2 * PARTS + part] = read(2 * PARTS + part);
         }
     }
@@ -125,7 +128,8 @@ struct WideFloats
             }
 
             scale[part][h] = tile.scale_at(2 * half + part, h, lane);
-            shift[part][h] = fmaf(-(float)T::Codes::BIAS, scale[part][h], tile.shift_at(2 * half + part, h, lane));
+            shift[part][h] = tile.shift_at(2 * half + part, h, lane);
+            if (T::Codes::BIAS != 0) shift[part][h] = fmaf(-(float)T::Codes::BIAS, scale[part][h], shift[part][h]);
         }
     }
 
@@ -149,7 +153,7 @@ struct WideFloats
                     }
 
                     float first = __uint_as_float(pair << 16), second = __uint_as_float(pair & 0xffff0000u);
-                    if (!LOOKS_UP) tile.codes.numbers(h, 2 * half + n, 2 * j + (w >> 1), table, &first, &second);
+                    if (!LOOKS_UP) tile.codes.numbers(h, 2 * half + n, 2 * j + (w >> 1), table, above, &first, &second);
                     a[2 * n + j][w] = pack_bf16(fmaf(first, scale[part][h], shift[part][h]), fmaf(second, scale[part][h], shift[part][h]));
                 }
             }
