@@ -45,14 +45,14 @@ internal sealed class BenchVerb : IVerb
     private void Run(ParseResult parsed, CancellationToken cancellation)
     {
         SpeedOptions options = Read(parsed);
-        IReadOnlyList<ResultDocument> cells = SpeedBench.Run(options, text => Output.Human.MarkupLineInterpolated($"[dim]{text}[/]"), cancellation);
+        IReadOnlyList<ResultDocument> cells = SpeedBench.Run(options, text => Output.Text.MarkupLineInterpolated($"[dim]{text}[/]"), cancellation);
         if (parsed.GetValue(_json))
         {
             Output.Json(new { Schema = 1, Model = options.Shapes ?? options.Model, Random = options.Shapes is not null, options.Peer, Cells = cells });
         }
         else
         {
-            Output.Human.Write(Table(cells));
+            Table(cells).Write(Output.Human);
         }
     }
 
@@ -103,9 +103,13 @@ internal sealed class BenchVerb : IVerb
         return new LlamaBench(peer[PeerPrefix.Length..], model);
     }
 
-    private static Table Table(IReadOnlyList<ResultDocument> cells)
+    private static FitTable Table(IReadOnlyList<ResultDocument> cells)
     {
-        Table table = new Table().AddColumns("method", "bits", "threads", "prefill, tok/s", "decode, tok/s", "of raw read", "peer prefill", "peer decode", "weights", "peak memory");
+        FitTable table = new(
+        [
+            new("method", Wraps: true), new("bits", IsNumber: true, Rank: 1), new("threads", IsNumber: true), new("prefill, tok/s", IsNumber: true), new("decode, tok/s", IsNumber: true), new("of raw read", IsNumber: true),
+            new("peer prefill", IsNumber: true, Rank: 3), new("peer decode", IsNumber: true, Rank: 2), new("weights", IsNumber: true), new("peak memory", IsNumber: true),
+        ]);
         foreach (ResultDocument cell in cells)
         {
             table.AddRow(

@@ -62,7 +62,7 @@ internal sealed class BudgetOptions
         if (parsed.GetValue(_save) is { } path)
         {
             PlanFile.Write(path, plan);
-            Output.Human.WriteLine($"plan: {path}");
+            Output.Text.WriteLine($"plan: {path}");
         }
     }
 

@@ -49,7 +49,7 @@ internal sealed class CacheVerb : IVerb
 
         if (models.Count == 0)
         {
-            Output.Human.WriteLine($"{cache.Root} holds no models; 'nibble pull ORG/NAME' downloads one");
+            Output.Text.WriteLine($"{cache.Root} holds no models; 'nibble pull ORG/NAME' downloads one");
             return;
         }
 
@@ -62,7 +62,7 @@ internal sealed class CacheVerb : IVerb
         }
 
         Output.Human.Write(table);
-        Output.Human.WriteLine($"{Sizes.Text(models.Sum(model => model.Bytes))} in {cache.Root}");
+        Output.Text.WriteLine($"{Sizes.Text(models.Sum(model => model.Bytes))} in {cache.Root}");
     }
 
     private static void Remove(HubCache cache, string repository, bool dryRun, bool json)
@@ -74,6 +74,6 @@ internal sealed class CacheVerb : IVerb
             return;
         }
 
-        Output.Human.WriteLine(dryRun ? $"{repository} would free {Sizes.Text(bytes)}" : $"{repository} is deleted, {Sizes.Text(bytes)} are free");
+        Output.Text.WriteLine(dryRun ? $"{repository} would free {Sizes.Text(bytes)}" : $"{repository} is deleted, {Sizes.Text(bytes)} are free");
     }
 }

@@ -54,11 +54,11 @@ internal sealed class ConvertVerb : IVerb
 
         foreach (string note in report.Notes)
         {
-            Output.Human.WriteLine("note: " + note);
+            Output.Text.WriteLine("note: " + note);
         }
 
-        Output.Human.WriteLine(QuantizeRendering.Line(report.Certificate));
-        Output.Human.WriteLine($"written: {report.Output}, {report.Type}, {Sizes.Text(report.Bytes)}");
+        Output.Text.WriteLine(QuantizeRendering.Line(report.Certificate));
+        Output.Text.WriteLine($"written: {report.Output}, {report.Type}, {Sizes.Text(report.Bytes)}");
     }
 
     private void Verify(ParseResult parsed)
@@ -76,8 +76,8 @@ internal sealed class ConvertVerb : IVerb
             return;
         }
 
-        Output.Human.WriteLine(QuantizeRendering.Line(verification.Certificate));
-        Output.Human.WriteLine(verification.Source is { } source
+        Output.Text.WriteLine(QuantizeRendering.Line(verification.Certificate));
+        Output.Text.WriteLine(verification.Source is { } source
             ? $"holds: files, logits, and the difference from {source}"
             : $"holds for the files and the logits; '{verification.Certificate.Source}', from which it was made, was not found, so the difference was not computed again: use --source MODEL");
     }

@@ -142,7 +142,7 @@ internal sealed class EstimateVerb : IVerb
 
     private static void RenderTable(IEnumerable<(string Name, MemoryEstimate[] All)> models)
     {
-        Table table = new Table().AddColumns(["model", "parameters", "method", "trainable", "memory", .. MemoryEstimate.Devices.Select(size => $"{size} GB")]);
+        FitTable table = new([new("model"), new("parameters", IsNumber: true), new("method"), new("trainable", IsNumber: true), new("memory", IsNumber: true), .. MemoryEstimate.Devices.Select(size => new FitColumn($"{size} GB"))]);
         foreach ((string name, MemoryEstimate[] all) in models)
         {
             foreach (MemoryEstimate estimate in all)
@@ -151,7 +151,7 @@ internal sealed class EstimateVerb : IVerb
             }
         }
 
-        Output.Human.Write(table);
+        table.Write(Output.Human);
     }
 
     private static void RenderArithmetic(MemoryEstimate[] estimates)
@@ -176,11 +176,11 @@ internal sealed class EstimateVerb : IVerb
     private static void RenderAssumptions(MemoryOptions options, bool table)
     {
         string targets = options.TargetModules.Count > 0 ? string.Join(", ", options.TargetModules) : table ? "q_proj, v_proj" : "PEFT's default targets";
-        Output.Human.WriteLine(
+        Output.Text.WriteLine(
             $"batch {options.BatchSize} × {options.SequenceLength:N0} tokens, {options.DType}, rank {options.Rank} on {targets}, AdamW, gradient checkpointing {(options.GradientCheckpointing ? "on" : "off")}; GB = 10^9 bytes");
         if (table)
         {
-            Output.Human.WriteLine("for the arithmetic of a model of yours: nibble estimate FOLDER");
+            Output.Text.WriteLine("for the arithmetic of a model of yours: nibble estimate FOLDER");
         }
     }
 }

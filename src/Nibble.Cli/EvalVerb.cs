@@ -105,7 +105,7 @@ internal sealed class EvalVerb : IVerb
             return work((_, _) => { }, cancellation);
         }
 
-        return Output.Human.Progress().AutoClear(true).HideCompleted(true).Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(context =>
+        return Output.Human.Progress().AutoClear(true).HideCompleted(true).Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new TimeLeftColumn()).Start(context =>
         {
             ProgressTask bar = context.AddTask("loading", maxValue: 1);
             return work((what, done) => (bar.Description, bar.Value) = (what, done), cancellation);
@@ -143,13 +143,13 @@ internal sealed class EvalVerb : IVerb
         }
 
         string adapter = result.Adapter is null ? string.Empty : $" with the adapter {result.Adapter}";
-        Output.Human.MarkupLineInterpolated($"[bold]{result.Model}[/]{adapter}: {result.Method}, {result.Protocol ?? "no text"} on {result.Data}, {result.Kernels} kernels, {result.Threads} threads, {result.ActivationDtype} activations, seed {result.Seed}");
+        Output.Text.MarkupLineInterpolated($"[bold]{result.Model}[/]{adapter}: {result.Method}, {result.Protocol ?? "no text"} on {result.Data}, {result.Kernels} kernels, {result.Threads} threads, {result.ActivationDtype} activations, seed {result.Seed}");
         Output.Human.Write(table);
         ClassRendering.Show(result);
         RenderForgetting(result);
         if (result.EnergyDescription is { } energy)
         {
-            Output.Human.MarkupLineInterpolated($"[dim]energy: {energy}; CO₂: {result.CarbonSource ?? string.Empty}; memory: {result.MemorySource ?? string.Empty}[/]");
+            Output.Text.MarkupLineInterpolated($"[dim]energy: {energy}; CO₂: {result.CarbonSource ?? string.Empty}; memory: {result.MemorySource ?? string.Empty}[/]");
         }
     }
 
@@ -162,6 +162,6 @@ internal sealed class EvalVerb : IVerb
 
         double[] interval = result.Intervals["nll_delta"];
         string verdict = interval[0] > 0 ? "worse than its base here: the tuning cost it something" : interval[1] < 0 ? "better than its base here" : "no different from its base here, within the interval";
-        Output.Human.MarkupLineInterpolated($"against {result.Before}: {result.Metrics["nll_delta"]:+0.0000;-0.0000} nats a token ({interval[0]:+0.0000;-0.0000} to {interval[1]:+0.0000;-0.0000}), KL {result.Metrics["kl"]:0.0000}: {verdict}");
+        Output.Text.MarkupLineInterpolated($"against {result.Before}: {result.Metrics["nll_delta"]:+0.0000;-0.0000} nats a token ({interval[0]:+0.0000;-0.0000} to {interval[1]:+0.0000;-0.0000}), KL {result.Metrics["kl"]:0.0000}: {verdict}");
     }
 }

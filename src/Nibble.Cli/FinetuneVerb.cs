@@ -24,7 +24,7 @@ internal sealed class FinetuneVerb : IVerb
             FineTuneOptions options = arguments.Read(parsed, parsed.GetValue(dryRun));
             if (arguments.Unused(parsed) is { Count: > 0 } unused)
             {
-                Output.Human.WriteLine($"note: {string.Join(", ", unused)}: not used by --method {options.Method}");
+                Output.Text.WriteLine($"note: {string.Join(", ", unused)}: not used by --method {options.Method}");
             }
 
             return parsed.GetValue(dryRun) ? Plan(options, parsed.GetValue(json)) : Run(options, parsed.GetValue(json), cancellation);
@@ -48,14 +48,14 @@ internal sealed class FinetuneVerb : IVerb
         }
 
         table.AddRow("total", Sizes.Text(plan.Memory.TotalBytes), string.Empty);
-        Output.Human.WriteLine($"trainable parameters: {plan.TrainableParameters:N0} of {plan.TotalParameters:N0}, in {plan.Modules.Count:N0} layers");
+        Output.Text.WriteLine($"trainable parameters: {plan.TrainableParameters:N0} of {plan.TotalParameters:N0}, in {plan.Modules.Count:N0} layers");
         Output.Human.Write(table);
         return 0;
     }
 
     private static int Run(FineTuneOptions options, bool json, CancellationToken cancellation)
     {
-        Output.Human.WriteLine($"{options.Method} of {options.Model}, seed {options.Trainer.Seed}");
+        Output.Text.WriteLine($"{options.Method} of {options.Model}, seed {options.Trainer.Seed}");
         using LiveRun run = RunRecording.Start(store => Describe(store, options));
         return run.While(() => Train(options, run, json, cancellation));
     }
@@ -65,19 +65,19 @@ internal sealed class FinetuneVerb : IVerb
         long start = Stopwatch.GetTimestamp();
         TrainingProgress progress = new();
         TrainingRecorder recorder = new(run);
-        FineTuneReport report = FineTune.Run(options, progress.Show, Output.Human.WriteLine, cancellation, recorder);
+        FineTuneReport report = FineTune.Run(options, progress.Show, Output.Text.WriteLine, cancellation, recorder);
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
         recorder.Ended(report, seconds);
         if (report.Interrupted)
         {
             string next = $"interrupted after step {report.Log.LastOrDefault()?.Step}: go on with --resume";
-            Output.Human.WriteLine(next);
+            Output.Text.WriteLine(next);
             run.Finish(RunEnd.Interrupted, next, LiveRun.FilesOf(options.Output!));
         }
         else
         {
-            Output.Human.WriteLine($"saved in {options.Output}: {report.TokensPerSecond:N0} tokens/s, {seconds:F0} s in all; {report.Energy.Joules:N0} J ({report.Energy.Description})");
-            Output.Human.WriteLine(Next(options));
+            Output.Text.WriteLine($"saved in {options.Output}: {report.TokensPerSecond:N0} tokens/s, {seconds:F0} s in all; {report.Energy.Joules:N0} J ({report.Energy.Description})");
+            Output.Text.WriteLine(Next(options));
             run.Finish(RunEnd.Finished, artefacts: LiveRun.FilesOf(options.Output!));
         }
 

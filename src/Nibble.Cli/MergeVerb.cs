@@ -66,7 +66,7 @@ internal sealed class MergeVerb : IVerb
         MergedModel.Write(loaded.Model, loaded.Config, loaded.Path, part, target, whole.Path);
         whole.Commit();
         long bytes = FileBytes(folder);
-        Output.Human.WriteLine($"merged into {folder}: {target}, {Sizes.Text(bytes)}");
+        Output.Text.WriteLine($"merged into {folder}: {target}, {Sizes.Text(bytes)}");
         if (parsed.GetValue(_json))
         {
             Output.Json(new { Schema = 1, Model = loaded.Path, Adapter = parsed.GetValue(_adapter), Dtype = target.ToString().ToLowerInvariant(), Output = folder, FileBytes = bytes });
@@ -98,12 +98,12 @@ internal sealed class MergeVerb : IVerb
             Threads = parsed.GetValue(_threads),
             Force = parsed.GetValue(_force),
         };
-        MergeReport report = RequantizeMerge.Run(options, Output.Human.WriteLine, cancellation);
+        MergeReport report = RequantizeMerge.Run(options, Output.Text.WriteLine, cancellation);
         Render(report);
-        Output.Human.WriteLine($"merged into {folder}: the base's format, {report.ChangedLayers} layers changed, {Sizes.Text(FileBytes(folder))}");
+        Output.Text.WriteLine($"merged into {folder}: the base's format, {report.ChangedLayers} layers changed, {Sizes.Text(FileBytes(folder))}");
         if (options.Remainder is { } remainder)
         {
-            Output.Human.WriteLine($"remainder of rank {options.RemainderRank} in {remainder}, {Sizes.Text(FileBytes(remainder))}: run with --adapter {remainder}");
+            Output.Text.WriteLine($"remainder of rank {options.RemainderRank} in {remainder}, {Sizes.Text(FileBytes(remainder))}: run with --adapter {remainder}");
         }
 
         if (parsed.GetValue(_json))

@@ -21,10 +21,13 @@ internal static class Output
     /// <summary>The console for people, on stderr; colours only on a terminal and without NO_COLOR.</summary>
     public static IAnsiConsole Human { get; } = CreateHuman();
 
+    /// <summary>The same for lines of text: the terminal breaks them, so that a command or path that is copied stays in one piece.</summary>
+    public static IAnsiConsole Text { get; } = CreateHuman(width: 1_000_000);
+
     /// <summary>Prints <paramref name="document"/> to stdout as JSON.</summary>
     public static void Json(object document) => Console.Out.WriteLine(JsonSerializer.Serialize(document, JsonOptions));
 
-    private static IAnsiConsole CreateHuman()
+    private static IAnsiConsole CreateHuman(int? width = null)
     {
         bool plain = Console.IsErrorRedirected;
         IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings
@@ -36,12 +39,8 @@ internal static class Output
             Ansi = plain ? AnsiSupport.No : AnsiSupport.Detect,
             Interactive = plain ? InteractionSupport.No : InteractionSupport.Detect,
         });
-        if (plain)
-        {
-            // A file or pipe has no width: wide enough that tables of results keep one line a row.
-            console.Profile.Width = 160;
-        }
-
+        // A file or pipe has no width: wide enough that tables of results keep one line a row.
+        console.Profile.Width = width ?? (plain ? 160 : console.Profile.Width);
         return console;
     }
 }

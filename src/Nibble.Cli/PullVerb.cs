@@ -29,7 +29,7 @@ internal sealed class PullVerb : IVerb
         HubDownload download = HubDownload.Plan(settings, name, parsed.GetValue(_include));
         long bytes = download.MissingBytes, began = Stopwatch.GetTimestamp();
         string renamed = download.NameNow == download.Repository ? string.Empty : $" (now {download.NameNow})";
-        Output.Human.WriteLine(
+        Output.Text.WriteLine(
             $"{download.Repository}{renamed} at {download.Commit[..12]}: {download.Files.Count} files, {Sizes.Text(download.Files.Sum(file => file.Bytes))}; {(download.Missing.Count == 0 ? "all in the cache" : $"{download.Missing.Count} to download, {Sizes.Text(bytes)}")}");
         if (!parsed.GetValue(_dryRun))
         {

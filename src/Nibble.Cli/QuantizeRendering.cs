@@ -14,7 +14,10 @@ internal static class QuantizeRendering
     /// <summary>What happens to which matrices, those with equal settings in one line.</summary>
     public static void Plan(QuantPlan plan)
     {
-        Table table = new Table().AddColumns("matrices", "role", "method", "settings", "why", "elements", "for example");
+        FitTable table = new(
+        [
+            new("matrices", IsNumber: true), new("role"), new("method"), new("settings", Wraps: true), new("why", Wraps: true, Rank: 2), new("elements", IsNumber: true, Rank: 1), new("for example"),
+        ]);
         foreach (var group in plan.Tensors.GroupBy(tensor => (tensor.Settings, tensor.Spec.Role, tensor.Reason)))
         {
             PlannedTensor first = group.First();
@@ -28,11 +31,11 @@ internal static class QuantizeRendering
                 Markup.Escape(first.Spec.Path));
         }
 
-        Output.Human.Write(table);
-        Output.Human.WriteLine($"layout: {plan.Layout.Name}");
+        table.Write(Output.Human);
+        Output.Text.WriteLine($"layout: {plan.Layout.Name}");
     }
 
-    public static void Estimate(PlanEstimate estimate) => Output.Human.WriteLine(
+    public static void Estimate(PlanEstimate estimate) => Output.Text.WriteLine(
         $"{Sizes.Text(estimate.BytesBefore)} → {Sizes.Text(estimate.BytesAfter)}, {estimate.BitsPerWeight:F3} bits per weight, {estimate.BitsPerParameter:F3} per parameter"
         + (estimate.Seconds is { } seconds ? $", about {Math.Max(0.1, seconds):F1} s of quantization" : string.Empty));
 
@@ -48,11 +51,11 @@ internal static class QuantizeRendering
         Output.Human.Write(table);
         foreach ((int i, BudgetTrial trial) in plan.Trials.Index())
         {
-            Output.Human.WriteLine($"tried: {trial.Name}, {trial.BitsPerWeight:F3} bits per weight, KL {trial.Kl:G4}{(i == plan.Chosen ? ": taken" : string.Empty)}");
+            Output.Text.WriteLine($"tried: {trial.Name}, {trial.BitsPerWeight:F3} bits per weight, KL {trial.Kl:G4}{(i == plan.Chosen ? ": taken" : string.Empty)}");
         }
 
         string bound = plan.LowerBound < plan.ExpectedLoss ? $", at best {plan.LowerBound:G4} with these choices" : ", the least with these choices";
-        Output.Human.WriteLine($"budget {budget}: {plan.Bytes:N0} of {plan.Capacity:N0} bytes, {plan.BitsPerWeight:F3} bits per weight, expected KL {plan.ExpectedLoss:G4}{bound}");
+        Output.Text.WriteLine($"budget {budget}: {plan.Bytes:N0} of {plan.Capacity:N0} bytes, {plan.BitsPerWeight:F3} bits per weight, expected KL {plan.ExpectedLoss:G4}{bound}");
     }
 
     /// <summary>Runs the work, with a bar on a terminal.</summary>
@@ -63,7 +66,7 @@ internal static class QuantizeRendering
             return work(Lines(name));
         }
 
-        ProgressColumn[] columns = [new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()];
+        ProgressColumn[] columns = [new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new TimeLeftColumn()];
         return Output.Human.Progress().Columns(columns).Start(context =>
         {
             ProgressTask bar = context.AddTask(name, maxValue: 1);
@@ -89,7 +92,7 @@ internal static class QuantizeRendering
 
             last = Stopwatch.GetTimestamp();
             double left = Stopwatch.GetElapsedTime(start).TotalSeconds * (1 - Share(step)) / Share(step);
-            Output.Human.WriteLine($"{name}: {step.Done} of {step.Total} ({Share(step):P0}), about {left:F0} s left, {step.Path}");
+            Output.Text.WriteLine($"{name}: {step.Done} of {step.Total} ({Share(step):P0}), about {left:F0} s left, {step.Path}");
         };
     }
 
@@ -99,29 +102,29 @@ internal static class QuantizeRendering
     public static void Result(string output, QuantizationResult result, bool verified)
     {
         QuantizationReport report = result.Report;
-        Table table = new Table().AddColumns("worst matrices", "shape", "relative error", "largest error", "bits per weight");
+        FitTable table = new([new("worst matrices"), new("shape"), new("relative error", IsNumber: true), new("largest error", IsNumber: true), new("bits per weight", IsNumber: true)]);
         foreach (QuantizedTensorReport tensor in report.Tensors.OrderByDescending(tensor => tensor.RelativeError).Take(WorstShown))
         {
             table.AddRow(Markup.Escape(tensor.Path), $"{tensor.Shape[0]} × {tensor.Shape[1]}", $"{tensor.RelativeError:P2}", $"{tensor.LargestError:G3}", $"{tensor.BitsPerWeight:F3}");
         }
 
-        Output.Human.Write(table);
-        Output.Human.WriteLine($"{report.Tensors.Count} matrices: {report.BitsPerWeight:F3} bits per weight with scales, relative error {report.RelativeError:P2}");
-        Output.Human.WriteLine($"{Sizes.Text(report.BytesBefore)} → {Sizes.Text(report.BytesAfter)} ({report.BitsPerParameter:F3} bits per parameter), {result.Seconds:F2} s, {result.QuantizationSeconds:F2} s of them in the method");
-        Output.Human.WriteLine("seconds: " + string.Join(", ", result.Phases.OrderByDescending(phase => phase.Value).Select(phase => $"{phase.Key} {phase.Value:F2}")));
+        table.Write(Output.Human);
+        Output.Text.WriteLine($"{report.Tensors.Count} matrices: {report.BitsPerWeight:F3} bits per weight with scales, relative error {report.RelativeError:P2}");
+        Output.Text.WriteLine($"{Sizes.Text(report.BytesBefore)} → {Sizes.Text(report.BytesAfter)} ({report.BitsPerParameter:F3} bits per parameter), {result.Seconds:F2} s, {result.QuantizationSeconds:F2} s of them in the method");
+        Output.Text.WriteLine("seconds: " + string.Join(", ", result.Phases.OrderByDescending(phase => phase.Value).Select(phase => $"{phase.Key} {phase.Value:F2}")));
         Coverage(report.Calibration);
         if (result.DevicePeakMemoryBytes is { } peak)
         {
-            Output.Human.WriteLine($"{result.Device}: {Sizes.Text(peak)} of its memory at most" + (result.EnergyJoules is { } joules ? $", {joules:F0} J ({result.EnergyNote})" : string.Empty));
+            Output.Text.WriteLine($"{result.Device}: {Sizes.Text(peak)} of its memory at most" + (result.EnergyJoules is { } joules ? $", {joules:F0} J ({result.EnergyNote})" : string.Empty));
         }
 
         if (verified)
         {
-            Output.Human.WriteLine("verified: all codes and scales read back equal in a fresh process");
+            Output.Text.WriteLine("verified: all codes and scales read back equal in a fresh process");
         }
 
-        Output.Human.WriteLine(Line(result.Certificate));
-        Output.Human.WriteLine($"written: {output}");
+        Output.Text.WriteLine(Line(result.Certificate));
+        Output.Text.WriteLine($"written: {output}");
     }
 
     /// <summary>A certificate in one line.</summary>
@@ -146,15 +149,15 @@ internal static class QuantizeRendering
             return;
         }
 
-        Output.Human.WriteLine($"calibrated on {record.Coverage.Min(layer => layer.Tokens):N0} tokens a layer ({record.Samples} samples of {record.Length})");
+        Output.Text.WriteLine($"calibrated on {record.Coverage.Min(layer => layer.Tokens):N0} tokens a layer ({record.Samples} samples of {record.Length})");
         foreach (LayerCoverage layer in record.Coverage.Where(layer => layer.DeadInputs > 0).OrderByDescending(layer => layer.DeadInputs).Take(WorstShown))
         {
-            Output.Human.WriteLine($"{layer.Path}: {layer.DeadInputs:N0} inputs were zero in every sample; their columns became zero");
+            Output.Text.WriteLine($"{layer.Path}: {layer.DeadInputs:N0} inputs were zero in every sample; their columns became zero");
         }
 
         foreach (LayerCoverage layer in record.Coverage.Where(layer => layer.RaisedDamping is not null).Take(WorstShown))
         {
-            Output.Human.WriteLine($"{layer.Path}: its Hessian needed a damping of {layer.RaisedDamping:G3}");
+            Output.Text.WriteLine($"{layer.Path}: its Hessian needed a damping of {layer.RaisedDamping:G3}");
         }
     }
 

@@ -160,7 +160,7 @@ internal sealed class QuantizeVerb : IVerb
         _budget.Save(parsed, plan);
         if (parsed.GetValue(_data) is not null && !plan.NeedsCalibration && !_budget.Measures(parsed))
         {
-            Output.Human.WriteLine("note: --data is not read: no matrix of this plan is quantized by what it sees in a text");
+            Output.Text.WriteLine("note: --data is not read: no matrix of this plan is quantized by what it sees in a text");
         }
 
         return plan;
@@ -202,6 +202,6 @@ internal sealed class QuantizeVerb : IVerb
             return;
         }
 
-        Output.Human.WriteLine($"{matrices} matrices read back as they were written");
+        Output.Text.WriteLine($"{matrices} matrices read back as they were written");
     }
 }

@@ -9,8 +9,11 @@ internal static class RecommendRendering
 {
     public static void Show(Recommendation found, bool isDryRun)
     {
-        Table table = new Table().Border(TableBorder.Simple);
-        table.AddColumn("form").AddColumns(["weights", "+ cache", "+ rest", "= memory", "fits", "perplexity ×", "tokens/s", "why not measured"]);
+        FitTable table = new(
+        [
+            new("form", Wraps: true), new("weights", IsNumber: true, Wraps: true), new("+ cache", IsNumber: true, Rank: 3), new("+ rest", IsNumber: true, Rank: 2), new("= memory", IsNumber: true), new("fits"),
+            new("perplexity ×", IsNumber: true, Wraps: true), new("tokens/s", IsNumber: true, Rank: 1), new("why not measured", Wraps: true),
+        ]);
         foreach (RecommendCandidate candidate in found.Candidates)
         {
             RunningMemory memory = candidate.Memory;
@@ -21,8 +24,8 @@ internal static class RecommendRendering
                 Markup.Escape(isDryRun && candidate.Fits ? string.Empty : candidate.LeftOut ?? string.Empty));
         }
 
-        Output.Human.Write(table);
-        Output.Human.WriteLine($"room for {found.Request.Batch} × {found.Context:N0} tokens within {Sizes.Text(found.Request.MemoryBytes)}; quality on {found.Request.Data}, at most {found.Request.Limit:N0} tokens: yours may differ");
+        table.Write(Output.Human);
+        Output.Text.WriteLine($"room for {found.Request.Batch} × {found.Context:N0} tokens within {Sizes.Text(found.Request.MemoryBytes)}; quality on {found.Request.Data}, at most {found.Request.Limit:N0} tokens: yours may differ");
         if (!isDryRun)
         {
             ShowChoices(found);
@@ -68,18 +71,18 @@ internal static class RecommendRendering
         })
         {
             string answer = found.Choices.TryGetValue(preference, out RecommendCandidate? choice) ? choice.Method.Label : "none of those that fit";
-            Output.Human.MarkupLineInterpolated($"{(preference == found.Request.Prefer ? "→" : " ")} {what}: [bold]{answer}[/]");
+            Output.Text.MarkupLineInterpolated($"{(preference == found.Request.Prefer ? "→" : " ")} {what}: [bold]{answer}[/]");
         }
 
         if (found.Chosen is { } chosen)
         {
-            Output.Human.WriteLine(Command(chosen, found) is { } command ? "make it:  " + command : "run the model as it is");
-            Output.Human.WriteLine($"tune it:  nibble finetune {(chosen.Quantize.Count > 0 ? "OUT" : found.Request.Model)} --method {(chosen.Quantize.Count > 0 ? "qlora" : "lora")} --data FILE -o tuned --dry-run   # says what it takes");
+            Output.Text.WriteLine(Command(chosen, found) is { } command ? "make it:  " + command : "run the model as it is");
+            Output.Text.WriteLine($"tune it:  nibble finetune {(chosen.Quantize.Count > 0 ? "OUT" : found.Request.Model)} --method {(chosen.Quantize.Count > 0 ? "qlora" : "lora")} --data FILE -o tuned --dry-run   # says what it takes");
         }
         else
         {
             long least = found.Candidates.Min(candidate => candidate.Memory.TotalBytes);
-            Output.Human.WriteLine($"nothing to recommend: the smallest form takes {Sizes.Text(least)}; more memory, a shorter --context, --kv-cache int8 or a larger --max-loss may help");
+            Output.Text.WriteLine($"nothing to recommend: the smallest form takes {Sizes.Text(least)}; more memory, a shorter --context, --kv-cache int8 or a larger --max-loss may help");
         }
     }
 

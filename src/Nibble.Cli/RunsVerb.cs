@@ -68,17 +68,17 @@ internal sealed class RunsVerb : IVerb
 
         if (runs.Count == 0)
         {
-            Output.Human.WriteLine($"nothing was recorded yet (nibble eval, compare, demo, finetune and quantize write to {path})");
+            Output.Text.WriteLine($"nothing was recorded yet (nibble eval, compare, demo, finetune and quantize write to {path})");
             return;
         }
 
-        Table table = new Table().AddColumns("run", "kind", "started (UTC)", "status", "model", "method");
+        FitTable table = new([new("run", IsNumber: true), new("kind"), new("started (UTC)"), new("status", Wraps: true), new("model", Wraps: true), new("method", Wraps: true)]);
         foreach (RunRecord run in runs)
         {
-            table.AddRow($"{run.Id}", Markup.Escape(run.Kind), run.Started, Status(run), Markup.Escape(run.Model), Markup.Escape(RunName.Of(run)));
+            table.AddRow($"{run.Id}", Markup.Escape(run.Kind), run.Started[..16].Replace('T', ' '), Status(run), Markup.Escape(run.Model), Markup.Escape(RunName.Of(run)));
         }
 
-        Output.Human.Write(table);
+        table.Write(Output.Human);
     }
 
     private static void Show(RunStore store, long number, bool json)
@@ -96,25 +96,25 @@ internal sealed class RunsVerb : IVerb
             return;
         }
 
-        Output.Human.MarkupLineInterpolated($"[bold]run {run.Id}[/]: {run.Kind}, {run.Model}, {RunName.Of(run)}, {Status(run)}, {run.Started} to {run.Finished ?? "…"}");
+        Output.Text.MarkupLineInterpolated($"[bold]run {run.Id}[/]: {run.Kind}, {run.Model}, {RunName.Of(run)}, {Status(run)}, {run.Started} to {run.Finished ?? "…"}");
         if (run.Resumes is { } before)
         {
-            Output.Human.WriteLine($"goes on from run {before}: its curves hold the steps before, too");
+            Output.Text.WriteLine($"goes on from run {before}: its curves hold the steps before, too");
         }
 
         if (run.Note is { } note)
         {
-            Output.Human.WriteLine(note);
+            Output.Text.WriteLine(note);
         }
 
         ILookup<bool, IGrouping<string, RunMetric>> byKind = metrics.GroupBy(metric => metric.Name).ToLookup(group => group.Any(metric => metric.Step > 0));
         Curves([.. byKind[true]]);
         Results([.. byKind[false].Select(group => group.First()).OrderBy(metric => RunCurve.Place(metric.Name))]);
-        Output.Human.WriteLine(run.Configuration);
+        Output.Text.WriteLine(run.Configuration);
         RunArtefact[] files = [.. store.Artefacts(number)];
         if (files.Length > 0)
         {
-            Output.Human.WriteLine($"{files.Length} files, {Sizes.Text(files.Sum(file => file.Bytes))}: {string.Join(", ", files.Take(MostFiles).Select(file => file.Name))}{(files.Length > MostFiles ? ", …" : string.Empty)}");
+            Output.Text.WriteLine($"{files.Length} files, {Sizes.Text(files.Sum(file => file.Bytes))}: {string.Join(", ", files.Take(MostFiles).Select(file => file.Name))}{(files.Length > MostFiles ? ", …" : string.Empty)}");
         }
     }
 
@@ -172,7 +172,7 @@ internal sealed class RunsVerb : IVerb
         }
 
         Output.Human.Write(table);
-        Output.Human.WriteLine("in brackets: the step");
+        Output.Text.WriteLine("in brackets: the step");
     }
 
     private static string Text(MetricInfo info, RunMetric point) => $"{ReportTable.Number(info, point.Value)} ({point.Step})";

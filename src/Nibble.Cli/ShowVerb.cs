@@ -62,7 +62,7 @@ internal sealed class ShowVerb : IVerb
 
         foreach (string warning in card.Warnings)
         {
-            Output.Human.WriteLine("warning: " + warning);
+            Output.Text.WriteLine("warning: " + warning);
         }
     }
 
@@ -109,10 +109,10 @@ internal sealed class ShowVerb : IVerb
             return;
         }
 
-        Output.Human.WriteLine(bad.Count == 0 ? "all weights are finite" : $"{bad.Count} tensors hold NaN or infinity:");
+        Output.Text.WriteLine(bad.Count == 0 ? "all weights are finite" : $"{bad.Count} tensors hold NaN or infinity:");
         foreach (NonFiniteTensor tensor in bad)
         {
-            Output.Human.WriteLine($"  {tensor.Name}, element {tensor.Element:N0}");
+            Output.Text.WriteLine($"  {tensor.Name}, element {tensor.Element:N0}");
         }
     }
 }

@@ -11,9 +11,11 @@ namespace Nibble.Cli;
 /// <summary>Runs a study for people: the plan, a line a cell, the table, where the files are.</summary>
 internal sealed class StudyConsole : IStudyObserver
 {
-    private static readonly string[] Columns =
+    // With the rank by which a narrow terminal leaves them out, see FitColumn.
+    private static readonly (string Metric, int Rank)[] Columns =
     [
-        "accuracy", "macro_f1", "mcnemar_p", "perplexity", "perplexity_ratio", "kl", "top1_agreement", "bits_per_weight", "weight_bytes", "peak_memory_bytes", "decode_tokens_per_second", "energy_joules", "energy_idle_watts",
+        ("accuracy", 0), ("macro_f1", 1), ("mcnemar_p", 2), ("perplexity", 0), ("perplexity_ratio", 0), ("kl", 6), ("top1_agreement", 7), ("bits_per_weight", 4), ("weight_bytes", 0),
+        ("peak_memory_bytes", 5), ("decode_tokens_per_second", 3), ("energy_joules", 8), ("energy_idle_watts", 9),
     ];
 
     private readonly StudyPlan _plan;
@@ -39,7 +41,7 @@ internal sealed class StudyConsole : IStudyObserver
         catch (OperationCanceledException)
         {
             // Without -o the next one would take a new folder.
-            Output.Human.MarkupLineInterpolated($"stopped; what is finished is in {output}: the same command with -o {output} goes on from there");
+            Output.Text.MarkupLineInterpolated($"stopped; what is finished is in {output}: the same command with -o {output} goes on from there");
             throw;
         }
         finally
@@ -51,7 +53,7 @@ internal sealed class StudyConsole : IStudyObserver
     /// <summary>The cells and what they will take.</summary>
     public static void ShowPlan(StudyPlan plan)
     {
-        Table table = new Table().AddColumns("#", "model", "method", "time (estimate)", "memory (estimate)");
+        FitTable table = new([new("#", IsNumber: true), new("model"), new("method", Wraps: true), new("time (estimate)", IsNumber: true), new("memory (estimate)", IsNumber: true)]);
         foreach ((int index, StudyCell cell) in plan.Cells.Index())
         {
             table.AddRow(
@@ -59,53 +61,47 @@ internal sealed class StudyConsole : IStudyObserver
                 Seconds(cell.Estimate.Seconds), string.Create(CultureInfo.InvariantCulture, $"{cell.Estimate.Bytes / 1e6:#,0} MB"));
         }
 
-        Output.Human.Write(table);
-        Output.Human.MarkupLineInterpolated($"{plan.Cells.Count} cells, roughly {Seconds(plan.Seconds)}: tokens × multiply-adds ÷ {CellEstimate.Rate(plan.Study)}");
+        table.Write(Output.Human);
+        Output.Text.MarkupLineInterpolated($"{plan.Cells.Count} cells, roughly {Seconds(plan.Seconds)}: tokens × multiply-adds ÷ {CellEstimate.Rate(plan.Study)}");
     }
 
     /// <summary>The results.</summary>
     public static void ShowTable(StudyResults results)
     {
         bool models = ReportTable.ManyModels(results);
-        MetricInfo[] columns = [.. Columns.Select(name => MetricInfo.Find(name)!).Where(metric => results.Cells.Any(cell => cell.Metrics.ContainsKey(metric.Name)))];
-        Table table = new Table().Border(TableBorder.Simple);
-        foreach (string name in models ? new[] { "model", "method" } : ["method"])
-        {
-            table.AddColumn(new TableColumn(name).NoWrap());
-        }
-
-        foreach (MetricInfo metric in columns)
-        {
-            table.AddColumn(new TableColumn(Markup.Escape(ReportTable.Heading(metric))).RightAligned().NoWrap());
-        }
-
+        (MetricInfo Metric, int Rank)[] columns = [.. Columns.Select(column => (MetricInfo.Find(column.Metric)!, column.Rank)).Where(column => results.Cells.Any(cell => cell.Metrics.ContainsKey(column.Item1.Name)))];
+        FitTable table = new(
+        [
+            .. models ? [new FitColumn("model")] : Array.Empty<FitColumn>(), new FitColumn("method", Wraps: true),
+            .. columns.Select(column => new FitColumn(Markup.Escape(ReportTable.Heading(column.Metric)), IsNumber: true, Rank: column.Rank)),
+        ]);
         foreach (ResultDocument cell in results.Cells)
         {
-            table.AddRow([.. models ? [Markup.Escape(cell.Model)] : Array.Empty<string>(), Markup.Escape(ReportTable.Label(cell)), .. columns.Select(metric => Value(cell, metric))]);
+            table.AddRow([.. models ? [Markup.Escape(cell.Model)] : Array.Empty<string>(), Markup.Escape(ReportTable.Label(cell)), .. columns.Select(column => Value(cell, column.Metric))]);
         }
 
-        Output.Human.Write(table);
+        table.Write(Output.Human);
         Console.Error.WriteLine("in brackets: paired 95 % intervals; all others, and every setting, are in the report");
         foreach (CellFailure failure in results.Failures)
         {
-            Output.Human.MarkupLineInterpolated($"[red]failed[/] {failure.Model}, {failure.Label} (exit code {failure.ExitCode}): {failure.Error}");
+            Output.Text.MarkupLineInterpolated($"[red]failed[/] {failure.Model}, {failure.Label} (exit code {failure.ExitCode}): {failure.Error}");
         }
     }
 
     public void Started(StudyCell cell, int number, int cells) =>
-        Output.Human.MarkupInterpolated(CultureInfo.InvariantCulture, $"[[{number}/{cells}]] {cell.Title} … ");
+        Output.Text.MarkupInterpolated(CultureInfo.InvariantCulture, $"[[{number}/{cells}]] {cell.Title} … ");
 
     public void Finished(StudyCell cell, ResultDocument result, bool reused)
     {
         string numbers = string.Join(", ", new[] { "accuracy", "perplexity", "decode_tokens_per_second" }
             .Where(result.Metrics.ContainsKey)
             .Select(name => $"{MetricInfo.Find(name)!.Label} {ReportTable.Number(result, MetricInfo.Find(name)!)}"));
-        Output.Human.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{(reused ? cell.Title + ": measured before, " : string.Empty)}{numbers}");
+        Output.Text.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{(reused ? cell.Title + ": measured before, " : string.Empty)}{numbers}");
         Record(result, reused);
     }
 
     public void Failed(StudyCell cell, CellFailure failure) =>
-        Output.Human.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"[red]failed[/]: {failure.Error.Split('\n')[0]}");
+        Output.Text.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"[red]failed[/]: {failure.Error.Split('\n')[0]}");
 
     private static string Value(ResultDocument cell, MetricInfo metric)
     {
