@@ -140,11 +140,11 @@ internal sealed class ChatVerb : IVerb
     private static string? Read(bool terminal)
     {
         Prompt(terminal, "> ");
-        string? text = Console.In.ReadLine();
+        string? text = StandardInput.ReadLine();
         while (text is not null && text.EndsWith('\\'))
         {
             Prompt(terminal, "… ");
-            text = text[..^1] + "\n" + Console.In.ReadLine();
+            text = text[..^1] + "\n" + StandardInput.ReadLine();
         }
 
         return text;

@@ -10,6 +10,12 @@ internal static class CommandLineHost
     public static int Run(string[] arguments)
     {
         bool verbose = arguments.Contains("--verbose");
+        if (arguments is ["help", ..])
+        {
+            // What many other commands take.
+            arguments = [.. arguments.Skip(1).Take(1), "--help"];
+        }
+
         using Interruption interruption = new();
         try
         {

@@ -41,7 +41,7 @@ internal sealed class ConvertVerb : IVerb
     {
         if (parsed.GetValue(_output) is not { } output || parsed.GetValue(_source) is not null)
         {
-            Throw.Usage("convert takes a model and an output", "--source belongs to --verify", "for example nibble convert MODEL NAME.gguf --type q8_0, or nibble convert --verify NAME.gguf");
+            Throw.Usage("convert takes a model and an output", parsed.GetValue(_output) is null ? "there is no output" : "--source belongs to --verify", "for example nibble convert MODEL NAME.gguf --type q8_0, or nibble convert --verify NAME.gguf");
             return;
         }
 

@@ -16,7 +16,7 @@ internal sealed class DoctorVerb : IVerb
             IReadOnlyList<Finding> findings = Diagnosis.Run();
             if (parsed.GetValue(json))
             {
-                Output.Json(new { Schema = 1, Findings = findings });
+                Output.Json(new { Schema = 1, Findings = findings.Select(finding => new { finding.Check, State = finding.State.ToString().ToLowerInvariant(), finding.Found, finding.Remedy }) });
             }
             else
             {

@@ -30,7 +30,7 @@ internal sealed class GenerateVerb : IVerb
     private void Run(ParseResult parsed, CancellationToken cancellation)
     {
         GenerationOptions options = _sampling.Read(parsed, cancellation) with { IgnoreEos = parsed.GetValue(_ignoreEos) };
-        string[] prompts = [.. parsed.GetRequiredValue(_prompt).Select(prompt => prompt == "-" ? Console.In.ReadToEnd() : prompt)];
+        string[] prompts = [.. parsed.GetRequiredValue(_prompt).Select(prompt => prompt == "-" ? StandardInput.ReadToEnd() : prompt)];
         using LoadedModel loaded = LoadedModel.Load(parsed.GetRequiredValue(_model), _load.Read(parsed));
         loaded.Warnings.ToList().ForEach(warning => Console.Error.WriteLine("warning: " + warning));
         using Generator generator = loaded.CreateGenerator(prompts, options);

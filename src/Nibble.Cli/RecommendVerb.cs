@@ -14,6 +14,8 @@ namespace Nibble.Cli;
 /// <summary><c>nibble recommend</c>: how to run a model within a memory, by measurement.</summary>
 internal sealed class RecommendVerb : IVerb
 {
+    private const long LeastMemory = 1_000_000;
+
     private readonly Argument<string> _model = CommonOptions.Model();
     private readonly Option<string?> _memory = new("--memory") { Description = "Memory that running may take, as 6GB or 5.5GiB (default: all that this machine or card has)." };
     private readonly Option<string> _prefer = new("--prefer") { Description = "quality, size or speed.", DefaultValueFactory = _ => "quality" };
@@ -71,8 +73,20 @@ internal sealed class RecommendVerb : IVerb
         return recommendation.Chosen is not null || parsed.GetValue(_dryRun) ? 0 : (int)ErrorKind.Failed;
     }
 
+    // A bare 6 means 6 GB to who writes it; as bytes, nothing would fit, and the answer would be about that.
+    private static long Memory(string text)
+    {
+        long bytes = BudgetRequest.ParseBytes(text, "--memory").MaxBytes!.Value;
+        if (bytes < LeastMemory)
+        {
+            Throw.Usage($"--memory {text} is {Sizes.Text(bytes)}", "no model runs in that", $"give a unit, for example --memory {(char.IsAsciiDigit(text[^1]) ? text : "6")}GB");
+        }
+
+        return bytes;
+    }
+
     private RecommendRequest Read(ParseResult parsed, long machine) =>
-        new(parsed.GetRequiredValue(_model), parsed.GetValue(_memory) is { } memory ? BudgetRequest.ParseBytes(memory).MaxBytes!.Value : machine)
+        new(parsed.GetRequiredValue(_model), parsed.GetValue(_memory) is { } memory ? Memory(memory) : machine)
         {
             Context = parsed.GetValue(_context),
             Batch = parsed.GetValue(_batch),

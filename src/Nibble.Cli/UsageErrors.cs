@@ -14,10 +14,16 @@ internal static partial class UsageErrors
     public static IReadOnlyList<string> Of(ParseResult parsed)
     {
         // "Required command was not provided" says nothing beside a word that is no command.
-        List<string> messages = [.. parsed.Errors.Where(error => parsed.Errors.Count == 1 || !error.Message.StartsWith("Required command", StringComparison.Ordinal))
-            .Select(error => Message(error, parsed))];
+        ParseError[] errors = [.. parsed.Errors.Where(error => parsed.Errors.Count == 1 || !error.Message.StartsWith("Required command", StringComparison.Ordinal))];
+        List<string> messages = [.. errors.Where((_, i) => !IsConsequence(errors, i, parsed)).Select(error => Message(error, parsed))];
         return messages.Count > 0 ? messages : [.. Empty(parsed)];
     }
+
+    // The words behind a misspelled option are unknown because it is, and so are words and options behind a misspelled command.
+    private static bool IsConsequence(ParseError[] errors, int i, ParseResult parsed) =>
+        Word(errors[i]) is { } word && i > 0 && Word(errors[i - 1]) is not null && (!word.StartsWith('-') || (parsed.CommandResult.Command is RootCommand && Word(errors[0]) is [not '-', ..]));
+
+    private static string? Word(ParseError error) => UnknownWord().Match(error.Message) is { Success: true } match ? match.Groups[1].Value : null;
 
     private static string Message(ParseError error, ParseResult parsed)
     {

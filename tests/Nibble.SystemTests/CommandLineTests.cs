@@ -48,6 +48,75 @@ public class CommandLineTests
         Assert.DoesNotContain("note:", Cli.Run("finetune", "nibble-llama-4m", "--method", "lora", "--rank", "4", "--dry-run").Errors);
     }
 
+    [Theory]
+    [InlineData("quantise model --method nf4", "'quantise' is no command; did you mean 'quantize'?")]
+    [InlineData("quantize m --metod nf4 -o x", "'--metod' is no argument of quantize; did you mean '--method'?")]
+    public void A_misspelled_word_is_one_mistake_not_several(string line, string expected) => Assert.Equal([expected], UsageErrors.Of(Root.Parse(Words(line))));
+
+    [Fact]
+    public void Help_is_also_a_word()
+    {
+        Assert.Contains("nibble quantize <model>", Cli.Run("help", "quantize").Output);
+        CliResult all = Cli.Run("help");
+        Assert.Equal(0, all.ExitCode);
+        Assert.Contains("Commands:", all.Output);
+    }
+
+    [Theory]
+    [InlineData("recommend nibble-llama-4m --memory 6", 2, "--memory 6 is 6 B|give a unit, for example --memory 6GB")]
+    [InlineData("recommend nibble-llama-4m --memory lots", 2, "--memory lots: not understood|for example --memory 3.2GB")]
+    [InlineData("compare FOLDER -o x", 3, "FOLDER is a folder|give one of FOLDER/a.yaml")]
+    [InlineData("generate FOLDER/a.yaml --prompt x", 3, "FOLDER/a.yaml is no model|one .safetensors or .gguf file")]
+    [InlineData("quantize FOLDER/config.json --method nf4 -o x", 3, "FOLDER/config.json has no weights|give its folder: FOLDER")]
+    [InlineData("finetune FOLDER/a.gguf --data FOLDER/a.yaml -o x", 3, "FOLDER/a.gguf is a GGUF file")]
+    [InlineData("convert nibble-llama-4m", 2, "convert takes a model and an output|there is no output")]
+    public void What_newcomers_type_is_answered_in_their_words(string line, int code, string expected)
+    {
+        string folder = Directory.CreateTempSubdirectory("nibble-new-").FullName;
+        try
+        {
+            File.WriteAllText(Path.Combine(folder, "a.yaml"), "models: []");
+            File.WriteAllText(Path.Combine(folder, "a.gguf"), "no GGUF");
+            File.Copy(Path.Combine(Repository.Root, "assets", "nibble-llama-4m", "config.json"), Path.Combine(folder, "config.json"));
+            CliResult result = Cli.Run(Words(line.Replace("FOLDER", folder, StringComparison.Ordinal)));
+            Assert.Equal(code, result.ExitCode);
+            Assert.All(expected.Replace("FOLDER", folder, StringComparison.Ordinal).Split('|'), part => Assert.Contains(part, result.Errors, StringComparison.Ordinal));
+            Assert.DoesNotContain("warning:", result.Errors, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public void Doctor_names_states_in_its_document_as_in_its_table()
+    {
+        string[] states = [.. Cli.Run("doctor", "--json").Json.GetProperty("findings").EnumerateArray().Select(finding => finding.GetProperty("state").GetString()!)];
+        Assert.Contains("ok", states);
+        Assert.All(states, state => Assert.Contains(state, (string[])["ok", "limited", "broken"]));
+    }
+
+    [Fact]
+    public void A_prompt_on_stdin_is_text_or_refused()
+    {
+        Assert.Contains("stdin is no text in UTF-8", Bytes([(byte)'d', 0xE9, 0xFF]));
+        Assert.Contains("4 tokens", Bytes("déf"u8.ToArray()));
+
+        static string Bytes(byte[] input)
+        {
+            ProcessStartInfo start = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "Nibble.Cli.dll"), "generate", "nibble-llama-4m", "--prompt", "-", "--max-tokens", "4"])
+            {
+                RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true,
+            };
+            using Process process = Process.Start(start)!;
+            process.StandardInput.BaseStream.Write(input);
+            process.StandardInput.Close();
+            process.StandardOutput.ReadToEnd();
+            return process.StandardError.ReadToEnd();
+        }
+    }
+
     [Fact]
     public void A_text_may_be_empty() => Assert.Empty(UsageErrors.Of(Root.Parse(["chat", "m", "--system", ""])));
 

@@ -99,6 +99,46 @@ public sealed class FullDiskTests : IDisposable
         }
     }
 
+    [SkippableFact]
+    public void ATrainingWhoseResultHasNoRoomIsRefusedBeforeItsFirstStep()
+    {
+        NeedDisk();
+        string elsewhere = Directory.CreateTempSubdirectory("nibble-tune-").FullName;
+        try
+        {
+            TinyModel.Write(Path.Combine(elsewhere, "model"));
+            File.WriteAllText(Path.Combine(elsewhere, "data.txt"), string.Join(' ', Enumerable.Range(0, 300)));
+            Fill(Path.Combine(_folder, "filler"));
+            FineTuneOptions options = new() { Model = Path.Combine(elsewhere, "model"), Data = Path.Combine(elsewhere, "data.txt"), Output = Path.Combine(_folder, "out"), Method = "full", Trainer = new TrainerSettings { MaxSteps = 1, MaxSeqLength = 16 } };
+            NibbleException error = Assert.Throws<NibbleException>(() => FineTune.Run(options, _ => Assert.Fail("a step ran")));
+            Assert.Equal(ErrorKind.Resource, error.Kind);
+            Assert.Contains("no room for the result", error.What, StringComparison.Ordinal);
+            Assert.Equal(["filler"], Directory.GetFileSystemEntries(_folder).Select(path => Path.GetFileName(path)));
+        }
+        finally
+        {
+            Directory.Delete(elsewhere, recursive: true);
+        }
+    }
+
+    [SkippableFact]
+    public void ABaselineThatDoesNotFitLeavesNothing()
+    {
+        NeedDisk();
+        string text = Path.Combine(Path.GetTempPath(), $"nibble-{Guid.NewGuid():N}.txt");
+        try
+        {
+            File.WriteAllText(text, string.Concat(Enumerable.Repeat("def add(a, b): return a + b\n", 200)));
+            CliResult result = Cli.Run("eval", "nibble-llama-4m", "--tasks", "perplexity", "--data", text, "--save-baseline", Path.Combine(_folder, "b"));
+            Assert.Equal(5, result.ExitCode);
+            Assert.Empty(Directory.GetFileSystemEntries(_folder));
+        }
+        finally
+        {
+            File.Delete(text);
+        }
+    }
+
     public void Dispose()
     {
         if (_mounted)

@@ -49,6 +49,11 @@ public sealed class HfFolder : IDisposable
         }
 
         HfShards.RefusePickle(path);
+        if (File.Exists(path) && path.EndsWith("config.json", StringComparison.OrdinalIgnoreCase))
+        {
+            Throw.BadInput($"{path} has no weights", "it describes a model, the weights stand beside it", $"give its folder: {(System.IO.Path.GetDirectoryName(path) is { Length: > 0 } beside ? beside : ".")}");
+        }
+
         ModelConfig config = ModelConfig.Open(path, limits);
         string folder = Directory.Exists(path) ? path : System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(path))!;
         return new HfFolder(folder, config, HfShards.Open(path, limits ?? Limits.Default));

@@ -64,6 +64,11 @@ public sealed class ModelConfig
             Throw.BadInput($"{path} is a GGUF file", "this work needs a Hugging Face folder; GGUF files are run, measured, shown and converted as they are", $"make a folder of it first: nibble convert {path} FOLDER");
         }
 
+        if (File.Exists(path) && !path.EndsWith(".safetensors", StringComparison.OrdinalIgnoreCase) && file != path && !HfShards.IsPickle(path))
+        {
+            Throw.BadInput($"{path} is no model", "a model is a folder with config.json, weights and a tokenizer, or one .safetensors or .gguf file", "give one of these");
+        }
+
         if (!File.Exists(file))
         {
             Throw.NotFound($"{path} has no config.json", "the config says which architecture the weights belong to", "give the folder of a Hugging Face model");

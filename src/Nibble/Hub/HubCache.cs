@@ -47,7 +47,7 @@ public sealed class HubCache
         HubCache cache = OfUser;
         return cache.Snapshot(name) is { } snapshot
             ? Undecided(snapshot, name)
-            : new NibbleException(ErrorKind.NotFound, $"{given} does not exist", $"it is neither a file nor a folder, and the Hub's cache {cache.Root} has no model of this name", $"check the path; a model of the Hub is downloaded by: nibble pull {name}");
+            : new NibbleException(ErrorKind.NotFound, $"{given} does not exist", $"it is neither a file nor a folder, and the Hub's cache {cache.Root} has no model of this name", $"check the path; a model of the Hub is downloaded by: nibble pull {name}; with Nibble come nibble-gpt2-10m and nibble-llama-4m");
     }
 
     /// <summary>The folder of a model's snapshot; null if the cache has none.</summary>

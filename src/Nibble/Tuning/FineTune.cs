@@ -66,10 +66,36 @@ public sealed class FineTune : IDisposable
         FineTunePlan plan = FineTunePlan.Of(ModelConfig.Open(options.Model), options);
         note?.Invoke($"trainable parameters: {plan.TrainableParameters:N0} of {plan.TotalParameters:N0} ({(double)plan.TrainableParameters / plan.TotalParameters:P2})");
         note?.Invoke(TuningMethod.Precision(options));
-        using PeakMemory memory = new();
-        using LoadedModel model = LoadedModel.Load(options.Model, TuningMethod.LoadOptionsOf(options, data.Labels));
-        using FineTune run = new(options, plan, data, model, note, observer);
-        return run.Train(report, cancellation) with { PeakMemoryBytes = memory.Bytes() };
+        RequireSpace(options, plan);
+        bool isNew = !Directory.Exists(options.Output);
+        try
+        {
+            using PeakMemory memory = new();
+            using LoadedModel model = LoadedModel.Load(options.Model, TuningMethod.LoadOptionsOf(options, data.Labels));
+            using FineTune run = new(options, plan, data, model, note, observer);
+            return run.Train(report, cancellation) with { PeakMemoryBytes = memory.Bytes() };
+        }
+        catch when (isNew && Directory.Exists(options.Output) && !Directory.EnumerateFileSystemEntries(options.Output).Any())
+        {
+            // Nothing was trained: no folder stays that looks as if something were in it.
+            Directory.Delete(options.Output);
+            throw;
+        }
+    }
+
+    // A disk that is too small in the beginning would cost the whole training at its end. Codes take at least a bit each.
+    private static void RequireSpace(FineTuneOptions options, FineTunePlan plan)
+    {
+        long bytes = options switch
+        {
+            { QuantizedTraining: not null } => plan.TrainableParameters / 8,
+            { UsesAdapter: true } => plan.TrainableParameters * sizeof(float),
+            _ => plan.TrainableParameters * (options.WeightDtype == Tensors.DType.F32 ? 4 : 2),
+        };
+        if (AtomicFile.FreeBytes(Path.TrimEndingDirectorySeparator(options.Output!)) is { } free && free < bytes)
+        {
+            Throw.Resource($"the disk of {options.Output} has no room for the result of this training", $"{bytes:N0} bytes are needed, {free:N0} are free", "free space on the disk, or choose another output");
+        }
     }
 
     /// <summary>Frees adapter and gradients; the model belongs to the caller.</summary>

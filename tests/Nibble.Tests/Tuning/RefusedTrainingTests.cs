@@ -35,6 +35,21 @@ public class RefusedTrainingTests
     }
 
     [Fact]
+    public void AnInterruptionBeforeTheFirstStepLeavesNoFolder()
+    {
+        using TempFolder folder = new();
+        string data = folder["data.txt"];
+        File.WriteAllText(data, string.Concat(Enumerable.Repeat("def add(a, b):\n    return a + b\n", 20)));
+        FineTuneOptions options = new()
+        {
+            Model = Path.Combine(TestData.Assets, "nibble-llama-4m"), Data = data, EvalData = data, Output = folder["tuned"],
+            Trainer = new TrainerSettings { MaxSteps = 1, MaxSeqLength = 16 },
+        };
+        Assert.ThrowsAny<OperationCanceledException>(() => FineTune.Run(options, _ => Assert.Fail("a step ran"), cancellation: new CancellationToken(canceled: true)));
+        Assert.Equal(["data.txt"], folder.Entries);
+    }
+
+    [Fact]
     public void WhatIsMissingOrUnknown()
     {
         FineTuneOptions options = new() { Model = Path.Combine(TestData.Assets, "nibble-gpt2-10m"), Data = "text.txt", Output = "out" };

@@ -22,7 +22,16 @@ internal sealed class BaselineWriter : LogitRows, IDisposable
         _facts = facts;
         _row = new ushort[facts.Vocabulary];
         _folder = OutputFolder.Create(folder, force: true);
-        _logits = AtomicFile.Create(_folder.File(BaselineFacts.LogitsFile), (long)facts.LogitTokens * facts.Vocabulary * sizeof(ushort));
+        try
+        {
+            _logits = AtomicFile.Create(_folder.File(BaselineFacts.LogitsFile), (long)facts.LogitTokens * facts.Vocabulary * sizeof(ushort));
+        }
+        catch
+        {
+            // Nobody can dispose what was not constructed.
+            _folder.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Gives the folder its name.</summary>

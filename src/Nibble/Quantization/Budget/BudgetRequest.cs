@@ -29,15 +29,17 @@ public sealed record BudgetRequest
     }
 
     /// <summary>Reads <c>3.2GB</c>, <c>900MiB</c>, or a number of bytes.</summary>
+    /// <param name="text">The size.</param>
+    /// <param name="option">What the user gave it to.</param>
     /// <exception cref="NibbleException">Not a size.</exception>
-    public static BudgetRequest ParseBytes(string text)
+    public static BudgetRequest ParseBytes(string text, string option = "--max-bytes")
     {
         (string unit, double factor) = Units.FirstOrDefault(item => text.EndsWith(item.Unit, StringComparison.Ordinal), (string.Empty, 1));
         bool known = double.TryParse(text[..^unit.Length].TrimEnd(), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number);
         double bytes = Math.Floor(number * factor);
         if (!known || bytes is < 1 or > 1e15)
         {
-            Throw.Usage($"--max-bytes {text}: not understood", "a size is a number with B, kB, MB, GB (or KiB, MiB, GiB)", "for example --max-bytes 3.2GB");
+            Throw.Usage($"{option} {text}: not understood", "a size is a number with B, kB, MB, GB (or KiB, MiB, GiB)", $"for example {option} 3.2GB");
         }
 
         return new BudgetRequest { MaxBytes = (long)bytes };

@@ -44,7 +44,7 @@ internal static class ReportTable
         { Unit: "bytes" } => Significant(value / 1e6, 3),
         { Unit: "%" } => Significant(value * 100, 3),
         { Name: "co2eq_grams" } => Significant(value * 1000, 3),
-        { Unit: "nats/token", Name: not "nll_delta" } or { Name: "perplexity" or "bits_per_byte" or "perplexity_ratio" } => Significant(value, 4),
+        { Unit: "nats/token", Name: not "nll_delta" } or { Name: "perplexity" or "perplexity_before" or "bits_per_byte" or "perplexity_ratio" } => Significant(value, 4),
         _ => Significant(value, 3),
     };
 

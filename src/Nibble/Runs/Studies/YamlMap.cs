@@ -25,6 +25,12 @@ internal sealed class YamlMap
     /// <summary>Reads the one document of a file.</summary>
     public static YamlMap Load(string path)
     {
+        if (Directory.Exists(path))
+        {
+            string[] inside = [.. Directory.EnumerateFiles(path, "*.yaml").Order(StringComparer.Ordinal)];
+            Throw.BadInput($"{path} is a folder", "a study is one YAML file", inside.Length > 0 ? "give one of " + string.Join(", ", inside) : "docs/compare.md has the form of a study");
+        }
+
         if (!File.Exists(path))
         {
             Throw.NotFound($"study {path} does not exist", remedy: "check the path; studies that come with Nibble are in studies/");
@@ -43,7 +49,7 @@ internal sealed class YamlMap
 
         if (stream.Documents.Count != 1)
         {
-            Throw.BadInput($"{path}: expected one YAML document, found {stream.Documents.Count}");
+            Throw.BadInput($"{path}: expected one YAML document, found {stream.Documents.Count}", remedy: "docs/compare.md has the form of a study");
         }
 
         return new YamlMap(path, "the study", stream.Documents[0].RootNode);
