@@ -33,6 +33,7 @@ internal sealed class DashboardVerb : IVerb
             Console.Error.WriteLine("warning: everyone who reaches this address can read the runs: models, paths, settings, results");
         }
 
+        Interruption.IsServer = true;
         LocalServer.Run(
             app,
             at =>

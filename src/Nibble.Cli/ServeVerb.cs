@@ -49,6 +49,7 @@ internal sealed partial class ServeVerb : IVerb
         ChatTemplate? template = parsed.GetValue(_template) is { } file ? ChatTemplate.FromFile(file, tokensOf: Directory.Exists(path) ? path : null) : null;
         using LoadedModel loaded = LoadedModel.Load(path, _load.Read(parsed));
         loaded.Warnings.ToList().ForEach(warning => Console.Error.WriteLine("warning: " + warning));
+        Interruption.IsServer = true;
         Interruption.Notice = "ending; answers under way get a moment (Ctrl-C again stops at once)";
         using OpenAiServer server = new(loaded, address, template, options);
         LocalServer.Run(

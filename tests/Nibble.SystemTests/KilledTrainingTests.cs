@@ -45,14 +45,16 @@ public sealed class KilledTrainingTests : IDisposable
         Assert.Equal(Steps, File.ReadLines(Path.Combine(_folder, "parts", "training_log.jsonl")).Count());
     }
 
-    [SkippableFact]
-    public void TheFirstInterruptionSavesAndLeaves()
+    [SkippableTheory]
+    [InlineData("INT")]
+    [InlineData("TERM")]
+    public void TheFirstInterruptionSavesAndLeaves(string name)
     {
         Interruptions.SkipIfIgnored();
         Assert.Equal(0, Cli.Run(Arguments("whole", ManySteps)).ExitCode);
         using Process training = Start(Arguments("parts", ManySteps));
         WaitForStep(training);
-        using (Process signal = Process.Start("kill", ["-INT", $"{training.Id}"]))
+        using (Process signal = Process.Start("kill", [$"-{name}", $"{training.Id}"]))
         {
             signal.WaitForExit();
         }
