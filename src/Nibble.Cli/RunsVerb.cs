@@ -143,7 +143,7 @@ internal sealed class RunsVerb : IVerb
         foreach (RunRecord run in runs)
         {
             string files = run.Output is { } output && Path.Exists(output) ? $"; what it wrote stays: {output}" : string.Empty;
-            Output.Human.WriteLine($"run {run.Id} ({run.Kind}, {run.Model}, {RunName.Of(run)}, {run.Started}) {(dryRun ? "would be" : "is")} deleted{files}");
+            Output.Text.WriteLine($"run {run.Id} ({run.Kind}, {run.Model}, {RunName.Of(run)}, {run.Started}) {(dryRun ? "would be" : "is")} deleted{files}");
         }
     }
 

@@ -52,7 +52,7 @@ internal sealed class BenchedModel : IDisposable
         using RandomWeights weights = new(config, Registry.Architecture(config), dtype) { Quantize = Quantizer(config, load, dtype) };
         CausalModel model = ModelBuilder.Build(config, weights, backend);
         model.CacheType = load.KvCache;
-        MeasuredMethod method = load.Quantization is { } request ? MeasuredMethod.Of(request) : new MeasuredMethod(PlanOverride.Dense, 8 * dtype.Size(), new Dictionary<string, object>());
+        MeasuredMethod method = load.Quantization is { } request ? MeasuredMethod.Of(request, config.StoredDType) : new MeasuredMethod(PlanOverride.Dense, 8 * dtype.Size(), new Dictionary<string, object>());
         return new BenchedModel(model, method, Stopwatch.GetElapsedTime(start), model, backend);
     }
 

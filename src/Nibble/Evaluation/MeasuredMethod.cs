@@ -3,6 +3,7 @@ using Nibble.Backends;
 using Nibble.IO;
 using Nibble.Models;
 using Nibble.Quantization;
+using Nibble.Tensors;
 
 namespace Nibble.Evaluation;
 
@@ -20,7 +21,7 @@ public sealed record MeasuredMethod(string Name, double? Bits, IReadOnlyDictiona
     {
         if (load.Quantization is { } request)
         {
-            return Of(request);
+            return Of(request, model.Config.StoredDType);
         }
 
         string record = Path.Combine(model.Path, QuantizationReport.FileName);
@@ -28,9 +29,12 @@ public sealed record MeasuredMethod(string Name, double? Bits, IReadOnlyDictiona
     }
 
     /// <summary>The method of a request, with the settings that it leaves open.</summary>
-    public static MeasuredMethod Of(PlanRequest request)
+    /// <param name="request">What was asked for.</param>
+    /// <param name="stored">Dtype of the model's dense weights, on which some defaults depend.</param>
+    public static MeasuredMethod Of(PlanRequest request, DType stored)
     {
-        QuantizationSettings settings = Registry.Method(request.Settings.Method).Complete(request.Settings);
+        IQuantizationMethod method = Registry.Method(request.Settings.Method);
+        QuantizationSettings settings = method.Complete(method.ForModel(request.Settings, stored));
         return new MeasuredMethod(settings.Method, BitsOf(settings.Method, settings.Bits), settings.ToDocument());
     }
 

@@ -1,5 +1,8 @@
+using Nibble.Evaluation;
 using Nibble.IO;
+using Nibble.Quantization;
 using Nibble.Runs.Studies;
+using Nibble.Tensors;
 
 namespace Nibble.Tests.Runs;
 
@@ -48,6 +51,25 @@ public sealed class StudyFileTests : IDisposable
         Assert.Contains("--country=DE", arguments);
         Assert.Contains("--double-quant=true", StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[1]));
     }
+
+    [Fact]
+    public void A_default_that_depends_on_the_model_is_left_to_the_command()
+    {
+        Study study = Read("""
+            models: [model]
+            methods: [quanto, {method: quanto, scale_dtype: f32, label: f32}, {method: rtn, bits: 4}]
+            """);
+        string[] Scales(int method) => [.. StudyCell.ArgumentsFor(study, study.Models[0], study.Methods[method]).Where(argument => argument.StartsWith("--scale-dtype", StringComparison.Ordinal))];
+        Assert.Empty(Scales(0));
+        Assert.Equal(["--scale-dtype=f32"], Scales(1));
+        Assert.Equal(["--scale-dtype=f16"], Scales(2));
+    }
+
+    [Theory]
+    [InlineData(DType.BF16, "bf16")]
+    [InlineData(DType.F32, "f32")]
+    public void A_result_names_the_default_that_the_model_decided(DType stored, string expected) =>
+        Assert.Equal(expected, MeasuredMethod.Of(new PlanRequest(new QuantizationSettings { Method = "quanto" }), stored).Settings["scale_dtype"]);
 
     [Fact]
     public void Options_of_steps_that_are_false_are_said()

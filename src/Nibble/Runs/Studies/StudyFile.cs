@@ -119,13 +119,21 @@ public static class StudyFile
         map.RefuseUnknown();
         try
         {
-            QuantizationSettings? complete = method == "none" ? RequireNone(map, settings) : Registry.Method(method).Complete(settings);
+            QuantizationSettings? complete = method == "none" ? RequireNone(map, settings) : Complete(Registry.Method(method), settings);
             return new StudyMethod(label ?? Label(settings, dtype), complete, dtype, chosen, baseline);
         }
         catch (NibbleException error) when (error.Kind == ErrorKind.Usage)
         {
             throw map.Refusal(node, error.What, error.Why, error.Remedy);
         }
+    }
+
+    // What depends on the model stays open: the cell's command decides it as 'nibble quantize' does.
+    private static QuantizationSettings Complete(IQuantizationMethod method, QuantizationSettings settings)
+    {
+        QuantizationSettings complete = method.Complete(settings);
+        bool depends = method.ForModel(settings, DType.BF16).ScaleDType != method.ForModel(settings, DType.F32).ScaleDType;
+        return depends ? complete with { ScaleDType = null } : complete;
     }
 
     /// <summary>A cell whose plan is made within a budget: <c>budget: 3.25bpw</c>, or <c>max_bytes: 3.2GB</c>.</summary>
