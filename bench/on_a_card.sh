@@ -39,6 +39,7 @@ step gpt2 60 "$bench" cuda-train --kernels gpt2 --rounds 11
 step torch-gpt2 120 python3 "$peers/torch_train.py" gpt2 --compile
 step decode 150 "$bench" cuda-decode
 step batch 180 "$bench" cuda-batch
+step serve 60 "$bench" cuda-serve --rounds 3
 sanitized race-training 60 racecheck "bf16 norms"
 sanitized memory-training 60 memcheck "bf16 n"
 sanitized memory-packed 90 memcheck "bf16 products with packed"

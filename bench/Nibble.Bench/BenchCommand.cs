@@ -54,6 +54,7 @@ internal static class BenchCommand
         new("cuda-quantize", "quantization on an NVIDIA card: 7B shapes by method, GPTQ with 128 × 2048 tokens, the embedded model against the processor; --kernels PARTS", CudaQuantizeBench.Run),
         new("cuda-decode", "a LLaMA of 7B true shapes, random weights, on an NVIDIA card: prompt of 512 tokens, then tokens one by one; in BF16", CudaModelBenches.Run),
         new("cuda-batch", "the same model decoding 1, 4, 16 and 32 texts at once", CudaModelBenches.Batches),
+        new("cuda-serve", "serve on an NVIDIA card, in F32 and BF16: clients beside the library's batch, and whose texts are their prompts' own", ServeBench.OnCard),
         new("cuda-perplexity", "the same model scoring 8 texts of 1024 tokens", CudaModelBenches.Perplexity),
         new("verify-kernels", "every kernel and variant against its reference; fails if one differs", VerifyKernels.Run),
     ];

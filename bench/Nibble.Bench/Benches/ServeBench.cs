@@ -7,6 +7,7 @@ using Nibble.IO;
 using Nibble.Models;
 using Nibble.Server;
 using Nibble.Server.OpenAi;
+using Nibble.Tensors;
 
 namespace Nibble.Bench.Benches;
 
@@ -16,22 +17,43 @@ internal static class ServeBench
     private const int NewTokens = 128;
     private static readonly int[] Clients = [1, 2, 4, 8];
 
-    public static void Run(BenchOptions options, BenchReport report)
+    public static void Run(BenchOptions options, BenchReport report) =>
+        Run(options, report, new LoadOptions { Threads = options.Threads, Activations = ActivationChoice.Auto }, string.Empty);
+
+    /// <summary>The same on an NVIDIA card, in F32 and BF16, and how many answers are the texts that their prompts give alone.</summary>
+    public static void OnCard(BenchOptions options, BenchReport report)
     {
-        using LoadedModel model = LoadedModel.Load(options.Model ?? AssetFolder.Find("assets/nibble-gpt2-10m"), new LoadOptions { Threads = options.Threads, Activations = ActivationChoice.Auto });
+        foreach (DType type in new[] { DType.F32, DType.BF16 })
+        {
+            Run(options, report, new LoadOptions { Device = "cuda", Dtype = type }, $"{type}, ");
+        }
+    }
+
+    private static void Run(BenchOptions options, BenchReport report, LoadOptions load, string kind)
+    {
+        using LoadedModel model = LoadedModel.Load(options.Model ?? AssetFolder.Find("assets/nibble-gpt2-10m"), load);
         using OpenAiServer server = new(model, new ListenAddress(Port: 0));
         server.Application.StartAsync().GetAwaiter().GetResult();
         using HttpClient client = new() { BaseAddress = LocalServer.AddressOf(server.Application), Timeout = TimeSpan.FromMinutes(10) };
-        double[][] rates = Clock.Rounds(options.Rounds, [.. Clients.SelectMany(count => new Func<double>[] { () => Library(model, count), () => Served(client, count).GetAwaiter().GetResult() })]);
+        double[][] rates = Clock.Rounds(options.Rounds, [.. Clients.SelectMany(count => new Func<double>[] { () => Library(model, count), () => Served(client, count).GetAwaiter().GetResult().Rate })]);
         double[] alone = rates[0];
         for (int i = 0; i < Clients.Length; i++)
         {
             (double[] library, double[] served) = (rates[2 * i], rates[(2 * i) + 1]);
-            report.Add($"{server.Name}, {Clients[i]} in a batch of generate", library, "tok/s", [.. library.Zip(alone, (a, b) => a / b)], "one");
-            report.Add($"{server.Name}, {Clients[i]} clients of serve", served, "tok/s", [.. served.Zip(library, (a, b) => a / b)], "that batch");
+            report.Add($"{server.Name}, {kind}{Clients[i]} in a batch of generate", library, "tok/s", [.. library.Zip(alone, (a, b) => a / b)], "one");
+            report.Add($"{server.Name}, {kind}{Clients[i]} clients of serve", served, "tok/s", [.. served.Zip(library, (a, b) => a / b)], "that batch");
         }
 
+        string[] together = Served(client, Clients[^1]).GetAwaiter().GetResult().Texts;
+        double same = together.Where((text, i) => text == Alone(model, i)).Count();
+        report.Add($"{server.Name}, {kind}answers of {Clients[^1]} clients that are their prompts' own", [same], "texts");
         server.Application.StopAsync().GetAwaiter().GetResult();
+    }
+
+    private static string Alone(LoadedModel model, int number)
+    {
+        using Generator generator = model.CreateGenerator([Prompt(number)], new GenerationOptions { MaxTokens = NewTokens, IgnoreEos = true });
+        return string.Concat(generator.Run().Select(token => token.Text));
     }
 
     // No two begin alike: nothing of a prompt is kept.
@@ -44,26 +66,38 @@ internal static class ServeBench
         return generator.Run().Count() / Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    private static async Task<double> Served(HttpClient client, int count)
+    private static async Task<(double Rate, string[] Texts)> Served(HttpClient client, int count)
     {
         long start = Stopwatch.GetTimestamp();
-        int[] tokens = await Task.WhenAll(Enumerable.Range(0, count).Select(i => Stream(client, Prompt(i))));
-        return tokens.Sum() / Stopwatch.GetElapsedTime(start).TotalSeconds;
+        (int Tokens, string Text)[] answers = await Task.WhenAll(Enumerable.Range(0, count).Select(i => Stream(client, Prompt(i))));
+        return (answers.Sum(answer => answer.Tokens) / Stopwatch.GetElapsedTime(start).TotalSeconds, [.. answers.Select(answer => answer.Text)]);
     }
 
-    private static async Task<int> Stream(HttpClient client, string prompt)
+    private static async Task<(int Tokens, string Text)> Stream(HttpClient client, string prompt)
     {
         object body = new { prompt, max_tokens = NewTokens, temperature = 0, ignore_eos = true, stream = true, stream_options = new { include_usage = true } };
         using HttpRequestMessage request = new(HttpMethod.Post, "/v1/completions") { Content = new StringContent(JsonSerializer.Serialize(body), Encoding.UTF8, "application/json") };
         using HttpResponseMessage response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
         using StreamReader reader = new(await response.Content.ReadAsStreamAsync());
-        string usage = string.Empty;
+        StringBuilder text = new();
+        int tokens = 0;
         while (await reader.ReadLineAsync() is { } line && line != "data: [DONE]")
         {
-            usage = line.Length > 0 ? line : usage;
+            if (line.Length == 0)
+            {
+                continue;
+            }
+
+            using JsonDocument piece = JsonDocument.Parse(line["data: ".Length..]);
+            foreach (JsonElement choice in piece.RootElement.GetProperty("choices").EnumerateArray())
+            {
+                text.Append(choice.GetProperty("text").GetString());
+            }
+
+            // The last event alone has it.
+            tokens = piece.RootElement.TryGetProperty("usage", out JsonElement usage) && usage.ValueKind == JsonValueKind.Object ? usage.GetProperty("completion_tokens").GetInt32() : tokens;
         }
 
-        using JsonDocument last = JsonDocument.Parse(usage["data: ".Length..]);
-        return last.RootElement.GetProperty("usage").GetProperty("completion_tokens").GetInt32();
+        return (tokens, text.ToString());
     }
 }

@@ -125,6 +125,35 @@ public class WideProductTests
         }
     }
 
+    [SkippableTheory]
+    [InlineData(2, 2)]
+    [InlineData(3, 1)]
+    [InlineData(5, 0)]
+    public void TheLastPartOfATileIsLongerAndAddsUpTheOthers(int splits, int lead)
+    {
+        Skip.If(HostKernels.Problem is not null, HostKernels.Problem);
+        // 16 units and one that ends within.
+        const int outs = 128, ins = 2112, rows = 256;
+        using QuantizedWeight weight = PackingCheckData.Codebook(outs, ins, new Random(splits), 64);
+        using CudaBackend backend = new(new EmulatedDevice(), DType.BF16);
+        using CudaPacking packing = (CudaPacking)backend.Prepare(weight, ActivationType.F32);
+        WideProducts products = new(backend.Memory);
+        using Tensor host = KernelData.Random(new Shape(rows, ins), splits), rounded = host.To(DType.BF16), x = rounded.Upload(backend), exact = rounded.To(DType.F32), dense = weight.Dequantize();
+        using CudaStorage y = backend.Memory.Upload<float>(new float[rows * outs], "tensors");
+        CudaProduct call = new(CudaStorage.AddressOf(x), rows, 0, y.Address, outs, 0, outs);
+        WidePlan plan = new(256, 1, 1, 0, splits);
+        Assert.Equal(lead, plan.Call(packing, 0, null, 0).Lead);
+        float[] wanted = Product(exact, dense, 0, outs);
+        float largest = wanted.Max(Math.Abs);
+        // Twice: the counters are as they were.
+        for (int turn = 0; turn < 2; turn++)
+        {
+            products.Multiply(packing, call, plan, packing.TensorFormat!, CudaNumber.BF16, CudaNumber.F32);
+            float[] made = backend.Memory.Download<float>(y);
+            Assert.All(made.Zip(wanted), pair => Assert.InRange(pair.First, pair.Second - (0.01f * largest), pair.Second + (0.01f * largest)));
+        }
+    }
+
     [Theory]
     [InlineData(4, 's', 128, "codebook4")]
     [InlineData(4, 's', 32, "codebook4_small")]

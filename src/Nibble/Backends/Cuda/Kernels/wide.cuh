@@ -49,7 +49,7 @@ __device__ inline void wide_product(const WideCall& call, const StageMap* plain_
     u8* table = raw + (D::LEVELS ? levels_offset(raw) : stages_offset(raw) + X_STAGES * S::STAGE);
     u8* x_stages = D::LEVELS ? table + D::TABLE_BYTES : raw + stages_offset(raw);
     u8* w_stages = D::LEVELS ? raw : table + D::TABLE_BYTES;
-    // Memory for ends begins at a multiple of 1,024.
+    // Lines of the memory that ends use begin where lines of banks do.
     u8* turned = w_stages + W_STAGES * S::W_STAGE;
     turned += stages_offset(turned);
     const Packed& p = call.weight;

@@ -40,7 +40,7 @@ struct WidePlan
     __device__ WideItem item(const WideCall& call, int n) const
     {
         int rest = n - call.whole, tile = rest < 0 ? n : call.whole + rest / call.splits, splits = rest < 0 ? 1 : call.splits, split = rest < 0 ? 0 : rest % call.splits;
-        // The last part is whoever's that adds all parts up: it is as much longer as others take to write theirs.
+        // Who has the last part adds all of them up: it is longer by what the others take to write theirs.
         int even = splits > 1 ? units - call.lead : units, to = split + 1 == splits ? units : even * (split + 1) / splits;
         return {tile, tile % call.row_tiles, tile / call.row_tiles, split, even * split / splits, to};
     }
