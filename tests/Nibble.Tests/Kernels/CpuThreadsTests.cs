@@ -1,4 +1,5 @@
 using Nibble.Backends.Cpu;
+using Nibble.IO;
 
 namespace Nibble.Tests.Kernels;
 
@@ -95,6 +96,19 @@ public unsafe class CpuThreadsTests
         EveryPartRunsOnce(2);
     }
 
+    /// <summary>One thread, or a pool that another caller keeps busy: the same errors.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void ErrorsAreTheSameWhoeverRunsTheParts(int outer)
+    {
+        FailingJob format = new() { Error = new FormatException("part 3 fails") }, named = new() { Error = new NibbleException(ErrorKind.Usage, "named") };
+        InvalidOperationException error = Assert.Throws<InvalidOperationException>(() => CpuThreads.Shared(outer).Run(2, new OuterFailingJob { Inner = format }));
+        Assert.Equal("a part of a CPU kernel failed: part 3 fails", error.Message);
+        Assert.Throws<NibbleException>(() => CpuThreads.Shared(outer).Run(2, new OuterFailingJob { Inner = named }));
+        EveryPartRunsOnce(2);
+    }
+
     [Fact]
     public void RunningAllocatesNothing()
     {
@@ -125,6 +139,13 @@ public unsafe class CpuThreadsTests
         public int* Seen;
 
         public readonly void Execute(int part) => CpuThreads.Shared(2).Run(10, new CountJob { Seen = Seen + (10 * part) });
+    }
+
+    private struct OuterFailingJob : ICpuJob
+    {
+        public FailingJob Inner;
+
+        public readonly void Execute(int part) => CpuThreads.Shared(2).Run(8, Inner);
     }
 
     private struct FailingJob : ICpuJob

@@ -87,11 +87,7 @@ internal sealed unsafe class CpuThreads
         void* address = Unsafe.AsPointer(ref Unsafe.AsRef(in job));
         if (parts <= 1 || Count == 1 || Interlocked.CompareExchange(ref _busy, 1, 0) != 0)
         {
-            for (int part = 0; part < parts; part++)
-            {
-                Invoke<TJob>(address, part);
-            }
-
+            RunAlone<TJob>(address, parts);
             return;
         }
 
@@ -114,6 +110,36 @@ internal sealed unsafe class CpuThreads
         }
 
         return new CpuThreads(count, processors);
+    }
+
+    // Its errors are those of a run by all threads: whether the pool is busy with another caller's job is nobody's concern.
+    private static void RunAlone<TJob>(void* job, int parts)
+        where TJob : struct, ICpuJob
+    {
+        try
+        {
+            for (int part = 0; part < parts; part++)
+            {
+                Invoke<TJob>(job, part);
+            }
+        }
+        catch (Exception error) when (Named(error) != error)
+        {
+            throw Named(error);
+        }
+    }
+
+    // The error of a part, as callers see it; what a job within a job, or Nibble itself, has said stays as it is.
+    private static Exception Named(Exception error)
+    {
+        const string failure = "a part of a CPU kernel failed: ";
+        return error switch
+        {
+            NibbleException or OperationCanceledException => error,
+            _ when error.Message.StartsWith(failure, StringComparison.Ordinal) => error,
+            OutOfMemoryException => new OutOfMemoryException(failure + error.Message, error),
+            _ => new InvalidOperationException(failure + error.Message, error),
+        };
     }
 
     private static void Invoke<TJob>(void* job, int part)
@@ -149,8 +175,7 @@ internal sealed unsafe class CpuThreads
 
         if (_error is not null)
         {
-            string message = "a part of a CPU kernel failed: " + _error.Message;
-            throw _error is OutOfMemoryException ? new OutOfMemoryException(message, _error) : new InvalidOperationException(message, _error);
+            throw Named(_error);
         }
     }
 
