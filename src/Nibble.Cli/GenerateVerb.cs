@@ -72,7 +72,7 @@ internal sealed class GenerateVerb : IVerb
         loaded.Backend.Threads,
         Batch = prompts.Length,
         options.Seed,
-        Settings = new { options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.RepetitionPenalty, options.Stop },
+        Settings = new { options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.MinP, options.RepetitionPenalty, options.Stop },
         Results = prompts.Zip(generator.Results, (prompt, result) => new
         {
             Prompt = prompt,

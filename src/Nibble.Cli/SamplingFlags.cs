@@ -9,6 +9,7 @@ internal sealed class SamplingFlags
     private readonly Option<int> _maxTokens;
     private readonly Option<double> _temperature, _topP;
     private readonly Option<int> _topK = new("--top-k") { Description = "Draw from the k most likely tokens only (0: all)." };
+    private readonly Option<double> _minP = new("--min-p") { Description = "Draw from tokens of at least this share of the most likely one's probability only (0: all)." };
     private readonly Option<double> _penalty = new("--repetition-penalty") { Description = "Makes tokens that were seen less likely (1: off).", DefaultValueFactory = _ => 1 };
     private readonly Option<string[]> _stop = new("--stop") { Description = "End before this text; may be repeated." };
     private readonly Option<int> _seed = CommonOptions.Seed();
@@ -24,7 +25,7 @@ internal sealed class SamplingFlags
     /// <summary>Declares them.</summary>
     public void AddTo(Command command)
     {
-        foreach (Option option in new Option[] { _maxTokens, _temperature, _topK, _topP, _penalty, _stop, _seed })
+        foreach (Option option in new Option[] { _maxTokens, _temperature, _topK, _topP, _minP, _penalty, _stop, _seed })
         {
             command.Options.Add(option);
         }
@@ -37,6 +38,7 @@ internal sealed class SamplingFlags
         Temperature = parsed.GetValue(_temperature),
         TopK = parsed.GetValue(_topK),
         TopP = parsed.GetValue(_topP),
+        MinP = parsed.GetValue(_minP),
         RepetitionPenalty = parsed.GetValue(_penalty),
         Stop = parsed.GetValue(_stop) ?? [],
         Seed = parsed.GetValue(_seed),

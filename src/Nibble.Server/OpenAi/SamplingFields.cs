@@ -34,6 +34,7 @@ internal sealed record SamplingFields(GenerationOptions Options, int Choices, bo
             // 0 is allowed by OpenAI: the most likely token alone.
             TopP = Math.Max(fields.Number("top_p", 0, 1) ?? 1, double.Epsilon),
             TopK = (int)Math.Max(0, fields.Whole("top_k", -1, int.MaxValue) ?? 0),
+            MinP = fields.Number("min_p", 0, 1) ?? 0,
             RepetitionPenalty = fields.Number("repetition_penalty", 0.01, 100) ?? 1,
             PresencePenalty = fields.Number("presence_penalty", -2, 2) ?? 0,
             FrequencyPenalty = fields.Number("frequency_penalty", -2, 2) ?? 0,

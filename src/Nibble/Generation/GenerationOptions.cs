@@ -17,6 +17,9 @@ public sealed record GenerationOptions
     /// <summary>Only the most likely tokens that together have this probability are drawn from (nucleus sampling, arXiv 1904.09751); 1 for all.</summary>
     public double TopP { get; init; } = 1;
 
+    /// <summary>Only tokens of at least this share of the most likely one's probability, at the temperature, are drawn from (arXiv 2407.01082); 0 for all.</summary>
+    public double MinP { get; init; }
+
     /// <summary>Logits of tokens that were seen are divided by it, or multiplied if negative (CTRL, arXiv 1909.05858, section 4.1); 1 for none.</summary>
     public double RepetitionPenalty { get; init; } = 1;
 
@@ -51,6 +54,7 @@ public sealed record GenerationOptions
         Require(Temperature >= 0 && double.IsFinite(Temperature), "--temperature", Temperature, "0 (greedy) or above");
         Require(TopK >= 0, "--top-k", TopK, "0 (all) or above");
         Require(TopP is > 0 and <= 1, "--top-p", TopP, "above 0, at most 1");
+        Require(MinP is >= 0 and <= 1, "--min-p", MinP, "0 (all) to 1");
         Require(RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty), "--repetition-penalty", RepetitionPenalty, "above 0; 1 for none");
         Require(double.IsFinite(PresencePenalty), "presence penalty", PresencePenalty, "a number; 0 for none");
         Require(double.IsFinite(FrequencyPenalty), "frequency penalty", FrequencyPenalty, "a number; 0 for none");

@@ -7,7 +7,7 @@ namespace Nibble.Generation;
 
 /// <summary>
 /// Chooses the next token from logits, in the order of transformers: repetition penalty, what is added (presence and frequency penalty, biases),
-/// temperature, top-k, top-p.
+/// temperature, top-k, top-p, min-p.
 /// </summary>
 internal sealed class Sampler(GenerationOptions options, int vocabulary)
 {
@@ -83,7 +83,9 @@ internal sealed class Sampler(GenerationOptions options, int vocabulary)
         bool topK = options.TopK > 0 && options.TopK < vocabulary;
         if (!topK && options.TopP >= 1)
         {
-            return Collect(0);
+            int all = Collect((float)options.MinP);
+            sum = options.MinP > 0 ? Sum(all) : sum;
+            return all;
         }
 
         // A token lighter than this is in no nucleus: with all its like it does not make up the rest 1 − p.
@@ -98,6 +100,13 @@ internal sealed class Sampler(GenerationOptions options, int vocabulary)
         if (options.TopP < 1)
         {
             count = Nucleus(count, options.TopP * sum);
+            sum = Sum(count);
+        }
+
+        if (options.MinP > 0)
+        {
+            // The heaviest comes first and weighs 1.
+            count = Array.FindLastIndex(_candidates, count - 1, id => _weights[id] >= (float)options.MinP) + 1;
             sum = Sum(count);
         }
 

@@ -42,6 +42,25 @@ public class SamplerTests
         Assert.Equal(100, counts[1]);
     }
 
+    /// <summary>Shares of the largest at the temperature: 1, 1, e^-0.5 = 0.61, e^-1 = 0.37, e^-1.5 = 0.22 …; at temperature 2 their roots: 0.78, 0.61, 0.47.</summary>
+    [Theory]
+    [InlineData(1, 0.5, 0, 1, new[] { 1, 5, 9 })]
+    [InlineData(1, 0.37, 0, 1, new[] { 1, 5, 9 })]
+    [InlineData(1, 0.36, 0, 1, new[] { 1, 2, 5, 9 })]
+    [InlineData(2, 0.5, 0, 1, new[] { 1, 2, 5, 9 })]
+    [InlineData(1, 1, 0, 1, new[] { 1, 9 })]
+    [InlineData(1, 0.36, 3, 1, new[] { 1, 5, 9 })]
+    [InlineData(1, 0.36, 0, 0.5, new[] { 1, 9 })]
+    [InlineData(1, 0.5, 8, 0.99, new[] { 1, 5, 9 })]
+    public void MinPKeepsWhatIsNearTheLargestAfterTheOtherCuts(double temperature, double minP, int topK, double topP, int[] kept)
+    {
+        GenerationOptions options = new() { Temperature = temperature, MinP = minP, TopK = topK, TopP = topP };
+        int[] counts = Draw(options, 3000);
+        Assert.Equal(kept, Enumerable.Range(0, 10).Where(id => counts[id] > 0));
+        double sum = kept.Sum(id => Math.Exp(Logits[id] / temperature));
+        Assert.All(kept, id => Assert.InRange(counts[id], (3000 * Math.Exp(Logits[id] / temperature) / sum) - 200, (3000 * Math.Exp(Logits[id] / temperature) / sum) + 200));
+    }
+
     [Fact]
     public void TemperatureSharpens()
     {

@@ -44,9 +44,9 @@ public sealed class AnswerTests : IClassFixture<AnswerTests.Fixture>
     [Fact]
     public async Task ChoicesPromptsAndEchoesStandInOrder()
     {
-        JsonElement answer = await _run.Answer(Completions, new { prompt = new[] { "def add(", "import os" }, n = 2, max_tokens = 6, temperature = 0.9, top_p = 0.9, top_k = 50, seed = 11, echo = true });
+        JsonElement answer = await _run.Answer(Completions, new { prompt = new[] { "def add(", "import os" }, n = 2, max_tokens = 6, temperature = 0.9, top_p = 0.9, top_k = 50, min_p = 0.2, seed = 11, echo = true });
         string[] texts = [.. answer.GetProperty("choices").EnumerateArray().Select(choice => choice.GetProperty("text").GetString()!)];
-        string Drawn(string prompt, int seed) => prompt + Text(prompt, new GenerationOptions { MaxTokens = 6, Temperature = 0.9, TopP = 0.9, TopK = 50, Seed = seed });
+        string Drawn(string prompt, int seed) => prompt + Text(prompt, new GenerationOptions { MaxTokens = 6, Temperature = 0.9, TopP = 0.9, TopK = 50, MinP = 0.2, Seed = seed });
         Assert.Equal([Drawn("def add(", 11), Drawn("def add(", 12), Drawn("import os", 11), Drawn("import os", 12)], texts);
         Assert.Equal([0, 1, 2, 3], answer.GetProperty("choices").EnumerateArray().Select(choice => choice.GetProperty("index").GetInt32()));
         JsonElement usage = answer.GetProperty("usage");

@@ -33,6 +33,7 @@ public sealed class RefusalTests : IClassFixture<RefusalTests.Fixture>
     [InlineData("{\"prompt\":\"a\",\"temperature\":-1}", "temperature")]
     [InlineData("{\"prompt\":\"a\",\"temperature\":1e999}", "temperature")]
     [InlineData("{\"prompt\":\"a\",\"top_p\":1.1}", "top_p")]
+    [InlineData("{\"prompt\":\"a\",\"min_p\":1.5}", "min_p")]
     [InlineData("{\"prompt\":\"a\",\"max_tokens\":0}", "max_tokens")]
     [InlineData("{\"prompt\":\"a\",\"max_tokens\":1.5}", "max_tokens")]
     [InlineData("{\"prompt\":\"a\",\"max_tokens\":1e30}", "max_tokens")]
@@ -53,7 +54,7 @@ public sealed class RefusalTests : IClassFixture<RefusalTests.Fixture>
     [InlineData("{\"prompt\":\"a\",\"echo\":true,\"logprobs\":1}", "echo")]
     [InlineData("{\"prompt\":\"a\",\"logprobs\":21}", "logprobs")]
     [InlineData("{\"prompt\":\"a\",\"model\":1}", "model")]
-    [InlineData("{\"prompt\":\"a\",\"min_p\":0.1}", "min_p")]
+    [InlineData("{\"prompt\":\"a\",\"typical_p\":0.1}", "typical_p")]
     public async Task ACompletion(string body, string? parameter) => Assert.Equal(parameter, (await _run.Error(Completions, body)).GetProperty("param").GetString());
 
     [Theory]
