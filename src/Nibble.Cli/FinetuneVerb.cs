@@ -56,6 +56,7 @@ internal sealed class FinetuneVerb : IVerb
     private static int Run(FineTuneOptions options, bool json, CancellationToken cancellation)
     {
         Output.Text.WriteLine($"{options.Method} of {options.Model}, seed {options.Trainer.Seed}");
+        // What is no model is refused before a run is recorded.
         _ = ModelConfig.Open(options.Model);
         using LiveRun run = RunRecording.Start(store => Describe(store, options));
         return run.While(() => Train(options, run, json, cancellation));

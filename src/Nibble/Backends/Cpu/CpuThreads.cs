@@ -123,9 +123,9 @@ internal sealed unsafe class CpuThreads
                 Invoke<TJob>(job, part);
             }
         }
-        catch (Exception error) when (Named(error) != error)
+        catch (Exception error) when (Named(error) is var named && named != error)
         {
-            throw Named(error);
+            throw named;
         }
     }
 

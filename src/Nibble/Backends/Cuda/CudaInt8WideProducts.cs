@@ -37,7 +37,7 @@ internal struct KeptCall
 internal sealed unsafe class CudaInt8WideProducts(CachingMemory memory)
 {
     // Constants of int8wide.cu and packed.cuh; blocks that gather outlier columns.
-    private const int KeptOutliers = 64, UnitRows = 16, UnitColumns = 128, Blocks = 264, Threads = 256, MostCounters = 1 << 12;
+    private const int KeptOutliers = 64, UnitRows = 16, Blocks = 264, Threads = 256, MostCounters = 1 << 12;
 
     private readonly CudaCounters _counters = memory.Counters(MostCounters);
 
@@ -94,7 +94,7 @@ internal sealed unsafe class CudaInt8WideProducts(CachingMemory memory)
     }
 
     private static WidePlan Plan(in Int8Product product, nint rows, int[] sizes) =>
-        WideProducts.Plan(product.Call with { Rows = rows }, (int)((product.Weight.In + UnitColumns - 1) / UnitColumns), sizes, integers: true);
+        WideProducts.Plan(product.Call with { Rows = rows }, WideProducts.Units(product.Weight), sizes, integers: true);
 
     private static nint FeaturesOf(in WidePlan plan) => (nint)(plan.Tiles / plan.RowTiles) * WideProducts.TileFeatures;
 }
